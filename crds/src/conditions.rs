@@ -1,0 +1,117 @@
+//! Condition types and reasons: the closed list of what a status may say.
+//!
+//! | type | kinds | true means |
+//! |---|---|---|
+//! | `Complete` | Model | the artifact is whole and in the bucket |
+//! | `Serving` | Server | at least one replica answers |
+//! | `Resolved` … `Active` | Plugin | see [`plugin`] |
+//! | `PlanOutdated` | Server, Model | a newer revision of its plugin is active; it keeps the one it was planned with |
+
+/// The artifact of a Model is whole.
+pub const COMPLETE: &str = "Complete";
+/// A Server answers.
+pub const SERVING: &str = "Serving";
+/// A newer revision of the plugin is active than the one the object was planned with.
+pub const PLAN_OUTDATED: &str = "PlanOutdated";
+
+/// Reasons of `Complete` and `Serving`. The first group is the contract of the first operator, spelled as it spelled them.
+pub mod reason {
+    /// The Job succeeded.
+    pub const JOB_COMPLETE: &str = "JobComplete";
+    /// The Job runs or waits; the message says for what.
+    pub const JOB_NOT_COMPLETE: &str = "JobNotComplete";
+    /// The Job failed; the message says why.
+    pub const JOB_FAILED: &str = "JobFailed";
+    /// `spec.model` names no Model of this namespace.
+    pub const BASE_MODEL_NOT_FOUND: &str = "BaseModelNotFound";
+    /// The base Model is not ready yet.
+    pub const BASE_MODEL_NOT_READY: &str = "BaseModelNotReady";
+    /// The Server's Model does not exist.
+    pub const MODEL_NOT_FOUND: &str = "ModelNotFound";
+    /// The Server's Model is not ready yet.
+    pub const MODEL_NOT_READY: &str = "ModelNotReady";
+    /// At least one replica is ready.
+    pub const DEPLOYMENT_READY: &str = "DeploymentReady";
+    /// No replica is ready; the message carries the pod's own cause.
+    pub const DEPLOYMENT_NOT_READY: &str = "DeploymentNotReady";
+
+    /// The object contradicts itself or a plugin's rules; the message names the fields.
+    pub const INVALID: &str = "Invalid";
+    /// No active plugin claims the scheme, or the named plugin does not exist.
+    pub const PLUGIN_NOT_FOUND: &str = "PluginNotFound";
+    /// The plugin exists but is not active; its own conditions say why.
+    pub const PLUGIN_NOT_READY: &str = "PluginNotReady";
+    /// The plugin trapped, looped or answered nonsense.
+    pub const PLUGIN_FAILED: &str = "PluginFailed";
+    /// The plugin answered with something it has no grant for.
+    pub const PLUGIN_DENIED: &str = "PluginDenied";
+    /// No adapter can serve this model here; the message lists what each said.
+    pub const UNSUPPORTED: &str = "Unsupported";
+    /// A child would have been unsafe or belongs to somebody else.
+    pub const REFUSED: &str = "Refused";
+    /// The API server refused a child (quota, admission); the message carries its words.
+    pub const REJECTED: &str = "Rejected";
+    /// The hub wants a credential.
+    pub const NEEDS_AUTH: &str = "NeedsAuth";
+    /// The hub wants the user to ask for access.
+    pub const GATED: &str = "Gated";
+    /// The hub asks to come back later.
+    pub const RATE_LIMITED: &str = "RateLimited";
+    /// The source, revision or file does not exist.
+    pub const NOT_FOUND: &str = "NotFound";
+    /// The hub or network does not answer; retried.
+    pub const UNAVAILABLE: &str = "Unavailable";
+    /// The bytes do not match their digest.
+    pub const DIGEST_MISMATCH: &str = "DigestMismatch";
+    /// Not enough room for the files.
+    pub const TOO_LARGE: &str = "TooLarge";
+    /// Building images from source is not part of this version.
+    pub const BUILD_UNSUPPORTED: &str = "BuildUnsupported";
+    /// The plan in use is the newest.
+    pub const UP_TO_DATE: &str = "UpToDate";
+    /// A newer plugin revision is active.
+    pub const NEWER_PLUGIN: &str = "NewerPlugin";
+}
+
+/// Conditions of a Plugin, in the order a revision passes them, and their reasons.
+pub mod plugin {
+    /// The image name was resolved to a digest.
+    pub const RESOLVED: &str = "Resolved";
+    /// Digest checked (signatures: see the Plugin's trust).
+    pub const VERIFIED: &str = "Verified";
+    /// The component is of a world this host serves and carries a manifest.
+    pub const COMPATIBLE: &str = "Compatible";
+    /// Native code is in the cache.
+    pub const COMPILED: &str = "Compiled";
+    /// `spec.config` fits the manifest's schema.
+    pub const CONFIG_VALID: &str = "ConfigValid";
+    /// This plugin answers questions.
+    pub const ACTIVE: &str = "Active";
+
+    /// The step was passed.
+    pub const OK: &str = "Succeeded";
+    /// An earlier step failed.
+    pub const WAITING: &str = "Waiting";
+    /// The registry does not have the image.
+    pub const IMAGE_NOT_FOUND: &str = "ImageNotFound";
+    /// The registry could not be reached.
+    pub const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+    /// The registry wants credentials.
+    pub const REGISTRY_AUTH: &str = "RegistryAuth";
+    /// Over the size cap.
+    pub const TOO_LARGE: &str = "TooLarge";
+    /// What was pulled is not what was named.
+    pub const DIGEST_MISMATCH: &str = "DigestMismatch";
+    /// A core module, native code or something else.
+    pub const NOT_A_COMPONENT: &str = "NotAComponent";
+    /// The component carries no or a broken manifest.
+    pub const MANIFEST: &str = "InvalidManifest";
+    /// The component imports or exports what no world of this host has.
+    pub const WORLD: &str = "IncompatibleWorld";
+    /// Compilation failed.
+    pub const COMPILE: &str = "CompileFailed";
+    /// `spec.config` does not fit.
+    pub const CONFIG: &str = "ConfigInvalid";
+    /// An older plugin holds one of the claims.
+    pub const CLAIM_CONFLICT: &str = "ClaimConflict";
+}

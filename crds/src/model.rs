@@ -1,0 +1,114 @@
+//! `Model`: weights that are imported, or trained from a base model and a dataset.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{Build, ObjectRef, Param, Resources};
+use crate::status::{Artifacts, BuildUpload, PlacementStatus, PlanRecord, PluginUsed, SourceStatus, TransferStatus};
+
+/// Weights in the artifact bucket. Import them with `source: hf://org/name`, or name an image that loads or trains.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "substratus.ai",
+    version = "v1",
+    kind = "Model",
+    plural = "models",
+    singular = "model",
+    namespaced,
+    status = "ModelStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    category = "ai",
+    printcolumn = r#"{"name":"Ready","type":"boolean","jsonPath":".status.ready"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Complete\")].reason"}"#,
+    printcolumn = r#"{"name":"Progress","type":"string","jsonPath":".status.transfer.progress"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpec {
+    /// What to import: `hf://org/name[@revision]`. The scheme picks the plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Name of the Plugin to load with; `none` runs the image as a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Which files of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileFilter>,
+    /// Image of the loader or trainer. An image that a plugin stands in for needs no such image anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Build the image from source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+    /// Replaces the image's entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Environment of the container. A value `${{ secrets.NAME.KEY }}` is taken from that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Parameters, for plugins and as `/content/params.json`: integers and strings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<BTreeMap<String, Param>>,
+    /// What the pod asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Base model of a training, at `/content/model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ObjectRef>,
+    /// Dataset of a training, at `/content/data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<ObjectRef>,
+}
+
+/// Chooses files of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileFilter {
+    /// Glob patterns of files to take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Glob patterns of files to leave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// `safetensors`, `gguf`, …: avoids fetching the same weights twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// What the operator knows of a Model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelStatus {
+    /// The artifact is whole.
+    #[serde(default)]
+    #[schemars(required)]
+    pub ready: bool,
+    /// `Complete`, and what concerns it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Where the artifact lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Artifacts>,
+    /// State of an upload handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_upload: Option<BuildUpload>,
+    /// What was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStatus>,
+    /// Progress of the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferStatus>,
+    /// The plugin that loads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginUsed>,
+    /// Where the pod goes and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementStatus>,
+    /// The recorded answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanRecord>,
+}

@@ -1,0 +1,146 @@
+//! Parts of a status that several kinds have.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where the object's artifacts lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Artifacts {
+    /// Bucket URL; the files are in its folder `artifacts`. A value that is already there is honoured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// State of an upload handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildUpload {
+    /// URL for one PUT of the tarball.
+    #[serde(default, rename = "signedURL", skip_serializing_if = "Option::is_none")]
+    pub signed_url: Option<String>,
+    /// Which request the URL answers.
+    #[serde(default, rename = "requestID", skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// When the URL ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<Time>,
+    /// Checksum of what is stored, hexadecimal.
+    #[serde(default, rename = "storedMD5Checksum", skip_serializing_if = "Option::is_none")]
+    pub stored_md5_checksum: Option<String>,
+}
+
+/// What was imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The immutable revision the source was resolved to (a commit, a digest).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// `safetensors`, `gguf`, `pytorch`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Licence as the source names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Bytes of all files.
+    #[serde(default)]
+    pub bytes: i64,
+    /// Number of files.
+    #[serde(default)]
+    pub files: i64,
+    /// Architecture as the model's own configuration names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Number of parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<i64>,
+    /// Number type of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// Quantisation, such as `Q4_K_M`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
+    /// Longest context in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<i64>,
+    /// The file an engine opens where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+    /// What the loader wants the user to know, such as weights that come as pickle only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Progress of a running load.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferStatus {
+    /// Share of the bytes that are there, such as `63%`.
+    #[serde(default)]
+    pub progress: String,
+    /// Bytes that are on disk and verified or being verified.
+    #[serde(default)]
+    pub bytes_done: i64,
+    /// Bytes of all files.
+    #[serde(default)]
+    pub bytes_total: i64,
+    /// Current rate.
+    #[serde(default)]
+    pub bytes_per_second: i64,
+    /// Seconds to go at the current rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<i64>,
+    /// Files that are whole and verified.
+    #[serde(default)]
+    pub files_done: i64,
+    /// Number of files.
+    #[serde(default)]
+    pub files_total: i64,
+}
+
+/// The plugin revision that answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct PluginUsed {
+    /// Name of the Plugin object, or of the bundled plugin.
+    pub name: String,
+    /// Version of its manifest.
+    pub version: String,
+    /// Digest of the component: `sha256:…`.
+    pub digest: String,
+}
+
+/// Where a pod goes and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlacementStatus {
+    /// One sentence of the GPU policy.
+    pub reason: String,
+}
+
+/// One adapter's answer to the question how well it would serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Candidate {
+    /// Engine name.
+    pub engine: String,
+    /// 0 (cannot) to 100.
+    pub score: i32,
+    /// Why.
+    pub reason: String,
+}
+
+/// The recorded answers: what makes a plan sticky. An object keeps them until its own inputs change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanRecord {
+    /// Hash of the inputs that were planned for.
+    pub inputs: String,
+    /// Bucket URL that a load writes to; `status.artifacts` switches to it when the load is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Answers by role, as the plugins gave them.
+    #[schemars(schema_with = "free_form")]
+    pub answers: serde_json::Value,
+}
+
+fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

@@ -1,0 +1,61 @@
+//! Substratus turns Kubernetes into a machine-learning platform: `Model` and `Server` (later `Dataset` and `Notebook`) objects
+//! become imported weights and running engines. What the operator knows of the outside world — hubs, GPU labels of
+//! clouds, inference engines — lives in sandboxed WebAssembly components that anybody can write and an administrator installs.
+//!
+//! # The picture
+//!
+//! ```text
+//!            kubectl apply                                                     the cluster
+//!                 │                                                                 ▲
+//!                 ▼                                                                 │
+//! operator   observe ─► validate ─► plan ─► build ─► guard ─► apply ───────────► status
+//!              I/O        pure       │       pure     pure      SSA                SSA
+//!                                    │ typed questions, typed answers (WIT)
+//!                                    ▼
+//! plugins    gpu-policy · server-adapter (pure tier: no clock, no network)
+//!
+//! worker     a Job's pod: a model-loader answers "what to fetch";
+//!            native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
+//!
+//! registry   plugin components ──► resolve digest ─► check manifest ─► compile (AOT cache) ─► activate
+//! ```
+//!
+//! # Invariants
+//!
+//! * Only `reconcile::observe`, `reconcile::apply` and `reconcile::status` talk to the API server; `run` makes the client.
+//! * Only [`plugin`] names `wasmtime`. Only [`bucket`] knows what a bucket URL means.
+//! * `kinds::*::build` is pure: the same object and answers make the same children, byte for byte; no clock, sorted maps.
+//! * A plugin never writes a Kubernetes object. It fills a record that cannot express `privileged`, `hostPath`, a service
+//!   account or another namespace; `reconcile::guard` checks the result all the same.
+//! * A plugin never holds a credential: it names a use, and [`worker`] adds the header towards granted hosts only.
+//! * A reconcile that changes nothing writes nothing; so does a restart.
+//! * Every failure ends in a condition that a user can act on, and in an Event.
+//!
+//! # Where is …?
+//!
+//! | question | answer |
+//! |---|---|
+//! | What happens when an object changes? | `reconcile.rs`, first screen; then `kinds/<kind>/` in file order |
+//! | What may a plugin do, and who decides? | `wit/worlds.wit`, then `plugin/manifest.rs` and `plugin/grant.rs` |
+//! | What stops a plugin that never returns or eats memory? | `plugin/store.rs`; proof in `tests/it/hostile.rs` |
+//! | What stops a plugin that asks for too much? | `reconcile/guard.rs` |
+//! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
+//! | What does each condition mean? | `crds/src/conditions.rs` |
+//! | Where is timeout X set? | `limits.rs` |
+//! | What moves the bytes of a model? | `worker.rs`, first screen |
+//! | How do I add a plugin? | `plugins/README.md` |
+//! | What does a good run look like? | `examples/README.md`, `make demo` |
+
+pub mod admin;
+pub mod bucket;
+pub mod explain;
+pub mod kinds;
+pub mod limits;
+pub mod metrics;
+pub mod plugin;
+pub mod reconcile;
+pub mod run;
+pub mod settings;
+pub mod sub;
+pub mod telemetry;
+pub mod worker;

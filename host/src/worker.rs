@@ -1,0 +1,4 @@
+//! The worker: asks a loader what to fetch and moves the bytes. Runs in a Job's pod, or by hand as `substratus load`.
+
+pub mod report;
+pub mod request;

@@ -1,0 +1,45 @@
+//! What a worker tells the operator: progress while it runs, and one outcome as the container's termination message.
+
+use serde::{Deserialize, Serialize};
+use substratus_crds::{SourceStatus, TransferStatus};
+
+/// Largest termination message that Kubernetes keeps, in bytes.
+pub const MAX_TERMINATION_MESSAGE: usize = 4096;
+
+/// Exit code of a failure that the same pod would meet again: a typed user error. The Job's failure policy ends it at once.
+pub const EXIT_FINAL: u8 = 64;
+
+/// Sent while a load runs; the newest one counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// The load it belongs to.
+    pub inputs: String,
+    /// Counters.
+    pub transfer: TransferStatus,
+}
+
+/// How a load ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "outcome")]
+pub enum Outcome {
+    /// Every file is in the bucket, verified, and the manifest is written.
+    Complete {
+        /// The load it belongs to.
+        inputs: String,
+        /// What was imported.
+        source: SourceStatus,
+    },
+    /// It did not work.
+    Failed {
+        /// The load it belongs to.
+        inputs: String,
+        /// Reason of the condition: one of `substratus_crds::conditions::reason`.
+        reason: String,
+        /// What happened and what to do, for the user.
+        message: String,
+        /// Seconds the source asked to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
+}
