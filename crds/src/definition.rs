@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, made from the types and finished with what derives cannot say.
+//! The CustomResourceDefinitions, made from the types and finished with what derives cannot say. Knows no cluster and no file.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, ValidationRule,
@@ -28,6 +28,13 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![model, finish(Plugin::crd(), Vec::new()), server]
 }
 
+/// A definition as the text of its committed file `crds/yaml/<kind>.yaml`: what `kubectl apply -f` takes.
+pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    Ok(format!("{HEADER}{}", serde_saphyr::to_string(crd)?))
+}
+
+const HEADER: &str = "# Made from the types in crds/src; do not edit. `UPDATE=1 cargo test -p substratus-crds` writes it anew.\n";
+
 fn length_rule(kind: &str, max: usize) -> ValidationRule {
     on_create(
         &format!("size(self.metadata.name) <= {max}"),
@@ -45,7 +52,7 @@ fn on_create(rule: &str, message: &str) -> ValidationRule {
     }
 }
 
-/// Makes `spec` optional (it defaults to an empty one) and adds the rules.
+/// Makes `spec` optional (it defaults to an empty one), requires `ready` where a status has it, and adds the rules.
 fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
@@ -55,6 +62,13 @@ fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> Cust
         }
         if let Some(spec) = property(root, "spec") {
             spec.default = Some(JSON(serde_json::json!({})));
+            // What the kind is for belongs to the kind: `kubectl explain model` shows the description of the root.
+            let description = spec.description.replace("What is wanted.".to_owned());
+            root.description = description;
+        }
+        // Beside its default, so that generated clients have a plain boolean, as they had it from the first operator.
+        if let Some(status) = property(root, "status").filter(|status| has_property(status, "ready")) {
+            status.required = Some(vec!["ready".to_owned()]);
         }
     }
     crd
@@ -62,4 +76,8 @@ fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> Cust
 
 fn property<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSONSchemaProps> {
     schema.properties.as_mut()?.get_mut(name)
+}
+
+fn has_property(schema: &JSONSchemaProps, name: &str) -> bool {
+    schema.properties.as_ref().is_some_and(|properties| properties.contains_key(name))
 }

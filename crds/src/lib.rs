@@ -12,7 +12,7 @@ mod server;
 mod shared;
 mod status;
 
-pub use definition::{MAX_MODEL_NAME, MAX_SERVER_NAME, crds};
+pub use definition::{MAX_MODEL_NAME, MAX_SERVER_NAME, crds, to_yaml};
 pub use model::{FileFilter, Model, ModelSpec, ModelStatus};
 pub use plugin::{Claims, Grants, Plugin, PluginRole, PluginSpec, PluginStatus, SecretGrant};
 pub use server::{Server, ServerSpec, ServerStatus};
