@@ -1,3 +1,3 @@
 //! Integration tests.
 #[test]
-fn t(){}
+fn t() {}
