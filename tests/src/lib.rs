@@ -1,1 +1,4 @@
-//! Harness.
+//! The harness of the tests, the demo and the benches: real peers to run against. It knows nothing of the operator's insides.
+
+pub mod cluster;
+pub mod image;
