@@ -2,3 +2,7 @@
 
 pub mod cluster;
 pub mod image;
+//! Harness.
+
+pub mod engine;
+pub mod hub;
