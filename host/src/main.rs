@@ -1,2 +1,3 @@
-//! The binary.
+//! The binary: names the subcommands and hands over. Knows nothing else.
+
 fn main() {}
