@@ -1,11 +1,14 @@
 //! Children as the watches see them: typed subsets that hold only what conditions need. Ten thousand of them must fit.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A ConfigMap without its data.
 #[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
@@ -13,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct ConfigMapView {
     /// Metadata.
     pub metadata: ObjectMeta,
+    /// The fields that we own, as the API server records them.
+    #[serde(skip)]
+    pub fields: Option<Arc<Value>>,
 }
 
 /// A Service without its spec.
@@ -21,6 +27,9 @@ pub struct ConfigMapView {
 pub struct ServiceView {
     /// Metadata.
     pub metadata: ObjectMeta,
+    /// The fields that we own, as the API server records them.
+    #[serde(skip)]
+    pub fields: Option<Arc<Value>>,
 }
 
 /// A ServiceAccount.
@@ -29,6 +38,9 @@ pub struct ServiceView {
 pub struct ServiceAccountView {
     /// Metadata.
     pub metadata: ObjectMeta,
+    /// The fields that we own, as the API server records them.
+    #[serde(skip)]
+    pub fields: Option<Arc<Value>>,
 }
 
 /// A Deployment without its spec.
@@ -37,6 +49,9 @@ pub struct ServiceAccountView {
 pub struct DeploymentView {
     /// Metadata.
     pub metadata: ObjectMeta,
+    /// The fields that we own, as the API server records them.
+    #[serde(skip)]
+    pub fields: Option<Arc<Value>>,
     /// Status.
     #[serde(default)]
     pub status: DeploymentStatusView,
