@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, made from the types and finished with what derives cannot say. Knows no cluster and no file.
+//! The `CustomResourceDefinition`s, made from the types and finished with what derives cannot say. Knows no cluster and no file.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, ValidationRule,
@@ -12,12 +12,12 @@ pub const MAX_MODEL_NAME: usize = 63 - "-model-params".len();
 /// Longest name of a Server: its longest child is `NAME-server-params`.
 pub const MAX_SERVER_NAME: usize = 63 - "-server-params".len();
 
-/// Every CustomResourceDefinition, in order of kind.
+/// Every `CustomResourceDefinition`, in order of kind.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let model = finish(Model::crd(), vec![length_rule("Model", MAX_MODEL_NAME)]);
+    let model = finish(Model::crd(), &[length_rule("Model", MAX_MODEL_NAME)]);
     let server = finish(
         Server::crd(),
-        vec![
+        &[
             length_rule("Server", MAX_SERVER_NAME),
             on_create(
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -25,7 +25,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             ),
         ],
     );
-    vec![model, finish(Plugin::crd(), Vec::new()), server]
+    vec![model, finish(Plugin::crd(), &[]), server]
 }
 
 /// A definition as the text of its committed file `crds/yaml/<kind>.yaml`: what `kubectl apply -f` takes.
@@ -53,12 +53,12 @@ fn on_create(rule: &str, message: &str) -> ValidationRule {
 }
 
 /// Makes `spec` optional (it defaults to an empty one), requires `ready` where a status has it, and adds the rules.
-fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> CustomResourceDefinition {
+fn finish(mut crd: CustomResourceDefinition, rules: &[ValidationRule]) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
         root.required = None;
         if !rules.is_empty() {
-            root.x_kubernetes_validations = Some(rules.clone());
+            root.x_kubernetes_validations = Some(rules.to_vec());
         }
         if let Some(spec) = property(root, "spec") {
             spec.default = Some(JSON(serde_json::json!({})));

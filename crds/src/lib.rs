@@ -2,7 +2,7 @@
 //!
 //! `Model` and `Server` are compatible with the first Substratus operator: field names, defaults, condition types and
 //! reasons are a contract that manifests and scripts rely on. What this project adds is optional everywhere.
-//! [`crds`] makes the CustomResourceDefinitions; `crds/yaml` holds them as committed files and a test compares the two.
+//! [`crds`] makes the `CustomResourceDefinition`s; `crds/yaml` holds them as committed files and a test compares the two.
 
 pub mod conditions;
 mod definition;

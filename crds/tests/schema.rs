@@ -1,5 +1,6 @@
 //! What manifests and scripts rely on is in the definitions. Knows nothing of a cluster; that an API server takes them is
 //! proved where there is one.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
