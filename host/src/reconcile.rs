@@ -51,6 +51,8 @@ pub trait Kind:
     type Built: Send + Sync;
     /// Field manager.
     const MANAGER: &'static str;
+    /// Label in metrics.
+    const METRIC: crate::metrics::Kind;
     /// The condition that sums it up.
     const CONDITION: &'static str;
 
@@ -120,22 +122,22 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Result
     let started = Instant::now();
     let outcome = pass(&object, &context).await;
     let category = match &outcome {
-        Ok((category, _)) => category.as_str(),
+        Ok((category, _)) => category,
         Err(error) => error.category(),
     };
-    context.metrics.reconciled(&K::kind(&()), category, started.elapsed());
+    context.metrics.reconciled(K::METRIC, category, started.elapsed());
     outcome.map(|(_, retry)| match retry {
         Retry::OnChange => Action::await_change(),
         Retry::After(pause) => Action::requeue(pause.max(Duration::from_secs(1))),
     })
 }
 
-async fn pass<K: Kind>(object: &Arc<K>, context: &Context) -> Result<(String, Retry), Error> {
+async fn pass<K: Kind>(object: &Arc<K>, context: &Context) -> Result<(&'static str, Retry), Error> {
     let observed = Arc::clone(object).observe(context); // caches only
     let (status, retry, category) = match advance::<K>(object, &observed, context).await? {
         Ok((plan, built)) => {
             let (status, retry) = K::conclude(&observed, &plan, &built); // pure
-            (status, retry, "ok".to_owned())
+            (status, retry, "ok")
         }
         Err(verdict) => {
             let (status, retry) = K::stopped(&observed, &verdict); // pure

@@ -38,7 +38,7 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ModelStatus {
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ModelStatus, Retry) {
     let mut status = observed.model.status.clone().unwrap_or_default();
     status.ready = false;
-    say(observed, &mut status, Say::no(COMPLETE, &verdict.reason, verdict.message.clone()));
+    say(observed, &mut status, Say::no(COMPLETE, verdict.reason, verdict.message.clone()));
     (status, verdict.retry)
 }
 

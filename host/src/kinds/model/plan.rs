@@ -177,7 +177,7 @@ fn base(observed: &Observed) -> Result<Option<String>, Verdict> {
     let spec = &observed.model.spec;
     if let Some(dataset) = &spec.dataset {
         let message = format!("dataset `{}`: this version has no datasets yet", dataset.name);
-        return Err(Verdict::new("DatasetNotFound", message));
+        return Err(Verdict::new(reason::DATASET_NOT_FOUND, message));
     }
     let Some(reference) = &spec.model else { return Ok(None) };
     let Some(base) = &observed.base else {

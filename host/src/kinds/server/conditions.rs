@@ -26,7 +26,7 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ServerStatus, Retry) {
     let mut status = observed.server.status.clone().unwrap_or_default();
     status.ready = ready(observed);
-    say(observed, &mut status, Say::no(SERVING, &verdict.reason, verdict.message.clone()));
+    say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));
     (status, verdict.retry)
 }
 

@@ -11,7 +11,7 @@ use crate::plugin::types::Failure;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Reason of the condition.
-    pub reason: String,
+    pub reason: &'static str,
     /// What is wrong and what to do about it.
     pub message: String,
     /// When to look again.
@@ -29,13 +29,13 @@ pub enum Retry {
 
 impl Verdict {
     /// Waits for a change.
-    pub fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), retry: Retry::OnChange }
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry: Retry::OnChange }
     }
 
     /// Looks again after this time.
-    pub fn passing(reason: &str, message: impl Into<String>, after: Duration) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), retry: Retry::After(after) }
+    pub fn passing(reason: &'static str, message: impl Into<String>, after: Duration) -> Self {
+        Self { reason, message: message.into(), retry: Retry::After(after) }
     }
 
     /// A field of the spec is wrong.
