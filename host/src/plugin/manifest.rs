@@ -156,7 +156,9 @@ impl Manifest {
         let claims = &self.claims;
         unique("claims.schemes", &claims.schemes)?;
         unique("claims.engines", &claims.engines)?;
-        unique("claims.clouds", &claims.clouds)?;
+        // The empty text is a `CLOUD` that nobody set.
+        let clouds: Vec<String> = claims.clouds.iter().filter(|cloud| !cloud.is_empty()).cloned().collect();
+        unique("claims.clouds", &clouds)?;
         let repositories: Vec<String> = claims.images.iter().map(|claim| claim.repository.clone()).collect();
         unique("claims.images", &repositories)?;
         for scheme in &claims.schemes {
