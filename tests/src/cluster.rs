@@ -327,7 +327,7 @@ fn shared(
 }
 
 /// Cargo puts it beside our own program, or one folder above a test's.
-fn supervisor_program() -> Result<PathBuf> {
+pub fn supervisor_program() -> Result<PathBuf> {
     let own = env::current_exe().context("finding our own program")?;
     let folders = own.ancestors().skip(1).take(2);
     folders

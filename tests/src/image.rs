@@ -75,7 +75,8 @@ impl Image {
     }
 }
 
-/// Busybox with all its commands in `/bin`, for helper containers.
+/// Busybox with all its commands in `/bin`, for helper containers. Some builds of it crash when they look up a name (`wget`,
+/// `nc`); [`visitor`] has a program that does not.
 pub fn busybox() -> Result<Image> {
     let program = Path::new("/bin/busybox");
     let listed = Command::new(program)
@@ -106,6 +107,17 @@ pub fn busybox() -> Result<Image> {
         env: BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]),
         ..Image::default()
     })
+}
+
+/// Busybox and this harness's static program, for pods that visit others: `substratus-cluster fetch URL`.
+pub fn visitor() -> Result<Image> {
+    let mut image = busybox()?;
+    image.layers.push(Layer::default().file(
+        "bin/substratus-cluster",
+        &crate::cluster::supervisor_program()?,
+        0o755,
+    )?);
+    Ok(image)
 }
 
 /// The operator's own image: the static program, its other names, and the components of `plugins`.
