@@ -238,7 +238,7 @@ impl Cluster {
         if self.ready.mode != Mode::Api {
             eventually(
                 "service account of a namespace",
-                Duration::from_secs(60),
+                Duration::from_mins(1),
                 async || service_account(&self.client(), &name).await,
             )
             .await?;

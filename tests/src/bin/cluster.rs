@@ -84,8 +84,15 @@ enum Task {
     },
 }
 
-fn main() -> Result<ExitCode> {
-    let Arguments { settings, task } = Arguments::parse();
+fn main() -> ExitCode {
+    run(Arguments::parse()).unwrap_or_else(|error| {
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(Arguments { settings, task }: Arguments) -> Result<ExitCode> {
     match task {
         Task::Up {
             dir,
@@ -95,7 +102,7 @@ fn main() -> Result<ExitCode> {
         Task::Down { dir: Some(dir) } => cleanup::down(&Layout::new(std::path::absolute(dir)?))?,
         Task::Down { dir: None } => cleanup::sweep(&settings.root)?,
         Task::Exec { dir, command } => {
-            exec(&settings, &Layout::new(std::path::absolute(dir)?), &command)?
+            exec(&settings, &Layout::new(std::path::absolute(dir)?), &command)?;
         }
         Task::Preflight { mode } => {
             io::stdout().write_all(preflight::report(&settings).as_bytes())?;
@@ -103,7 +110,7 @@ fn main() -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Task::Fetch { url, wait } => fetch(url, Duration::from_secs(wait))?,
+        Task::Fetch { url, wait } => fetch(&url, Duration::from_secs(wait))?,
         Task::Image {
             binary,
             plugins,
@@ -123,7 +130,7 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn fetch(url: url::Url, limit: Duration) -> Result<()> {
+fn fetch(url: &url::Url, limit: Duration) -> Result<()> {
     let client = reqwest::Client::builder()
         .no_proxy()
         // A pod's image may have no certificates at all, which is an error where none are named.

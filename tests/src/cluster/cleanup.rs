@@ -41,7 +41,7 @@ pub fn down(layout: &Layout) -> Result<()> {
             break held;
         }
         ensure!(
-            asked.elapsed() < Duration::from_secs(60),
+            asked.elapsed() < Duration::from_mins(1),
             "the supervisor of {} does not stop",
             layout.dir().display()
         );
@@ -97,6 +97,8 @@ pub fn stop(layout: &Layout) -> Result<()> {
     cgroup::remove(&layout.name())?;
     unmount(layout.dir())?;
     netns::delete(&layout.name())?;
+    // Whoever looks for a running cluster must not find this one.
+    let _ = fs::remove_file(layout.ready());
     for path in strays {
         // Already gone is what we want.
         let _ = fs::remove_file(path);
@@ -132,12 +134,16 @@ fn unmount(folder: &Path) -> Result<()> {
             .args(mounts.iter().rev())
             .output()
             .context("running `umount`")?;
-        last = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        last = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             sleep(Duration::from_millis(100));
         }
     }
-    bail!("cannot unmount all below {}: {last}", folder.display())
+    bail!(
+        "cannot unmount all below {}: {}",
+        folder.display(),
+        last.trim()
+    )
 }
 
 fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
