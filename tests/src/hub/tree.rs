@@ -1,0 +1,112 @@
+//! Listings: `tree` in pages with `Link: …; rel="next"`, and `paths-info`. Must not know who may ask.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    body::to_bytes,
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::{
+    git,
+    published::{Commit, Entry, Published, What},
+    refusal::Refusal,
+    state::Shared,
+};
+
+/// The real hub's page when `expand=true`.
+const EXPANDED_PAGE: usize = 50;
+
+/// Largest `paths-info` request that is read.
+const PATHS: usize = 1 << 20;
+
+/// One page of what lies below a path.
+pub(super) fn tree(
+    shared: &Shared,
+    repo: &Published,
+    revision: &str,
+    path: &str,
+    request: &Request,
+) -> Result<Response, Refusal> {
+    let commit = repo.commit(revision).ok_or_else(|| Refusal::revision(revision))?;
+    if !path.is_empty() && !commit.entry(path).is_some_and(Entry::is_directory) {
+        return Err(Refusal::entry(path));
+    }
+    let query: BTreeMap<String, String> =
+        form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let on = |name: &str| query.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    let (recursive, expand) = (on("recursive"), on("expand"));
+    let size = if expand { shared.page_size().min(EXPANDED_PAGE) } else { shared.page_size() };
+    let from = match query.get("cursor") {
+        Some(cursor) => read_cursor(cursor).ok_or_else(|| Refusal::request(format!("Invalid cursor: {cursor}")))?,
+        None => 0,
+    };
+    let page: Vec<&Entry> = commit.below(path, recursive).skip(from).take(size + 1).collect();
+    let listed: Vec<Value> = page.iter().take(size).map(|entry| line(commit, entry, expand)).collect();
+    let mut response = Json(listed).into_response();
+    if page.len() > size {
+        let link = next(request, query, from + size).ok_or_else(|| Refusal::request("Invalid Host header"))?;
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// The URL of the next page: the same one, with a cursor.
+fn next(request: &Request, mut query: BTreeMap<String, String>, from: usize) -> Option<HeaderValue> {
+    query.insert("cursor".to_owned(), git::hex(from.to_string().as_bytes()));
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    HeaderValue::from_str(&format!("<http://{host}{}?{query}>; rel=\"next\"", request.uri().path())).ok()
+}
+
+/// Cursors are opaque to clients: the hex of a decimal number.
+fn read_cursor(cursor: &str) -> Option<usize> {
+    let digits = (0..cursor.len()).step_by(2).map(|at| u8::from_str_radix(cursor.get(at..at + 2)?, 16).ok());
+    String::from_utf8(digits.collect::<Option<Vec<u8>>>()?).ok()?.parse().ok()
+}
+
+#[derive(Deserialize)]
+struct PathsInfo {
+    paths: Vec<String>,
+    #[serde(default)]
+    expand: bool,
+}
+
+/// The lines of a few paths; unknown ones are left out, as the real hub does.
+pub(super) async fn paths_info(repo: &Published, revision: &str, request: Request) -> Result<Response, Refusal> {
+    let commit = repo.commit(revision).ok_or_else(|| Refusal::revision(revision))?;
+    let body = to_bytes(request.into_body(), PATHS).await.map_err(|error| Refusal::request(error.to_string()))?;
+    let asked: PathsInfo = serde_json::from_slice(&body).map_err(|error| Refusal::request(error.to_string()))?;
+    let found = asked.paths.iter().filter_map(|path| commit.entry(path));
+    Ok(Json(found.map(|entry| line(commit, entry, asked.expand)).collect::<Vec<_>>()).into_response())
+}
+
+/// The sha256, size and pointer size of a large file.
+pub(super) fn large(entry: &Entry) -> Option<(&str, u64, usize)> {
+    match &entry.what {
+        What::Large { sha256, pointer_size, content } => Some((sha256, content.size(), *pointer_size)),
+        What::Directory | What::Small(_) => None,
+    }
+}
+
+fn line(commit: &Commit, entry: &Entry, expand: bool) -> Value {
+    let kind = if entry.is_directory() { "directory" } else { "file" };
+    let mut line = json!({ "type": kind, "oid": entry.oid, "size": entry.size(), "path": entry.path });
+    if let Some((sha256, size, pointer_size)) = large(entry) {
+        line["lfs"] = json!({ "oid": sha256, "size": size, "pointerSize": pointer_size });
+    }
+    if expand {
+        line["lastCommit"] =
+            json!({ "id": commit.sha, "title": "Upload files", "date": "2026-01-01T00:00:00.000Z" });
+        if !entry.is_directory() {
+            line["securityFileStatus"] = json!({ "status": "safe", "avScan": null, "pickleImportScan": null });
+        }
+    }
+    line
+}
