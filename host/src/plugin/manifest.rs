@@ -1,0 +1,292 @@
+//! What a plugin says of itself without being run: the custom section `substratus:manifest`, `plugin.yaml` at its author's.
+//! Knows nothing about the component it lies in.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use substratus_crds::PluginRole;
+
+use super::error::Refusal;
+use super::hosts::HostPattern;
+use super::schema;
+use super::types::Problem;
+use super::{HOST_VERSION, SecretScheme};
+
+/// A plugin's manifest, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// DNS label.
+    pub name: String,
+    /// Semantic version of the plugin.
+    pub version: String,
+    /// What it is for.
+    pub role: PluginRole,
+    /// One sentence.
+    #[serde(default)]
+    pub description: String,
+    /// Versions of the package `substratus:plugin` that it runs on: `>=0.1, <0.2`.
+    pub host: String,
+    /// What it stands for.
+    #[serde(default)]
+    pub claims: ManifestClaims,
+    /// Hosts it asks for.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Secrets it names.
+    #[serde(default)]
+    pub secrets: Vec<ManifestSecret>,
+    /// Server adapters: prefixes of images it asks to run.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// GPU policies: resource, toleration and selector keys it asks to set; `prefix/*` for all of a prefix.
+    #[serde(default)]
+    pub scheduling: Vec<String>,
+    /// JSON Schema of `Plugin.spec.config`; the keywords are those of [`super::schema`].
+    #[serde(default = "schema::nothing")]
+    pub config: Value,
+}
+
+/// What a plugin stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestClaims {
+    /// Schemes of `spec.source`.
+    #[serde(default)]
+    pub schemes: Vec<String>,
+    /// Images it stands in for.
+    #[serde(default)]
+    pub images: Vec<ImageClaim>,
+    /// Engine names.
+    #[serde(default)]
+    pub engines: Vec<String>,
+    /// Values of the `CLOUD` setting.
+    #[serde(default)]
+    pub clouds: Vec<String>,
+}
+
+/// An image whose work a plugin does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageClaim {
+    /// Repository without tag.
+    pub repository: String,
+    /// Values of `spec.command` that still mean the plugin; with any other the image runs as a container.
+    #[serde(default)]
+    pub commands: Vec<Vec<String>>,
+}
+
+/// A secret that a plugin names and never sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestSecret {
+    /// Name of the use: what the guest says as `auth`.
+    #[serde(rename = "use")]
+    pub name: String,
+    /// Environment variables of the object that carry it.
+    pub env: Vec<String>,
+    /// How it is sent.
+    #[serde(rename = "as")]
+    pub scheme: SecretScheme,
+    /// Hosts it asks to send it to.
+    pub hosts: Vec<String>,
+}
+
+impl Manifest {
+    /// Parses and checks the JSON of the custom section.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
+        if bytes.len() > crate::limits::MANIFEST_BYTES {
+            let reason = format!("{} bytes, and at most {} are taken", bytes.len(), crate::limits::MANIFEST_BYTES);
+            return Err(mistake("(document)", reason));
+        }
+        // Through a value, so that a mistake has its path and no line of a file that its author never saw.
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| mistake("(document)", error.to_string()))?;
+        let manifest: Self = serde_path_to_error::deserialize(value)
+            .map_err(|error| mistake(&error.path().to_string(), error.inner().to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Parses and checks `plugin.yaml`.
+    pub fn from_yaml(text: &str) -> Result<Self, Refusal> {
+        let value: Value =
+            serde_saphyr::from_str(text).map_err(|error| mistake("plugin.yaml", error.to_string()))?;
+        Self::from_json(value.to_string().as_bytes())
+    }
+
+    /// The manifest as it is embedded: the same manifest gives the same bytes.
+    pub fn to_json(&self) -> String {
+        // A value sorts its members, and serialising plain data cannot fail.
+        serde_json::to_value(self).unwrap_or_default().to_string()
+    }
+
+    /// The given configuration, checked against the manifest's schema, with defaults filled in.
+    pub fn config(&self, given: &Map<String, Value>) -> Result<Map<String, Value>, Vec<Problem>> {
+        schema::apply(&self.config, given)
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if !is_label(&self.name) {
+            return Err(mistake("name", "a DNS label is needed: lower-case letters, digits and '-', at most 63".to_owned()));
+        }
+        semver::Version::parse(&self.version).map_err(|error| mistake("version", error.to_string()))?;
+        self.check_host()?;
+        self.check_claims()?;
+        check_hosts("hosts", &self.hosts)?;
+        self.check_secrets()?;
+        unique("images", &self.images)?;
+        unique("scheduling", &self.scheduling)?;
+        schema::check(&self.config)
+            .map_err(|problem| mistake(&format!("config{}", problem.field), problem.reason))?;
+        self.check_role()
+    }
+
+    fn check_host(&self) -> Result<(), Refusal> {
+        let wanted = semver::VersionReq::parse(&self.host).map_err(|error| mistake("host", error.to_string()))?;
+        let ours = semver::Version::parse(HOST_VERSION).map_err(|error| mistake("host", error.to_string()))?;
+        if wanted.matches(&ours) {
+            Ok(())
+        } else {
+            Err(Refusal::HostVersion { wanted: self.host.clone(), version: HOST_VERSION })
+        }
+    }
+
+    fn check_claims(&self) -> Result<(), Refusal> {
+        let claims = &self.claims;
+        unique("claims.schemes", &claims.schemes)?;
+        unique("claims.engines", &claims.engines)?;
+        // The empty text is a `CLOUD` that nobody set.
+        let clouds: Vec<String> = claims.clouds.iter().filter(|cloud| !cloud.is_empty()).cloned().collect();
+        unique("claims.clouds", &clouds)?;
+        let repositories: Vec<String> = claims.images.iter().map(|claim| claim.repository.clone()).collect();
+        unique("claims.images", &repositories)?;
+        for scheme in &claims.schemes {
+            let good = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+                && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
+            if !good {
+                return Err(mistake("claims.schemes", format!("`{scheme}` is no URL scheme in lower case, without `://`")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_secrets(&self) -> Result<(), Refusal> {
+        let names: Vec<String> = self.secrets.iter().map(|secret| secret.name.clone()).collect();
+        unique("secrets", &names)?;
+        for (index, secret) in self.secrets.iter().enumerate() {
+            if secret.env.is_empty() {
+                return Err(mistake(&format!("secrets[{index}].env"), "name at least one environment variable".to_owned()));
+            }
+            unique(&format!("secrets[{index}].env"), &secret.env)?;
+            check_hosts(&format!("secrets[{index}].hosts"), &secret.hosts)?;
+        }
+        Ok(())
+    }
+
+    /// What only one role has is a mistake elsewhere: it would be granted and mean nothing.
+    fn check_role(&self) -> Result<(), Refusal> {
+        let parts: [(&str, bool, PluginRole); 7] = [
+            ("claims.schemes", self.claims.schemes.is_empty(), PluginRole::ModelLoader),
+            ("hosts", self.hosts.is_empty(), PluginRole::ModelLoader),
+            ("secrets", self.secrets.is_empty(), PluginRole::ModelLoader),
+            ("claims.engines", self.claims.engines.is_empty(), PluginRole::ServerAdapter),
+            ("images", self.images.is_empty(), PluginRole::ServerAdapter),
+            ("claims.clouds", self.claims.clouds.is_empty(), PluginRole::GpuPolicy),
+            ("scheduling", self.scheduling.is_empty(), PluginRole::GpuPolicy),
+        ];
+        match parts.iter().find(|(_, empty, role)| !empty && *role != self.role) {
+            Some((field, _, role)) => {
+                Err(mistake(field, format!("only a {role:?} has these, and this is a {:?}; leave it out", self.role)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_hosts(field: &str, hosts: &[String]) -> Result<(), Refusal> {
+    unique(field, hosts)?;
+    for (index, host) in hosts.iter().enumerate() {
+        host.parse::<HostPattern>().map_err(|error| mistake(&format!("{field}[{index}]"), error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn unique(field: &str, values: &[String]) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    for (index, value) in values.iter().enumerate() {
+        let reason = if value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            "an entry is a word without white space"
+        } else if !seen.insert(value) {
+            "the entry is there twice"
+        } else {
+            continue;
+        };
+        return Err(mistake(&format!("{field}[{index}]"), reason.to_owned()));
+    }
+    Ok(())
+}
+
+fn is_label(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn mistake(field: &str, reason: String) -> Refusal {
+    Refusal::Manifest { field: field.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const MINIMAL: &str = r#"
+name: loader-test
+version: 0.1.0
+role: ModelLoader
+host: ">=0.1, <0.2"
+claims: {schemes: [test]}
+hosts: ["https://hub.example"]
+secrets: [{use: hub, env: [HUB_TOKEN], as: bearer, hosts: ["https://hub.example"]}]
+config:
+  type: object
+  additionalProperties: false
+  properties: {endpoint: {type: string, default: "https://hub.example"}}
+"#;
+
+    fn refused(from: &str, to: &str) -> String {
+        assert!(MINIMAL.contains(from), "{from}");
+        Manifest::from_yaml(&MINIMAL.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn embedded_form_reads_back_the_same() {
+        let manifest = Manifest::from_yaml(MINIMAL).unwrap();
+        assert_eq!(Manifest::from_json(manifest.to_json().as_bytes()).unwrap(), manifest);
+        assert_eq!(manifest.role, PluginRole::ModelLoader);
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        insta::assert_snapshot!(refused("name: loader-test", "name: Loader"), @"the plugin's manifest is wrong at `name`: a DNS label is needed: lower-case letters, digits and '-', at most 63");
+        insta::assert_snapshot!(refused("version: 0.1.0", "version: one"), @"the plugin's manifest is wrong at `version`: unexpected character 'o' while parsing major version number");
+        insta::assert_snapshot!(refused("as: bearer", "as: cookie"), @"the plugin's manifest is wrong at `secrets[0].as`: unknown variant `cookie`, expected `bearer` or `basic`");
+        insta::assert_snapshot!(refused("schemes: [test]", "schemes: [test], flavours: [a]"), @"the plugin's manifest is wrong at `claims.flavours`: unknown field `flavours`, expected one of `schemes`, `images`, `engines`, `clouds`");
+        insta::assert_snapshot!(refused(">=0.1, <0.2", ">=0.2"), @"the plugin runs on hosts >=0.2 and this is 0.1.0; rebuild it against this version, or correct `host` in plugin.yaml");
+        insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: `hub.example` is no host pattern; write `https://host`, `https://host:port` or `https://*.domain`");
+        insta::assert_snapshot!(refused("schemes: [test]", "clouds: [gke]"), @"the plugin's manifest is wrong at `claims.clouds`: only a GpuPolicy has these, and this is a ModelLoader; leave it out");
+        insta::assert_snapshot!(refused("type: string", "type: string, pattern: x"), @"the plugin's manifest is wrong at `config.properties.endpoint`: keyword `pattern` is not supported; supported: $schema, additionalProperties, default, description, enum, items, maximum, minimum, properties, required, title, type");
+    }
+
+    #[test]
+    fn config_gets_defaults() {
+        let manifest = Manifest::from_yaml(MINIMAL).unwrap();
+        let config = manifest.config(&Map::new()).unwrap();
+        assert_eq!(Value::from(config), json!({"endpoint": "https://hub.example"}));
+    }
+}

@@ -1,0 +1,341 @@
+//! Pulls components from OCI registries: one manifest, one layer, each no larger than announced, allowed, and hashed.
+//! Knows nothing about what a component is.
+
+
+use futures::StreamExt;
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::manifest::OciImageManifest;
+use oci_client::{Client, Reference, RegistryOperation};
+use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::cache::digest_of;
+use crate::limits;
+
+/// The layer's media type that we push.
+pub(super) const LAYER: &str = "application/wasm";
+/// The config's media type of the CNCF Wasm layout.
+pub(super) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
+/// The media type of an OCI manifest.
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Layers that hold a component; the later two come from older tools.
+const LAYERS: [&str; 3] =
+    [LAYER, "application/vnd.wasm.content.layer.v1+wasm", "application/vnd.module.wasm.content.layer.v1+wasm"];
+
+/// How we show who we are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum RegistryAuth {
+    /// Not at all.
+    #[default]
+    Anonymous,
+    /// Name and password, or a token as password.
+    Basic {
+        /// User name.
+        username: String,
+        /// Password or token.
+        password: String,
+    },
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Basic { username, .. } => write!(f, "Basic {{ username: {username:?}, .. }}"),
+        }
+    }
+}
+
+/// Registries (`host` or `host:port`) that are spoken to without TLS. Empty means none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainHttp(pub Vec<String>);
+
+/// Why a registry did not give a component.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The text is no image reference.
+    #[error("`{reference}` is no image reference: {reason}")]
+    Reference {
+        /// As written.
+        reference: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No such repository, tag or digest.
+    #[error("{reference} does not exist in its registry; check the name, and the pull secret if it is private")]
+    NotFound {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The registry wants other credentials.
+    #[error("the registry refuses access to {reference}; check the pull secret ({reason})")]
+    Auth {
+        /// What was asked for.
+        reference: String,
+        /// What it says.
+        reason: String,
+    },
+    /// No answer, or one that means "later".
+    #[error("the registry of {reference} is unavailable: {reason}")]
+    Unavailable {
+        /// What was asked for.
+        reference: String,
+        /// What happened.
+        reason: String,
+    },
+    /// More bytes than we take.
+    #[error("{what} of {reference} has {size} bytes, and at most {max} are taken")]
+    TooLarge {
+        /// What was asked for.
+        reference: String,
+        /// Manifest or component.
+        what: &'static str,
+        /// Announced or received so far.
+        size: u64,
+        /// The most we take.
+        max: u64,
+    },
+    /// Other bytes than announced.
+    #[error("{what} of {reference} has digest {actual} where {expected} was announced; it is not used")]
+    DigestMismatch {
+        /// What was asked for.
+        reference: String,
+        /// Manifest or component.
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// An image of something else.
+    #[error("{reference} is no plugin: {reason}; push it with `substratus plugin push`")]
+    NotAPlugin {
+        /// What was asked for.
+        reference: String,
+        /// What it is instead.
+        reason: String,
+    },
+}
+
+impl RegistryError {
+    /// A short fixed word.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Reference { .. } => "registry-reference",
+            Self::NotFound { .. } => "registry-not-found",
+            Self::Auth { .. } => "registry-auth",
+            Self::Unavailable { .. } => "registry-unavailable",
+            Self::TooLarge { .. } => "registry-too-large",
+            Self::DigestMismatch { .. } => "registry-digest-mismatch",
+            Self::NotAPlugin { .. } => "registry-not-a-plugin",
+        }
+    }
+
+    /// Whether asking again later may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+/// One repository of one registry, for one pull or push.
+pub(super) struct Registry {
+    pub(super) client: Client,
+    http: reqwest::Client,
+    pub(super) reference: Reference,
+    auth: RegistryAuth,
+    base: String,
+}
+
+/// A manifest as it came, and its only layer.
+#[derive(Debug)]
+pub(super) struct Artifact {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: String,
+    pub(super) layer: String,
+    pub(super) size: u64,
+}
+
+/// Parses an image reference.
+pub(super) fn parse(reference: &str) -> Result<Reference, RegistryError> {
+    reference.parse().map_err(|error: oci_client::ParseError| RegistryError::Reference {
+        reference: super::text::clip(reference, 300),
+        reason: error.to_string(),
+    })
+}
+
+impl Registry {
+    /// Prepares to talk; does no I/O.
+    pub(super) fn new(reference: Reference, auth: RegistryAuth, plain: &PlainHttp) -> Result<Self, RegistryError> {
+        let host = reference.resolve_registry().to_owned();
+        let scheme = if plain.0.contains(&host) { "http" } else { "https" };
+        let config = ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(plain.0.clone()),
+            connect_timeout: Some(limits::REGISTRY_CONNECT),
+            read_timeout: Some(limits::REGISTRY_IDLE),
+            user_agent: concat!("substratus/", env!("CARGO_PKG_VERSION")),
+            use_monolithic_push: true,
+            ..ClientConfig::default()
+        };
+        let unavailable = |error: String| RegistryError::Unavailable { reference: reference.whole(), reason: error };
+        // `Client::new` would go on with other settings where these do not work.
+        let client = Client::try_from(config).map_err(|error| unavailable(error.to_string()))?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(limits::REGISTRY_CONNECT)
+            .read_timeout(limits::REGISTRY_IDLE)
+            .redirect(reqwest::redirect::Policy::limited(5))
+            .user_agent(concat!("substratus/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| unavailable(error.to_string()))?;
+        let base = format!("{scheme}://{host}/v2/{}", reference.repository());
+        Ok(Self { client, http, reference, auth, base })
+    }
+
+    /// Runs a whole pull or push, within its time.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, RegistryError>>) -> Result<T, RegistryError> {
+        match tokio::time::timeout(limits::REGISTRY_TOTAL, work).await {
+            Ok(result) => result,
+            Err(_) => Err(self.unavailable(format!("no end after {} s", limits::REGISTRY_TOTAL.as_secs()))),
+        }
+    }
+
+    /// The manifest of the reference's digest or tag.
+    pub(super) async fn manifest(&self) -> Result<Artifact, RegistryError> {
+        let wanted = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
+        let max = limits::OCI_MANIFEST_BYTES as u64;
+        let bytes = self.get("the manifest", &format!("manifests/{wanted}"), max).await?;
+        let digest = digest_of(&bytes);
+        if let Some(expected) = self.reference.digest() {
+            self.expect("the manifest", expected, &digest)?;
+        }
+        self.read_manifest(bytes, digest)
+    }
+
+    /// What a manifest's bytes say, once their digest is known to be right.
+    pub(super) fn read_manifest(&self, bytes: Vec<u8>, digest: String) -> Result<Artifact, RegistryError> {
+        let manifest: OciImageManifest = serde_json::from_slice(&bytes)
+            .map_err(|error| self.not_a_plugin(format!("its manifest is not one of a single image ({error})")))?;
+        let [layer] = manifest.layers.as_slice() else {
+            return Err(self.not_a_plugin(format!("it has {} layers and a plugin has exactly one", manifest.layers.len())));
+        };
+        if !LAYERS.contains(&layer.media_type.as_str()) {
+            return Err(self.not_a_plugin(format!("its layer is `{}`, not `{LAYER}`", super::text::sentence(&layer.media_type))));
+        }
+        let hex = layer.digest.strip_prefix("sha256:").is_some_and(super::cache::is_sha256);
+        if !hex {
+            return Err(self.not_a_plugin("its layer's digest is no SHA-256".to_owned()));
+        }
+        let size = u64::try_from(layer.size).unwrap_or(u64::MAX);
+        if size > limits::COMPONENT_BYTES {
+            return Err(self.too_large("the component", size, limits::COMPONENT_BYTES));
+        }
+        Ok(Artifact { layer: layer.digest.clone(), size, bytes, digest })
+    }
+
+    /// The layer's bytes, if they are the ones announced.
+    pub(super) async fn layer(&self, artifact: &Artifact) -> Result<Vec<u8>, RegistryError> {
+        let bytes = self.get("the component", &format!("blobs/{}", artifact.layer), artifact.size).await?;
+        self.expect("the component", &artifact.layer, &digest_of(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// Gets at most `max` bytes; one more ends the transfer.
+    async fn get(&self, what: &'static str, path: &str, max: u64) -> Result<Vec<u8>, RegistryError> {
+        let token = self
+            .client
+            .auth(&self.reference, &self.oci_auth(), RegistryOperation::Pull)
+            .await
+            .map_err(|error| self.translate(&error))?;
+        let request = self.http.get(format!("{}/{path}", self.base)).header("accept", MANIFEST);
+        let request = match (token, &self.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic { username, password }) => request.basic_auth(username, Some(password)),
+            (None, RegistryAuth::Anonymous) => request,
+        };
+        let response = request.send().await.map_err(|error| self.unavailable(chain(&error)))?;
+        self.check_status(response.status())?;
+        if let Some(size) = response.content_length().filter(|size| *size > max) {
+            return Err(self.too_large(what, size, max));
+        }
+        let mut bytes = Vec::new();
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| self.unavailable(chain(&error)))?);
+            if bytes.len() as u64 > max {
+                return Err(self.too_large(what, bytes.len() as u64, max));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Our credentials in the client's words.
+    pub(super) fn oci_auth(&self) -> oci_client::secrets::RegistryAuth {
+        match &self.auth {
+            RegistryAuth::Anonymous => oci_client::secrets::RegistryAuth::Anonymous,
+            RegistryAuth::Basic { username, password } => {
+                oci_client::secrets::RegistryAuth::Basic(username.clone(), password.clone())
+            }
+        }
+    }
+
+    fn check_status(&self, status: StatusCode) -> Result<(), RegistryError> {
+        match status {
+            status if status.is_success() => Ok(()),
+            StatusCode::NOT_FOUND => Err(RegistryError::NotFound { reference: self.reference.whole() }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(format!("status {status}"))),
+            status => Err(self.unavailable(format!("status {status}"))),
+        }
+    }
+
+    /// The client's errors in our words.
+    pub(super) fn translate(&self, error: &OciDistributionError) -> RegistryError {
+        match error {
+            OciDistributionError::AuthenticationFailure(reason) => self.refused(super::text::sentence(reason)),
+            OciDistributionError::UnauthorizedError { .. } => self.refused("status 401".to_owned()),
+            OciDistributionError::ServerError { code: 401 | 403, .. } => self.refused("status 403".to_owned()),
+            OciDistributionError::ImageManifestNotFoundError(_) | OciDistributionError::ServerError { code: 404, .. } => {
+                RegistryError::NotFound { reference: self.reference.whole() }
+            }
+            error => self.unavailable(super::text::sentence(&chain(error))),
+        }
+    }
+
+    fn expect(&self, what: &'static str, expected: &str, actual: &str) -> Result<(), RegistryError> {
+        if expected == actual {
+            return Ok(());
+        }
+        Err(RegistryError::DigestMismatch {
+            reference: self.reference.whole(),
+            what,
+            expected: super::text::clip(expected, 128),
+            actual: actual.to_owned(),
+        })
+    }
+
+    fn refused(&self, reason: String) -> RegistryError {
+        RegistryError::Auth { reference: self.reference.whole(), reason }
+    }
+
+    fn unavailable(&self, reason: String) -> RegistryError {
+        RegistryError::Unavailable { reference: self.reference.whole(), reason }
+    }
+
+    fn too_large(&self, what: &'static str, size: u64, max: u64) -> RegistryError {
+        RegistryError::TooLarge { reference: self.reference.whole(), what, size, max }
+    }
+
+    fn not_a_plugin(&self, reason: String) -> RegistryError {
+        RegistryError::NotAPlugin { reference: self.reference.whole(), reason }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,141 @@
+//! The only place that makes a store, so that no guest is born without limits. Knows nothing about what the guest is asked.
+
+use std::sync::Arc;
+
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, bail};
+
+use super::bindings::loader::substratus::plugin::{http, log, types};
+use super::calls::HostCalls;
+use super::text::sentence;
+use super::types::{HttpError, HttpRequest, HttpResponse, LogLevel};
+use crate::limits::{self, Tier};
+
+/// A limit that a guest hit: the end of its call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} is at most {value}")]
+pub(super) struct LimitHit {
+    pub(super) limit: &'static str,
+    pub(super) value: String,
+}
+
+/// What a guest may still use, and where its host calls go.
+pub(super) struct State {
+    tier: &'static Tier,
+    calls: Arc<dyn HostCalls>,
+    ticks: u128,
+    memory: usize,
+    table_elements: usize,
+    log_lines: usize,
+    log_bytes: usize,
+    http_requests: usize,
+    http_body: usize,
+}
+
+/// A store for one call, with every limit of its tier set.
+///
+/// Processor time is counted in ticks that find the guest running: a guest that waits for the host, or that the system has put
+/// aside, is not charged for it. Between ticks it yields, so that the caller's timeout works.
+#[expect(clippy::disallowed_methods, reason = "the one place where a store is made")]
+pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCalls>) -> Store<State> {
+    let state = State {
+        tier,
+        calls,
+        ticks: 0,
+        memory: 0,
+        table_elements: 0,
+        log_lines: 0,
+        log_bytes: 0,
+        http_requests: 0,
+        http_body: 0,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(tier.crossing);
+    store.set_max_component_handles(tier.handles);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| {
+        let state = context.data_mut();
+        state.ticks += 1;
+        if state.ticks * limits::TICK.as_millis() > state.tier.cpu.as_millis() {
+            bail!(LimitHit { limit: "processor time", value: format!("{} ms", state.tier.cpu.as_millis()) });
+        }
+        Ok(UpdateDeadline::Yield(1))
+    });
+    store
+}
+
+impl State {
+    fn grow(used: usize, current: usize, desired: usize, max: usize, limit: LimitHit) -> wasmtime::Result<usize> {
+        let sum = used.saturating_sub(current).saturating_add(desired);
+        if sum > max {
+            bail!(limit);
+        }
+        Ok(sum)
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = LimitHit { limit: "memory", value: format!("{} MiB", self.tier.memory >> 20) };
+        self.memory = Self::grow(self.memory, current, desired, self.tier.memory, limit)?;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let limit = LimitHit { limit: "the size of tables", value: format!("{} elements", self.tier.table_elements) };
+        self.table_elements = Self::grow(self.table_elements, current, desired, self.tier.table_elements, limit)?;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.tier.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.tier.tables
+    }
+
+    fn memories(&self) -> usize {
+        self.tier.memories
+    }
+}
+
+impl types::Host for State {}
+
+impl log::Host for State {
+    /// Lines over the limit are dropped; the last one that fits says so.
+    async fn write(&mut self, level: LogLevel, message: String) -> wasmtime::Result<()> {
+        let line = sentence(&message);
+        let over = self.log_lines >= self.tier.log_lines || self.log_bytes + line.len() > self.tier.log_bytes;
+        if over {
+            if self.log_lines <= self.tier.log_lines {
+                self.log_lines = self.tier.log_lines + 1;
+                self.calls.log(LogLevel::Warn, "the plugin logs more than its limit; the rest of this call is dropped");
+            }
+            return Ok(());
+        }
+        self.log_lines += 1;
+        self.log_bytes += line.len();
+        self.calls.log(level, &line);
+        Ok(())
+    }
+}
+
+impl http::Host for State {
+    async fn send(&mut self, request: HttpRequest) -> wasmtime::Result<Result<HttpResponse, HttpError>> {
+        if self.http_requests >= self.tier.http_requests {
+            let text = format!("at most {} HTTP requests in one call of tier `{}`", self.tier.http_requests, self.tier.name);
+            return Ok(Err(HttpError::Limit(text)));
+        }
+        self.http_requests += 1;
+        let response = self.calls.http(request).await;
+        if let Ok(response) = &response {
+            self.http_body = self.http_body.saturating_add(response.body.len());
+            if self.http_body > self.tier.http_body {
+                let text = format!("at most {} MiB of HTTP bodies in one call of tier `{}`", self.tier.http_body >> 20, self.tier.name);
+                return Ok(Err(HttpError::Limit(text)));
+            }
+        }
+        Ok(response)
+    }
+}

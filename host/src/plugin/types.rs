@@ -1,0 +1,16 @@
+//! The records of the WIT under one roof: the vocabulary in which the host and plugins talk.
+
+use super::bindings::{adapter, gpu, loader};
+
+pub use adapter::exports::substratus::plugin::serving::{
+    Cache, Container, Fitness, Gpu as ServingGpu, Metrics, Model as ServingModel, Probe, Request as ServeRequest,
+};
+pub use gpu::exports::substratus::plugin::gpu_placing::{Claim, Node, Placement, Request as PlaceRequest, Toleration};
+pub use loader::exports::substratus::plugin::model_loading::{
+    File, FileFilter, HttpOrigin, ModelFacts, OciOrigin, Origin, PlanPage, Request as ResolveRequest, XetOrigin,
+};
+pub use loader::substratus::plugin::http::{
+    Error as HttpError, Method as HttpMethod, Request as HttpRequest, Response as HttpResponse,
+};
+pub use loader::substratus::plugin::log::Level as LogLevel;
+pub use loader::substratus::plugin::types::{Digest, Extensions, Failure, Problem, Subject};
