@@ -43,32 +43,33 @@ pub(super) fn tree(
     let on = |name: &str| query.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     let (recursive, expand) = (on("recursive"), on("expand"));
     let size = if expand { shared.page_size().min(EXPANDED_PAGE) } else { shared.page_size() };
-    let from = match query.get("cursor") {
+    let after = match query.get("cursor") {
         Some(cursor) => read_cursor(cursor).ok_or_else(|| Refusal::request(format!("Invalid cursor: {cursor}")))?,
-        None => 0,
+        None => String::new(),
     };
-    let page: Vec<&Entry> = commit.below(path, recursive).skip(from).take(size + 1).collect();
-    let listed: Vec<Value> = page.iter().take(size).map(|entry| line(commit, entry, expand)).collect();
+    let mut below = commit.below(path, recursive, &after);
+    let page: Vec<&Entry> = below.by_ref().take(size).collect();
+    let listed: Vec<Value> = page.iter().map(|entry| line(commit, entry, expand)).collect();
     let mut response = Json(listed).into_response();
-    if page.len() > size {
-        let link = next(request, query, from + size).ok_or_else(|| Refusal::request("Invalid Host header"))?;
+    if let (Some(last), Some(_)) = (page.last(), below.next()) {
+        let link = next(request, query, &last.path).ok_or_else(|| Refusal::request("Invalid Host header"))?;
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
 }
 
 /// The URL of the next page: the same one, with a cursor.
-fn next(request: &Request, mut query: BTreeMap<String, String>, from: usize) -> Option<HeaderValue> {
-    query.insert("cursor".to_owned(), git::hex(from.to_string().as_bytes()));
+fn next(request: &Request, mut query: BTreeMap<String, String>, last: &str) -> Option<HeaderValue> {
+    query.insert("cursor".to_owned(), git::hex(last.as_bytes()));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
     let host = request.headers().get(header::HOST)?.to_str().ok()?;
     HeaderValue::from_str(&format!("<http://{host}{}?{query}>; rel=\"next\"", request.uri().path())).ok()
 }
 
-/// Cursors are opaque to clients: the hex of a decimal number.
-fn read_cursor(cursor: &str) -> Option<usize> {
+/// Cursors are opaque to clients: the hex of the last path of a page.
+fn read_cursor(cursor: &str) -> Option<String> {
     let digits = (0..cursor.len()).step_by(2).map(|at| u8::from_str_radix(cursor.get(at..at + 2)?, 16).ok());
-    String::from_utf8(digits.collect::<Option<Vec<u8>>>()?).ok()?.parse().ok()
+    String::from_utf8(digits.collect::<Option<Vec<u8>>>()?).ok()
 }
 
 #[derive(Deserialize)]
