@@ -56,9 +56,9 @@ impl Commit {
     /// Everything below `directory` ("" is the root), or only its direct children.
     pub(super) fn below<'a>(&'a self, directory: &str, recursive: bool) -> impl Iterator<Item = &'a Entry> {
         let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
-        self.entries.iter().filter(move |entry| {
-            entry.path.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
-        })
+        self.entries
+            .iter()
+            .filter(move |entry| entry.path.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/')))
     }
 }
 

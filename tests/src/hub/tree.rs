@@ -78,11 +78,29 @@ struct PathsInfo {
     expand: bool,
 }
 
+impl PathsInfo {
+    /// The real hub takes JSON, and the form that its Python client sends.
+    fn read(body: &[u8]) -> Option<Self> {
+        if let Ok(asked) = serde_json::from_slice(body) {
+            return Some(asked);
+        }
+        let mut asked = Self { paths: Vec::new(), expand: false };
+        for (key, value) in form_urlencoded::parse(body) {
+            match &*key {
+                "paths" => asked.paths.push(value.into_owned()),
+                "expand" => asked.expand = value.eq_ignore_ascii_case("true"),
+                _ => return None,
+            }
+        }
+        Some(asked)
+    }
+}
+
 /// The lines of a few paths; unknown ones are left out, as the real hub does.
 pub(super) async fn paths_info(repo: &Published, revision: &str, request: Request) -> Result<Response, Refusal> {
     let commit = repo.commit(revision).ok_or_else(|| Refusal::revision(revision))?;
     let body = to_bytes(request.into_body(), PATHS).await.map_err(|error| Refusal::request(error.to_string()))?;
-    let asked: PathsInfo = serde_json::from_slice(&body).map_err(|error| Refusal::request(error.to_string()))?;
+    let asked = PathsInfo::read(&body).ok_or_else(|| Refusal::request("Invalid paths: neither JSON nor a form"))?;
     let found = asked.paths.iter().filter_map(|path| commit.entry(path));
     Ok(Json(found.map(|entry| line(commit, entry, asked.expand)).collect::<Vec<_>>()).into_response())
 }
@@ -97,16 +115,22 @@ pub(super) fn large(entry: &Entry) -> Option<(&str, u64, usize)> {
 
 fn line(commit: &Commit, entry: &Entry, expand: bool) -> Value {
     let kind = if entry.is_directory() { "directory" } else { "file" };
-    let mut line = json!({ "type": kind, "oid": entry.oid, "size": entry.size(), "path": entry.path });
+    let mut fields = vec![
+        ("type", kind.into()),
+        ("oid", entry.oid.clone().into()),
+        ("size", entry.size().into()),
+        ("path", entry.path.clone().into()),
+    ];
     if let Some((sha256, size, pointer_size)) = large(entry) {
-        line["lfs"] = json!({ "oid": sha256, "size": size, "pointerSize": pointer_size });
+        fields.push(("lfs", json!({ "oid": sha256, "size": size, "pointerSize": pointer_size })));
     }
     if expand {
-        line["lastCommit"] =
-            json!({ "id": commit.sha, "title": "Upload files", "date": "2026-01-01T00:00:00.000Z" });
+        let commit = json!({ "id": commit.sha, "title": "Upload files", "date": "2026-01-01T00:00:00.000Z" });
+        fields.push(("lastCommit", commit));
         if !entry.is_directory() {
-            line["securityFileStatus"] = json!({ "status": "safe", "avScan": null, "pickleImportScan": null });
+            let status = json!({ "status": "safe", "avScan": null, "pickleImportScan": null });
+            fields.push(("securityFileStatus", status));
         }
     }
-    line
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

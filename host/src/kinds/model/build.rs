@@ -25,6 +25,7 @@ use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, hash, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
+use crate::store;
 use crate::worker::report::EXIT_FINAL;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
@@ -32,8 +33,6 @@ use crate::worker::request::{LoadRequest, REQUEST_KEY};
 const REQUEST_DIR: &str = "/etc/substratus/request";
 /// Folder where the worker finds its token for the store.
 const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
-/// Audience of that token: good for the operator's store and for nothing else.
-pub const STORE_AUDIENCE: &str = "substratus-store";
 
 /// The children, and which try the Job is.
 pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<(Vec<Child>, Attempt), Verdict> {
@@ -141,7 +140,7 @@ fn request_mount(observed: &Observed) -> Mount {
 
 fn token_mount() -> Mount {
     let token = ServiceAccountTokenProjection {
-        audience: Some(STORE_AUDIENCE.to_owned()),
+        audience: Some(store::AUDIENCE.to_owned()),
         expiration_seconds: Some(3600),
         path: "token".to_owned(),
     };

@@ -151,7 +151,7 @@ impl Failure {
             PluginError::Registry(RegistryError::Auth { .. }) => (said::RESOLVED, said::REGISTRY_AUTH),
             PluginError::Registry(RegistryError::TooLarge { .. }) => (said::RESOLVED, said::TOO_LARGE),
             PluginError::Registry(RegistryError::DigestMismatch { .. }) => (said::VERIFIED, said::DIGEST_MISMATCH),
-            PluginError::Registry(RegistryError::NotComponent { .. }) => (said::COMPATIBLE, said::NOT_A_COMPONENT),
+            PluginError::Registry(RegistryError::NotAPlugin { .. }) => (said::COMPATIBLE, said::NOT_A_COMPONENT),
             PluginError::Registry(_) => (said::RESOLVED, said::REGISTRY_UNAVAILABLE),
             PluginError::Refused(Refusal::TooLarge { .. }) => (said::COMPATIBLE, said::TOO_LARGE),
             PluginError::Refused(Refusal::NotWasm | Refusal::CoreModule | Refusal::NativeCode | Refusal::Invalid(_)) => {
