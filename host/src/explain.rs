@@ -171,7 +171,7 @@ impl Explainer {
 
     /// Asks the loader, as the worker would.
     async fn look(&self, request: Option<LoadRequest>, report: &mut Report) -> Option<SourceStatus> {
-        match crate::worker::look(&self.plugins, &request?).await {
+        match crate::worker::load::look(&self.plugins, &request?, std::env::vars_os()).await {
             Ok(plan) => {
                 report.source = Some(Source::of(&plan));
                 Some(plan.source)
