@@ -4,3 +4,5 @@ mod cluster;
 mod engine;
 mod hub;
 mod image;
+mod manners;
+mod tidy;
