@@ -1,3 +1,6 @@
-//! Integration tests.
-#[test]
-fn t(){}
+//! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
+
+mod hostile;
+mod plugin_cache;
+mod plugin_cases;
+mod plugin_registry;
