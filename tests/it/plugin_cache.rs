@@ -1,5 +1,6 @@
 //! Attacks on the plugin store's disk: compiled code that is not ours is never loaded, and nothing stops a plugin from working.
 //! Knows nothing of registries.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

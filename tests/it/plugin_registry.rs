@@ -1,4 +1,5 @@
 //! Registries that answer, and registries that lie: a small one of our own, on loopback. Knows nothing of what components do.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -79,10 +80,10 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let authorization = parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-    respond(&mut inner.lock().unwrap(), &parts.method, parts.uri.path(), parts.uri.query(), authorization.as_deref(), body)
+    respond(&mut inner.lock().unwrap(), &parts.method, parts.uri.path(), parts.uri.query(), authorization.as_deref(), &body)
 }
 
-fn respond(inner: &mut Inner, method: &Method, path: &str, query: Option<&str>, authorization: Option<&str>, body: Bytes) -> Response {
+fn respond(inner: &mut Inner, method: &Method, path: &str, query: Option<&str>, authorization: Option<&str>, body: &Bytes) -> Response {
     inner.requests += 1;
     let reply = |status: StatusCode| Response::builder().status(status);
     if inner.password.is_some_and(|password| authorization != Some(password)) {
@@ -99,8 +100,8 @@ fn respond(inner: &mut Inner, method: &Method, path: &str, query: Option<&str>, 
         }
         Method::PUT | Method::PATCH => {
             let announced = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("digest=")));
-            let key = announced.map_or(path.to_owned(), |digest| format!("blobs/{}", digest.replace("%3A", ":")));
-            inner.stored.insert(format!("manifests/{}", digest(&body)), body.to_vec());
+            let key = announced.map_or_else(|| path.to_owned(), |digest| format!("blobs/{}", digest.replace("%3A", ":")));
+            inner.stored.insert(format!("manifests/{}", digest(body)), body.to_vec());
             inner.stored.insert(key.clone(), body.to_vec());
             reply(StatusCode::CREATED).header("location", format!("/v2/org/plugin/{key}")).body(Body::empty()).unwrap()
         }
@@ -113,8 +114,7 @@ fn respond(inner: &mut Inner, method: &Method, path: &str, query: Option<&str>, 
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn fresh() -> (tempfile::TempDir, Plugins) {

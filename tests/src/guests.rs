@@ -65,8 +65,7 @@ fn fingerprint(workspace: &Path) -> anyhow::Result<String> {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     }
-    let hex: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(hex)
+    Ok(format!("{:x}", u64::from_be_bytes(hash.finalize().as_slice().first_chunk().copied().unwrap_or_default())))
 }
 
 fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
 //! Writes core modules by hand, instruction by instruction, for guests that no compiler would make. Knows no host.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use substratus::plugin::{Manifest, package};
 use wasm_encoder::{
@@ -102,18 +103,17 @@ impl Guest {
             self.start.unwrap_or_default(),
         ] {
             let mut function = Function::new([(1, i)]);
-            body.iter().for_each(|instruction| {
+            for instruction in &body {
                 function.instruction(instruction);
-            });
+            }
             function.instruction(&Instruction::End);
             code.function(&function);
         }
         module.section(&code);
         let mut data = DataSection::new();
-        let text = TEXT.to_le_bytes();
-        let [a, b, c, d] = text;
-        data.active(0, &ConstExpr::i32_const(FIT), [50, 0, 0, 0, a, b, c, d, 2, 0, 0, 0]);
-        data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [1, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, a, b, c, d, 2, 0, 0, 0]);
+        let (text, length) = (TEXT.to_le_bytes(), 2_i32.to_le_bytes());
+        data.active(0, &ConstExpr::i32_const(FIT), [[50, 0, 0, 0], text, length].concat());
+        data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [[1, 0, 0, 0], [0; 4], [6, 0, 0, 0], text, length].concat());
         data.active(0, &ConstExpr::i32_const(TEXT), *b"ok");
         for (at, bytes) in self.data {
             data.active(0, &ConstExpr::i32_const(at), bytes);
