@@ -1,6 +1,12 @@
 //! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
+mod cluster;
+mod engine;
 mod hostile;
+mod hub;
+mod image;
+mod manners;
 mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;
+mod tidy;

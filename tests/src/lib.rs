@@ -1,3 +1,8 @@
 //! The harness of the tests, the demo and the benches: real peers to run against. It knows nothing of the operator's insides.
 
+pub mod cluster;
+pub mod engine;
 pub mod guests;
+pub mod hub;
+pub mod image;
+pub mod install;

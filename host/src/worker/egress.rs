@@ -1,0 +1,272 @@
+//! The one HTTP client of a worker: for the guest's questions and for the bytes themselves. Every request and every redirect
+//! goes through the same steps: scheme and host on the list, name resolved once, address checked, connected to that address.
+//! Knows no hub and no file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, AUTHORIZATION, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use thiserror::Error;
+use url::{Host, Url};
+
+use super::allow::{AllowList, PatternError, Verdict};
+use super::secrets::Secrets;
+
+/// Redirects followed for one request.
+const MAX_REDIRECTS: usize = 5;
+/// Idle connections kept per host.
+const IDLE_PER_HOST: usize = 32;
+
+const AGENT: &str = concat!("substratus/", env!("CARGO_PKG_VERSION"));
+
+/// Headers that only the host may set, beside everything that begins with `proxy-`.
+const OURS: [&str; 11] = [
+    "authorization", "cookie", "host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length",
+];
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the next byte of an answer: a connection silent for longer is replaced.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(30) }
+    }
+}
+
+/// Why a request was not answered. No text holds a credential or a URL's query.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EgressError {
+    /// No grant allows it.
+    #[error("{0}")]
+    Denied(String),
+    /// Too many redirects, too many bytes.
+    #[error("{0}")]
+    Limit(String),
+    /// Not reached, or no answer in time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The request itself is malformed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What to ask.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// GET, HEAD or POST.
+    pub method: Method,
+    /// Absolute URL.
+    pub url: Url,
+    /// Headers from a plugin or its plan, checked by [`guest_headers`]; they stay behind when a redirect leaves the origin.
+    pub headers: HeaderMap,
+    /// Headers of our own, such as `Range`: sent on every hop.
+    pub own: HeaderMap,
+    /// Body of a POST.
+    pub body: Option<Vec<u8>>,
+    /// The secret use to send along, where there is one and the host may get it.
+    pub auth: Option<&'a str>,
+    /// Follow redirects.
+    pub follow: bool,
+}
+
+/// The head of an answer, and where it came from in the end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Body not read yet.
+    pub response: reqwest::Response,
+    /// The URL after all redirects.
+    pub url: Url,
+}
+
+/// The client. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    allow: Arc<AllowList>,
+    secrets: Arc<Secrets>,
+    /// For hosts that a wildcard allows.
+    public: reqwest::Client,
+    /// For hosts that were named. A client of its own: its pool never holds a private connection for the other one.
+    named: reqwest::Client,
+}
+
+impl Egress {
+    /// A client for the hosts of a grant.
+    pub fn new<T: AsRef<str>>(hosts: &[T], secrets: Secrets, patience: Patience) -> Result<Self, EgressError> {
+        let allow = AllowList::parse(hosts).map_err(|error: PatternError| EgressError::Invalid(error.to_string()))?;
+        let allow = Arc::new(allow);
+        let public = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Public }, patience)?;
+        let named = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Named }, patience)?;
+        Ok(Self { allow, secrets: Arc::new(secrets), public, named })
+    }
+
+    /// Whether the grant allows `url` by name, and by address where it is one.
+    pub fn check(&self, url: &Url) -> Result<Verdict, EgressError> {
+        let verdict = self.allow.check(url);
+        let address = match url.host() {
+            _ if verdict == Verdict::Denied => {
+                let host = url.host_str().unwrap_or("(none)");
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let origin = format!("{}://{host}{port}", url.scheme());
+                return Err(EgressError::Denied(format!("{origin} is not among the granted hosts; grant `{origin}` to allow it")));
+            }
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            _ => return Ok(verdict),
+        };
+        if self.allow.permits(verdict, address) { Ok(verdict) } else { Err(EgressError::Denied(refused(address))) }
+    }
+
+    /// Sends, and follows redirects where asked to.
+    pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, EgressError> {
+        let (mut url, mut method, mut body) = (ask.url.clone(), ask.method, ask.body);
+        for _ in 0..=MAX_REDIRECTS {
+            let client = match self.check(&url)? {
+                Verdict::Named => &self.named,
+                _ => &self.public,
+            };
+            let same_origin = url.origin() == ask.url.origin();
+            let mut headers = if same_origin { ask.headers.clone() } else { only_accept(&ask.headers) };
+            headers.extend(ask.own.clone());
+            // A credential never follows a redirect to another host, whatever that host may get when asked directly.
+            let credential = ask.auth.filter(|_| same_origin).and_then(|use_| self.secrets.header(use_, &url));
+            if let Some(credential) = credential {
+                headers.insert(AUTHORIZATION, credential);
+            }
+            let mut request = client.request(method.clone(), url.clone()).headers(headers);
+            if let Some(body) = &body {
+                request = request.body(body.clone());
+            }
+            let response = request.send().await.map_err(|error| self.failed(&url, error))?;
+            let target = if ask.follow { redirect(&response) } else { None };
+            let Some(target) = target else { return Ok(Answer { response, url }) };
+            if matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER) && method == Method::POST {
+                (method, body) = (Method::GET, None);
+            }
+            url = url.join(&target).map_err(|_| EgressError::Unavailable(format!("{} redirects to something that is no URL", shown(&url))))?;
+        }
+        Err(EgressError::Limit(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&ask.url))))
+    }
+
+    /// An error of the client, in our words and without secrets.
+    pub fn failed(&self, url: &Url, error: reqwest::Error) -> EgressError {
+        let mut sources: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(source) = sources {
+            if let Some(AddressRefused(address)) = source.downcast_ref() {
+                return EgressError::Denied(format!("{}: {}", url.host_str().unwrap_or_default(), refused(*address)));
+            }
+            sources = source.source();
+        }
+        let what = if error.is_connect() {
+            "cannot connect to"
+        } else if error.is_timeout() {
+            "no answer in time from"
+        } else {
+            "lost the connection to"
+        };
+        let cause = innermost(&error.without_url());
+        EgressError::Unavailable(self.secrets.redact(&format!("{what} {}: {cause}", shown(url))))
+    }
+
+    /// `text` without any credential in it.
+    pub fn redact(&self, text: &str) -> String {
+        self.secrets.redact(text)
+    }
+}
+
+fn client(resolver: Checked, patience: Patience) -> Result<reqwest::Client, EgressError> {
+    reqwest::Client::builder()
+        .user_agent(AGENT)
+        // A proxy would connect to addresses that nobody here checked.
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .dns_resolver(resolver)
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.stall)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .build()
+        .map_err(|error| EgressError::Invalid(format!("cannot make an HTTP client: {}", innermost(&error))))
+}
+
+fn redirect(response: &reqwest::Response) -> Option<String> {
+    let followed = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let target = response.headers().get(LOCATION).filter(|_| followed)?;
+    Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+}
+
+fn only_accept(headers: &HeaderMap) -> HeaderMap {
+    headers.iter().filter(|(name, _)| *name == ACCEPT).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Headers that a plugin asked for; refuses those that are ours.
+pub fn guest_headers(headers: &[(String, String)]) -> Result<HeaderMap, EgressError> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let invalid = |_| EgressError::Invalid(format!("header `{}` is malformed", name.escape_debug()));
+        let parsed = HeaderName::try_from(name.as_str()).map_err(|error| invalid(error.into()))?;
+        if OURS.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
+            return Err(EgressError::Denied(format!("header `{parsed}` is set by the host only; name a secret use instead of a credential")));
+        }
+        let value = HeaderValue::from_str(value).map_err(|error| invalid(http::Error::from(error)))?;
+        if parsed != USER_AGENT {
+            map.append(parsed, value);
+        }
+    }
+    Ok(map)
+}
+
+/// A URL without what may be secret: a signature sits in the query.
+pub fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+fn refused(address: IpAddr) -> String {
+    format!("address {address} is private, link-local or reserved; name the host exactly, or grant its range as scheme://address/bits")
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Resolves a name once and hands out checked addresses only.
+#[derive(Debug)]
+struct Checked {
+    allow: Arc<AllowList>,
+    verdict: Verdict,
+}
+
+#[derive(Debug, Error)]
+#[error("address {0} is refused")]
+struct AddressRefused(IpAddr);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (allow, verdict) = (Arc::clone(&self.allow), self.verdict);
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| allow.permits(verdict, address.ip()));
+            match (good.is_empty(), bad.first()) {
+                (true, Some(address)) => Err(AddressRefused(address.ip()).into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "egress_tests.rs"]
+mod tests;
