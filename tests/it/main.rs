@@ -1,3 +1,4 @@
 //! Integration tests.
-#[test]
-fn t(){}
+
+mod engine;
+mod hub;

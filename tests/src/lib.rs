@@ -1,1 +1,4 @@
 //! Harness.
+
+pub mod engine;
+pub mod hub;

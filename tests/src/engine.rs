@@ -1,0 +1,59 @@
+//! A real inference engine and a model small enough for tests, made once by the scripts beside this package and cached
+//! outside the work tree. Must not know images, registries or clusters.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The tests' own folder, where the scripts are.
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where tools and models are kept between runs unless told otherwise: `~/.cache/substratus`, as the scripts have it.
+pub fn cache() -> Result<PathBuf> {
+    let home = std::env::home_dir().context("find the home folder for the cache; set HOME")?;
+    Ok(home.join(".cache/substratus"))
+}
+
+/// The root file system of an image with llama.cpp's HTTP server; its entry point is `/app/llama-server`.
+pub fn root(cache: &Path) -> Result<PathBuf> {
+    made_by("engine/build.sh", cache)
+}
+
+/// A random llama of 0.5 MB, the same weights in two layouts.
+#[derive(Debug, Clone)]
+pub struct TinyModel {
+    /// One GGUF file.
+    pub gguf: PathBuf,
+    /// A Hugging Face repository: safetensors, config, tokenizer.
+    pub repository: PathBuf,
+}
+
+/// Makes the tiny model, or finds it.
+pub fn tiny_model(cache: &Path) -> Result<TinyModel> {
+    let made = made_by("model/build.sh", cache)?;
+    Ok(TinyModel { gguf: made.join("tiny.gguf"), repository: made.join("hf") })
+}
+
+/// The Python that has the real `huggingface_hub` client.
+pub fn python(cache: &Path) -> Result<PathBuf> {
+    Ok(made_by("python.sh", cache)?.join("bin/python"))
+}
+
+/// Each script takes the cache, makes what is missing under a name that holds the hash of its inputs, and prints the path.
+fn made_by(script: &str, cache: &Path) -> Result<PathBuf> {
+    let output = Command::new(Path::new(HERE).join(script))
+        .arg(cache)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("run tests/{script}"))?;
+    let printed = String::from_utf8(output.stdout).with_context(|| format!("read what tests/{script} printed"))?;
+    let made = PathBuf::from(printed.trim_end());
+    if !output.status.success() || !made.is_absolute() {
+        bail!("tests/{script} failed ({}); its output is above, run it by hand to see more", output.status);
+    }
+    Ok(made)
+}
