@@ -1,0 +1,86 @@
+//! What a Substratus plugin is written with: the three worlds' records and a few helpers. It knows no hub, cloud or engine.
+//!
+//! A plugin implements one `Guest` trait and names its type to one macro:
+//!
+//! | role | trait | macro |
+//! |---|---|---|
+//! | `ModelLoader` | [`loader::Guest`] | [`export_model_loader!`] |
+//! | `GpuPolicy` | [`gpu::Guest`] | [`export_gpu_policy!`] |
+//! | `ServerAdapter` | [`adapter::Guest`] | [`export_server_adapter!`] |
+//!
+//! The records are plain structs, so everything behind the trait is tested natively; `testing` runs a plugin's case files.
+
+mod bindings;
+pub mod config;
+pub mod glob;
+pub mod http;
+pub mod params;
+pub mod placement;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[doc(hidden)]
+pub use bindings::{adapter as adapter_bindings, gpu as gpu_bindings, loader as loader_bindings};
+pub use bindings::loader::substratus::plugin::types::{Digest, Failure, Problem, Subject};
+
+/// World `model-loader`: lists what to fetch from a hub.
+pub mod loader {
+    pub use crate::bindings::loader::exports::substratus::plugin::model_loading::{
+        File, FileFilter, Guest, HttpOrigin, ModelFacts, OciOrigin, Origin, PlanPage, Request, XetOrigin,
+    };
+}
+
+/// World `gpu-policy`: turns a GPU type into scheduling.
+pub mod gpu {
+    pub use crate::bindings::gpu::exports::substratus::plugin::gpu_placing::{
+        Claim, Guest, Node, Placement, Request, Toleration,
+    };
+}
+
+/// World `server-adapter`: turns a model into a serving container.
+pub mod adapter {
+    pub use crate::bindings::adapter::exports::substratus::plugin::serving::{
+        Cache, Container, Fitness, Gpu, Guest, Metrics, Model, Probe, Request,
+    };
+}
+
+/// Lines for the operator's or the worker's log.
+pub mod log {
+    pub use crate::bindings::loader::substratus::plugin::log::Level;
+
+    /// Writes one line. Natively (in tests) there is no host, and nothing is written.
+    pub fn write(level: Level, message: &str) {
+        if cfg!(target_arch = "wasm32") {
+            crate::bindings::loader::substratus::plugin::log::write(level, message);
+        }
+    }
+}
+
+/// The user can fix this one field.
+pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Failure {
+    Failure::Invalid(vec![Problem { field: field.into(), reason: reason.into() }])
+}
+
+/// Makes the crate a `model-loader` component: `export_model_loader!(Type)`.
+#[macro_export]
+macro_rules! export_model_loader {
+    ($plugin:ident) => {
+        $crate::loader_bindings::export_model_loader!($plugin with_types_in $crate::loader_bindings);
+    };
+}
+
+/// Makes the crate a `gpu-policy` component: `export_gpu_policy!(Type)`.
+#[macro_export]
+macro_rules! export_gpu_policy {
+    ($plugin:ident) => {
+        $crate::gpu_bindings::export_gpu_policy!($plugin with_types_in $crate::gpu_bindings);
+    };
+}
+
+/// Makes the crate a `server-adapter` component: `export_server_adapter!(Type)`.
+#[macro_export]
+macro_rules! export_server_adapter {
+    ($plugin:ident) => {
+        $crate::adapter_bindings::export_server_adapter!($plugin with_types_in $crate::adapter_bindings);
+    };
+}
