@@ -26,6 +26,8 @@ pub mod reason {
     pub const BASE_MODEL_NOT_FOUND: &str = "BaseModelNotFound";
     /// The base Model is not ready yet.
     pub const BASE_MODEL_NOT_READY: &str = "BaseModelNotReady";
+    /// `spec.dataset` names no Dataset of this namespace.
+    pub const DATASET_NOT_FOUND: &str = "DatasetNotFound";
     /// The Server's Model does not exist.
     pub const MODEL_NOT_FOUND: &str = "ModelNotFound";
     /// The Server's Model is not ready yet.

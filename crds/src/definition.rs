@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, made from the types and finished with what derives cannot say.
+//! The `CustomResourceDefinition`s, made from the types and finished with what derives cannot say. Knows no cluster and no file.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, ValidationRule,
@@ -12,12 +12,12 @@ pub const MAX_MODEL_NAME: usize = 63 - "-model-params".len();
 /// Longest name of a Server: its longest child is `NAME-server-params`.
 pub const MAX_SERVER_NAME: usize = 63 - "-server-params".len();
 
-/// Every CustomResourceDefinition, in order of kind.
+/// Every `CustomResourceDefinition`, in order of kind.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let model = finish(Model::crd(), vec![length_rule("Model", MAX_MODEL_NAME)]);
+    let model = finish(Model::crd(), &[length_rule("Model", MAX_MODEL_NAME)]);
     let server = finish(
         Server::crd(),
-        vec![
+        &[
             length_rule("Server", MAX_SERVER_NAME),
             on_create(
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -25,8 +25,15 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             ),
         ],
     );
-    vec![model, finish(Plugin::crd(), Vec::new()), server]
+    vec![model, finish(Plugin::crd(), &[]), server]
 }
+
+/// A definition as the text of its committed file `crds/yaml/<kind>.yaml`: what `kubectl apply -f` takes.
+pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    Ok(format!("{HEADER}{}", serde_saphyr::to_string(crd)?))
+}
+
+const HEADER: &str = "# Made from the types in crds/src; do not edit. `UPDATE=1 cargo test -p substratus-crds` writes it anew.\n";
 
 fn length_rule(kind: &str, max: usize) -> ValidationRule {
     on_create(
@@ -45,16 +52,23 @@ fn on_create(rule: &str, message: &str) -> ValidationRule {
     }
 }
 
-/// Makes `spec` optional (it defaults to an empty one) and adds the rules.
-fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> CustomResourceDefinition {
+/// Makes `spec` optional (it defaults to an empty one), requires `ready` where a status has it, and adds the rules.
+fn finish(mut crd: CustomResourceDefinition, rules: &[ValidationRule]) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
         root.required = None;
         if !rules.is_empty() {
-            root.x_kubernetes_validations = Some(rules.clone());
+            root.x_kubernetes_validations = Some(rules.to_vec());
         }
         if let Some(spec) = property(root, "spec") {
             spec.default = Some(JSON(serde_json::json!({})));
+            // What the kind is for belongs to the kind: `kubectl explain model` shows the description of the root.
+            let description = spec.description.replace("What is wanted.".to_owned());
+            root.description = description;
+        }
+        // Beside its default, so that generated clients have a plain boolean, as they had it from the first operator.
+        if let Some(status) = property(root, "status").filter(|status| has_property(status, "ready")) {
+            status.required = Some(vec!["ready".to_owned()]);
         }
     }
     crd
@@ -62,4 +76,8 @@ fn finish(mut crd: CustomResourceDefinition, rules: Vec<ValidationRule>) -> Cust
 
 fn property<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSONSchemaProps> {
     schema.properties.as_mut()?.get_mut(name)
+}
+
+fn has_property(schema: &JSONSchemaProps, name: &str) -> bool {
+    schema.properties.as_ref().is_some_and(|properties| properties.contains_key(name))
 }

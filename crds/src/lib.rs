@@ -2,7 +2,7 @@
 //!
 //! `Model` and `Server` are compatible with the first Substratus operator: field names, defaults, condition types and
 //! reasons are a contract that manifests and scripts rely on. What this project adds is optional everywhere.
-//! [`crds`] makes the CustomResourceDefinitions; `crds/yaml` holds them as committed files and a test compares the two.
+//! [`crds`] makes the `CustomResourceDefinition`s; `crds/yaml` holds them as committed files and a test compares the two.
 
 pub mod conditions;
 mod definition;
@@ -12,7 +12,7 @@ mod server;
 mod shared;
 mod status;
 
-pub use definition::{MAX_MODEL_NAME, MAX_SERVER_NAME, crds};
+pub use definition::{MAX_MODEL_NAME, MAX_SERVER_NAME, crds, to_yaml};
 pub use model::{FileFilter, Model, ModelSpec, ModelStatus};
 pub use plugin::{Claims, Grants, Plugin, PluginRole, PluginSpec, PluginStatus, SecretGrant};
 pub use server::{Server, ServerSpec, ServerStatus};

@@ -47,15 +47,20 @@
 //! | What does a good run look like? | `examples/README.md`, `make demo` |
 
 pub mod admin;
+pub mod backoff;
 pub mod bucket;
+pub mod catalog;
+pub mod context;
 pub mod explain;
 pub mod kinds;
+pub mod leader;
 pub mod limits;
 pub mod metrics;
 pub mod plugin;
 pub mod reconcile;
 pub mod run;
 pub mod settings;
+pub mod store;
 pub mod sub;
 pub mod telemetry;
 pub mod worker;

@@ -1,1 +1,270 @@
-//! (settings)
+//! Every setting of the operator, its flag, its environment variable and its default, in one place.
+//! Knows nothing of a cluster or a network: it reads what was typed and says what is wrong with it.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::telemetry::Format;
+
+mod cloud;
+
+pub use cloud::Bucket;
+
+/// What may be typed: flags, or environment variables of the names that the first operator read. An empty variable is an absent one.
+#[derive(Args, Clone, Debug)]
+pub struct OperatorSettings {
+    /// Where the cluster runs: picks the GPU policy that claims it (`local`, `kind`, `gcp`, …)
+    #[arg(long, env = "CLOUD", default_value = "local")]
+    pub cloud: String,
+    /// Name of this cluster: part of every artifact's address, so keep it when a cluster is made anew
+    #[arg(long, env = "CLUSTER_NAME", default_value = "substratus")]
+    pub cluster_name: String,
+    /// Where artifacts go: `tar:///path` (a folder of the node), `gs://bucket`, `s3://bucket`, …
+    #[arg(long, env = "ARTIFACT_BUCKET_URL")]
+    pub artifact_bucket_url: Option<String>,
+    /// Registry of built images
+    #[arg(long, env = "REGISTRY_URL")]
+    pub registry_url: Option<String>,
+    /// Cloud identity of the service accounts that read and write artifacts
+    #[arg(long, env = "PRINCIPAL")]
+    pub principal: Option<String>,
+    /// Project of the cloud; on gcp the bucket, registry and principal are named after it
+    #[arg(long, env = "PROJECT_ID")]
+    pub project_id: Option<String>,
+    /// Region or zone of the cluster; on gcp the registry is named after it
+    #[arg(long, env = "CLUSTER_LOCATION")]
+    pub cluster_location: Option<String>,
+
+    /// The operator's own namespace
+    #[arg(long, env = "POD_NAMESPACE", default_value = "substratus")]
+    pub namespace: String,
+    /// The operator's own pod: its identity in leader election
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// Namespaces to look after; all of them where none is named
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
+    /// Objects of a kind that are reconciled at the same time
+    #[arg(long, env = "CONCURRENCY", default_value_t = 32)]
+    pub concurrency: u16,
+
+    /// The image this operator runs from
+    #[arg(long, env = "OPERATOR_IMAGE")]
+    pub operator_image: Option<String>,
+    /// Image of the workers; the operator's own where none is named
+    #[arg(long, env = "WORKER_IMAGE")]
+    pub worker_image: Option<String>,
+    /// Name of the secret, in the namespace of each load, that pulls the workers' image
+    #[arg(long, env = "WORKER_PULL_SECRET")]
+    pub worker_pull_secret: Option<String>,
+
+    /// Folder of the bundled plugins
+    #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
+    pub plugins_dir: PathBuf,
+    /// Folder for pulled plugins and their native code
+    #[arg(long, env = "PLUGIN_CACHE_DIR", default_value = "/var/cache/substratus")]
+    pub plugin_cache_dir: PathBuf,
+    /// Registries (`host[:port]`) that speak plain HTTP
+    #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
+    pub insecure_registry: Vec<String>,
+
+    /// Where the store for workers listens
+    #[arg(long, env = "STORE_BIND_ADDRESS", default_value = ":8090", value_parser = bind_address)]
+    pub store_bind_address: SocketAddr,
+    /// The store as workers reach it; the Service `substratus-store` where nothing is said
+    #[arg(long, env = "STORE_URL")]
+    pub store_url: Option<String>,
+    /// Where metrics are served
+    #[arg(long, env = "METRICS_BIND_ADDRESS", default_value = ":8080", value_parser = bind_address)]
+    pub metrics_bind_address: SocketAddr,
+    /// Where probes are answered
+    #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081", value_parser = bind_address)]
+    pub health_probe_bind_address: SocketAddr,
+
+    /// Let one of several operators act at a time
+    #[arg(long, env = "LEADER_ELECT", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Name of the Lease in the operator's namespace
+    #[arg(long, env = "LEADER_ELECTION_ID", default_value = "substratus")]
+    pub leader_election_id: String,
+
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    pub log_format: Format,
+    /// What is logged: `info`, `debug`, `substratus=debug,kube=warn`, …
+    #[arg(long, env = "LOG_FILTER", default_value = "info")]
+    pub log_filter: String,
+}
+
+/// Settings that fit together, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the cluster runs.
+    pub cloud: String,
+    /// Name of this cluster.
+    pub cluster_name: String,
+    /// Where artifacts go.
+    pub artifact_bucket: Bucket,
+    /// Registry of built images, without a slash at the end.
+    pub registry_url: Option<String>,
+    /// Cloud identity of the service accounts that read and write artifacts.
+    pub principal: Option<String>,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// Who this process is in leader election and in Events.
+    pub identity: String,
+    /// Namespaces to look after, sorted; empty means all.
+    pub watch_namespaces: Vec<String>,
+    /// Objects of a kind that are reconciled at the same time.
+    pub concurrency: u16,
+    /// Image of the workers.
+    pub worker_image: String,
+    /// Name of the secret that pulls the workers' image.
+    pub worker_pull_secret: Option<String>,
+    /// Folder of the bundled plugins.
+    pub plugins_dir: PathBuf,
+    /// Folder for pulled plugins and their native code.
+    pub plugin_cache_dir: PathBuf,
+    /// Registries (`host[:port]`) that speak plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Where the store for workers listens.
+    pub store_bind_address: SocketAddr,
+    /// The store as workers reach it, without a slash at the end.
+    pub store_url: String,
+    /// Where metrics and probes are served: one address, or two.
+    pub admin_bind_addresses: Vec<SocketAddr>,
+    /// Name of the Lease, where only one operator may act at a time.
+    pub lease: Option<String>,
+    /// How log lines look.
+    pub log_format: Format,
+    /// What is logged.
+    pub log_filter: String,
+}
+
+/// Settings that do not fit together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingsError {
+    /// Nothing was said and nothing can be assumed.
+    #[error("setting --{flag} ({env}) is missing: {hint}")]
+    Missing {
+        /// The flag.
+        flag: &'static str,
+        /// The environment variable.
+        env: &'static str,
+        /// What to write.
+        hint: &'static str,
+    },
+    /// The value cannot be used.
+    #[error("setting --{flag} has the value '{value}': {reason}")]
+    Invalid {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl OperatorSettings {
+    /// Fills in what follows from the rest and refuses what cannot work.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        let cloud = cloud::defaults(&self)?;
+        let namespace = label("namespace", self.namespace)?;
+        let worker_image = given(self.worker_image).or_else(|| given(self.operator_image)).ok_or(SettingsError::Missing {
+            flag: "worker-image",
+            env: "WORKER_IMAGE",
+            hint: "name the image that workers run from, or OPERATOR_IMAGE for the operator's own",
+        })?;
+        if self.concurrency == 0 {
+            return Err(invalid("concurrency", "0", "at least one object must be reconciled at a time"));
+        }
+        let mut watch_namespaces = Vec::new();
+        for name in self.watch_namespace.into_iter().filter(|name| !name.is_empty()) {
+            watch_namespaces.push(label("watch-namespace", name)?);
+        }
+        watch_namespaces.sort();
+        watch_namespaces.dedup();
+        let mut admin_bind_addresses = vec![self.metrics_bind_address, self.health_probe_bind_address];
+        admin_bind_addresses.dedup();
+        Ok(Settings {
+            cloud: label("cloud", self.cloud)?,
+            cluster_name: cluster_name(self.cluster_name)?,
+            artifact_bucket: cloud.bucket,
+            registry_url: cloud.registry,
+            principal: cloud.principal,
+            store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
+            identity: given(self.pod_name).unwrap_or_else(process_identity),
+            namespace,
+            watch_namespaces,
+            concurrency: self.concurrency,
+            worker_image,
+            worker_pull_secret: given(self.worker_pull_secret),
+            plugins_dir: self.plugins_dir,
+            plugin_cache_dir: self.plugin_cache_dir,
+            insecure_registries: self.insecure_registry.into_iter().filter(|name| !name.is_empty()).collect(),
+            store_bind_address: self.store_bind_address,
+            admin_bind_addresses,
+            lease: if self.leader_elect { Some(label("leader-election-id", self.leader_election_id)?) } else { None },
+            log_format: self.log_format,
+            log_filter: self.log_filter,
+        })
+    }
+}
+
+/// An empty variable, as a ConfigMap may hold it, is an absent one.
+fn given(value: Option<String>) -> Option<String> {
+    value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+fn invalid(flag: &'static str, value: impl Into<String>, reason: &'static str) -> SettingsError {
+    SettingsError::Invalid { flag, value: value.into(), reason }
+}
+
+/// A DNS-1123 label.
+fn label(flag: &'static str, value: String) -> Result<String, SettingsError> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edges = !value.starts_with('-') && !value.ends_with('-');
+    if (1..=63).contains(&value.len()) && edges && value.bytes().all(inner) {
+        return Ok(value);
+    }
+    Err(invalid(flag, value, "use at most 63 lower-case letters, digits and '-', with no '-' at the ends"))
+}
+
+/// The name is hashed into addresses, so anything readable will do; a slash would make two clusters one.
+fn cluster_name(value: String) -> Result<String, SettingsError> {
+    if value.is_empty() || value.contains(|c: char| c == '/' || c.is_whitespace()) {
+        return Err(invalid("cluster-name", value, "name the cluster, without slashes and spaces"));
+    }
+    Ok(value)
+}
+
+fn store_url(given: Option<String>, namespace: &str, bind: SocketAddr) -> Result<String, SettingsError> {
+    let Some(text) = given else { return Ok(format!("http://substratus-store.{namespace}.svc:{}", bind.port())) };
+    match url::Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(invalid("store-url", text, "write http://host[:port]")),
+    }
+}
+
+/// `:8080`, `127.0.0.1:8080` or `[::1]:8080`. Without a host it is every address of both families.
+fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = match text.strip_prefix(':') {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+        None => text.parse().ok(),
+    };
+    parsed.ok_or_else(|| "write ':port' or 'address:port'".to_owned())
+}
+
+/// Outside a pod two operators may share a machine, so the process is part of the name.
+fn process_identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
-//! Integration tests.
+//! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
+mod cluster;
 mod engine;
 mod hub;
+mod manners;
+mod tidy;

@@ -1,4 +1,7 @@
-//! Harness.
+//! The harness of the tests, the demo and the benches: real peers to run against. It knows nothing of the operator's insides.
 
+pub mod cluster;
 pub mod engine;
 pub mod hub;
+pub mod image;
+pub mod install;

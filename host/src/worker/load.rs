@@ -43,6 +43,19 @@ pub struct Surroundings {
     pub stop: CancellationToken,
 }
 
+/// What a load would fetch: the loader's plan, checked, and no byte of a file. Credentials come from `env`.
+pub async fn look(
+    plugins: &Plugins,
+    request: &LoadRequest,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Plan, LoadError> {
+    let secrets =
+        Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
+    let (plan, _) = Loader::new(plugins.clone(), request, egress, Tuning::default()).resolve().await?;
+    Ok(plan)
+}
+
 /// Runs a load and says how it ended.
 pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
     match run(request, around).await {

@@ -1,0 +1,142 @@
+//! What a Model's status says. Pure: the time is handed in.
+
+use std::time::Duration;
+
+use substratus_crds::conditions::{COMPLETE, reason};
+use substratus_crds::{Artifacts, ModelStatus, PlacementStatus, SourceStatus, TransferStatus};
+
+use super::observe::Observed;
+use super::plan::{Plan, Run};
+use super::retry::Attempt;
+use crate::kinds::shared::cause;
+use crate::kinds::shared::conditions::{Say, set};
+use crate::kinds::shared::verdict::{Retry, Verdict};
+use crate::worker::report::Outcome;
+
+/// The status before any child exists: the plan is on record before anything runs by it.
+pub fn planned(observed: &Observed, plan: &Plan) -> ModelStatus {
+    let mut status = observed.model.status.clone().unwrap_or_default();
+    if matches!(plan.run, Run::Done) {
+        return status;
+    }
+    let again = status.plan.as_ref().is_some_and(|record| record.inputs != plan.inputs);
+    if again {
+        status.ready = false;
+        status.transfer = None;
+    }
+    status.plan = Some(plan.record());
+    status.plugin = match &plan.run {
+        Run::Load { plugin, .. } => Some(plugin.clone()),
+        Run::Done | Run::Container { .. } => None,
+    };
+    status.placement = plan.placement.as_ref().map(|placement| PlacementStatus { reason: placement.reason.clone() });
+    status.artifacts.get_or_insert_with(|| Artifacts { url: Some(plan.target.clone()) });
+    status
+}
+
+/// The status of a Model that cannot go on.
+pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ModelStatus, Retry) {
+    let mut status = observed.model.status.clone().unwrap_or_default();
+    status.ready = false;
+    say(observed, &mut status, Say::no(COMPLETE, verdict.reason, verdict.message.clone()));
+    (status, verdict.retry)
+}
+
+/// The status of a Model whose children are as planned.
+pub fn conclude(observed: &Observed, plan: &Plan, attempt: &Attempt) -> (ModelStatus, Retry) {
+    let mut status = planned(observed, plan);
+    if matches!(plan.run, Run::Done) {
+        return (status, Retry::OnChange);
+    }
+    let outcome = observed.outcome(&plan.inputs);
+    let is_load = matches!(plan.run, Run::Load { .. });
+    let job = observed.job.as_deref().filter(|job| job.metadata.deletion_timestamp.is_none());
+    let (said, retry) = match (job, &outcome) {
+        (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && is_load => {
+            loaded(&mut status, plan, source);
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source)), Retry::OnChange)
+        }
+        (Some(job), _) if job.holds("Complete").is_some() && !is_load => {
+            status.ready = true;
+            status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, ""), Retry::OnChange)
+        }
+        (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), attempt),
+        (job, _) => {
+            progress(observed, plan, &mut status);
+            (running(observed, plan, job.is_some()), Retry::OnChange)
+        }
+    };
+    say(observed, &mut status, said);
+    (status, retry)
+}
+
+fn loaded(status: &mut ModelStatus, plan: &Plan, source: &SourceStatus) {
+    status.ready = true;
+    status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
+    status.source = Some(source.clone());
+    status.transfer = Some(TransferStatus {
+        progress: "100%".to_owned(),
+        bytes_done: source.bytes,
+        bytes_total: source.bytes,
+        files_done: source.files,
+        files_total: source.files,
+        ..TransferStatus::default()
+    });
+}
+
+fn summary(source: &SourceStatus) -> String {
+    let format = source.format.as_deref().map(|format| format!(" of {format}")).unwrap_or_default();
+    let revision = source.revision.as_deref().map(|revision| format!(" at revision {revision}")).unwrap_or_default();
+    let warnings = source.warnings.iter().map(|warning| format!("; {warning}")).collect::<String>();
+    format!("{} files, {} bytes{format}{revision}{warnings}", source.files, source.bytes)
+}
+
+fn failed(
+    observed: &Observed,
+    job: &crate::reconcile::views::JobView,
+    outcome: Option<&Outcome>,
+    attempt: &Attempt,
+) -> (Say, Retry) {
+    let (why, mut message) = match outcome {
+        Some(Outcome::Failed { reason, message, .. }) => (reason.clone(), message.clone()),
+        _ => {
+            let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
+            let own = job.holds("Failed").and_then(|condition| condition.message.clone());
+            (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
+        }
+    };
+    let retry = match attempt.wait {
+        Some(left) => {
+            message.push_str("; tried again with growing pauses, or at once with: kubectl annotate model ");
+            message.push_str(observed.name());
+            message.push_str(" substratus.ai/retry=$(date +%s) --overwrite");
+            Retry::After(left + Duration::from_secs(1))
+        }
+        None => Retry::OnChange,
+    };
+    (Say::no(COMPLETE, &why, message), retry)
+}
+
+fn progress(observed: &Observed, plan: &Plan, status: &mut ModelStatus) {
+    if let Some(progress) = observed.progress.as_ref().filter(|progress| progress.inputs == plan.inputs) {
+        status.transfer = Some(progress.transfer.clone());
+    }
+}
+
+fn running(observed: &Observed, plan: &Plan, exists: bool) -> Say {
+    let note = match &plan.run {
+        Run::Container { note: Some(note), .. } => format!("; {note}"),
+        _ => String::new(),
+    };
+    let message = match cause::of(observed.pods.iter().map(AsRef::as_ref)) {
+        Some(cause) if exists => cause,
+        _ if exists => "the Job runs".to_owned(),
+        _ => "the Job is being created".to_owned(),
+    };
+    Say::no(COMPLETE, reason::JOB_NOT_COMPLETE, format!("{message}{note}"))
+}
+
+fn say(observed: &Observed, status: &mut ModelStatus, said: Say) {
+    set(&mut status.conditions, said, observed.model.metadata.generation, observed.now);
+}

@@ -1,0 +1,122 @@
+//! When a load that ended badly is started again: with growing pauses, or at once when the user says so. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::kinds::shared::names::{ATTEMPT, RETRY};
+use crate::reconcile::views::JobView;
+use crate::worker::report::Outcome;
+
+/// First pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Which try a Job is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// 0 for the first.
+    pub number: u32,
+    /// The value of the Model's retry annotation that it answers.
+    pub token: String,
+    /// Until the next one, where this one failed.
+    pub wait: Option<Duration>,
+}
+
+/// The try that should exist now. `token` is the Model's retry annotation; `basis` says whether the Job at hand is for the
+/// same inputs at all.
+pub fn attempt(
+    job: Option<&JobView>,
+    same_basis: bool,
+    outcome: Option<&Outcome>,
+    token: Option<&str>,
+    now: Timestamp,
+) -> Attempt {
+    let fresh = Attempt { number: 0, token: token.unwrap_or_default().to_owned(), wait: None };
+    let Some(job) = job.filter(|_| same_basis) else { return fresh };
+    let current = Attempt {
+        number: job.annotation(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
+        token: job.annotation(RETRY).unwrap_or_default().to_owned(),
+        wait: None,
+    };
+    if job.holds("Complete").is_some() {
+        // The message was lost with the pod: a re-run finds the manifest and says it again.
+        return if outcome.is_none() { next(current) } else { current };
+    }
+    let Some(failed) = job.holds("Failed") else { return current };
+    if token.is_some_and(|token| token != current.token) {
+        return fresh;
+    }
+    let asked = match outcome {
+        Some(Outcome::Failed { retry_after: Some(seconds), .. }) => Duration::from_secs(*seconds),
+        _ => Duration::ZERO,
+    };
+    let pause = pause(current.number).max(asked.min(LONGEST_PAUSE));
+    let since = failed.last_transition_time.as_ref().map_or(now, |time| time.0);
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    match pause.checked_sub(passed).filter(|left| !left.is_zero()) {
+        Some(left) => Attempt { wait: Some(left), ..current },
+        None => next(current),
+    }
+}
+
+fn next(current: Attempt) -> Attempt {
+    Attempt { number: current.number.saturating_add(1), ..current }
+}
+
+fn pause(number: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(number.min(10))).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn failed(number: &str, token: &str) -> JobView {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "m-modeller", "annotations": {ATTEMPT: number, RETRY: token}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "1970-01-01T00:16:40Z"}]},
+        }))
+        .unwrap()
+    }
+
+    fn needs_auth(retry_after: Option<u64>) -> Outcome {
+        Outcome::Failed { inputs: "i".into(), reason: "NeedsAuth".into(), message: String::new(), retry_after }
+    }
+
+    #[test]
+    fn pauses_grow_and_end_in_the_next_try() {
+        let (job, outcome) = (failed("1", ""), needs_auth(None));
+        let waiting = attempt(Some(&job), true, Some(&outcome), None, at(1010));
+        assert_eq!(waiting, Attempt { number: 1, token: String::new(), wait: Some(Duration::from_secs(50)) });
+        let due = attempt(Some(&job), true, Some(&outcome), None, at(1060));
+        assert_eq!((due.number, due.wait), (2, None));
+        assert_eq!(pause(50), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn source_may_ask_for_a_longer_pause() {
+        let outcome = needs_auth(Some(500));
+        let waiting = attempt(Some(&failed("0", "")), true, Some(&outcome), None, at(1100));
+        assert_eq!(waiting.wait, Some(Duration::from_secs(400)));
+    }
+
+    #[test]
+    fn annotation_starts_again_at_once() {
+        let outcome = needs_auth(None);
+        let again = attempt(Some(&failed("5", "old")), true, Some(&outcome), Some("new"), at(1001));
+        assert_eq!(again, Attempt { number: 0, token: "new".into(), wait: None });
+    }
+
+    #[test]
+    fn other_inputs_start_from_zero() {
+        let again = attempt(Some(&failed("5", "")), false, None, None, at(1001));
+        assert_eq!(again, Attempt::default());
+    }
+}

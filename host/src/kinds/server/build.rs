@@ -1,0 +1,196 @@
+//! A Server's children from its plan. Pure: the same plan, the same bytes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container as PodContainer, EmptyDirVolumeSource, Lifecycle, LifecycleHandler, PodTemplateSpec, Service, ServicePort,
+    ServiceSpec, SleepAction, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::observe::Observed;
+use super::plan::Plan;
+use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use crate::kinds::shared::environment::Environment;
+use crate::kinds::shared::mounts::{self, Mount};
+use crate::kinds::shared::names;
+use crate::kinds::shared::pod::{self, Parts, Security};
+use crate::kinds::shared::resources::{self, Default as Defaults};
+use crate::kinds::shared::verdict::Verdict;
+use crate::kinds::shared::{env, params};
+use crate::plugin::types::Container;
+use crate::reconcile::service_account;
+
+/// Name of the container's port, and what the Service and probes point to.
+const PORT: &str = "http-serve";
+
+/// The children.
+pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<Vec<Child>, Verdict> {
+    Ok(vec![
+        service_account::child(&observed.owner, names::MODEL_SERVER, environment),
+        params_map(observed),
+        service(observed),
+        deployment(observed, environment, plan)?,
+    ])
+}
+
+fn params_map(observed: &Observed) -> Child {
+    let data = BTreeMap::from([("params.json".to_owned(), params::file(observed.server.spec.params.as_ref()))]);
+    let object = ConfigMap {
+        metadata: ObjectMeta { name: Some(names::params(observed.name(), "server")), ..ObjectMeta::default() },
+        data: Some(data),
+        ..ConfigMap::default()
+    };
+    Child::new(ChildKind::ConfigMap, Policy::Own, &observed.owner, object)
+}
+
+fn service(observed: &Observed) -> Child {
+    let object = Service {
+        metadata: ObjectMeta { name: Some(names::server(observed.name())), ..ObjectMeta::default() },
+        spec: Some(ServiceSpec {
+            selector: Some(names::pod_labels("server", observed.name())),
+            ports: Some(vec![ServicePort {
+                name: Some("http".to_owned()),
+                port: 8080,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::String(PORT.to_owned())),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    Child::new(ChildKind::Service, Policy::Own, &observed.owner, object)
+}
+
+fn deployment(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<Child, Verdict> {
+    let mut template = match &plan.answers.container {
+        Some(answer) => engine(observed, environment, plan, answer)?,
+        None => contract(observed, environment, plan)?,
+    };
+    if let Some(container) = pod::container(&mut template) {
+        container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
+    }
+    let selector = BTreeMap::from([("server".to_owned(), observed.name().to_owned())]);
+    let gpus = resources::gpu_count(observed.server.spec.resources.as_ref()) > 0;
+    let object = Deployment {
+        metadata: ObjectMeta { name: Some(names::server(observed.name())), ..ObjectMeta::default() },
+        spec: Some(DeploymentSpec {
+            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
+            // A full node must not deadlock: the old pod gives its GPUs back before the new one asks for them.
+            strategy: gpus.then(|| DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(0)),
+                    max_unavailable: Some(IntOrString::Int(1)),
+                }),
+            }),
+            template,
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    };
+    Ok(Child::new(ChildKind::Deployment, Policy::Own, &observed.owner, object))
+}
+
+fn contract(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<PodTemplateSpec, Verdict> {
+    let spec = &observed.server.spec;
+    let mut template = pod::template(Parts {
+        object: ("server", observed.name().to_owned()),
+        container: "serve",
+        service_account: names::MODEL_SERVER,
+        image: plan.answers.image.clone().unwrap_or_default(),
+        command: spec.command.clone().unwrap_or_default(),
+        env: env::to_container(&[], &plan.env),
+        resources: resources::requirements(
+            spec.resources.as_ref(),
+            &Defaults::contract(environment),
+            plan.answers.placement.as_ref(),
+        ),
+        mounts: mounts(observed, plan)?,
+        placement: plan.answers.placement.clone(),
+        ..Parts::default()
+    });
+    if let Some(container) = pod::container(&mut template) {
+        container.image_pull_policy = Some("Always".to_owned());
+        container.ports = Some(vec![pod::port(PORT, 8080)]);
+        container.readiness_probe = Some(pod::http_get("/", PORT));
+    }
+    Ok(template)
+}
+
+fn mounts(observed: &Observed, plan: &Plan) -> Result<Vec<Mount>, Verdict> {
+    Ok(vec![
+        mounts::artifacts("model", "model", &plan.answers.artifacts, true)?,
+        mounts::params(names::params(observed.name(), "server")),
+    ])
+}
+
+fn engine(
+    observed: &Observed,
+    environment: &Environment,
+    plan: &Plan,
+    answer: &Container,
+) -> Result<PodTemplateSpec, Verdict> {
+    let spec = &observed.server.spec;
+    let mut mounts = mounts(observed, plan)?;
+    mounts.extend(answer.caches.iter().map(|cache| scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)));
+    mounts.extend(answer.shm.map(|bytes| scratch("shm", "/dev/shm", Some(bytes), true)));
+    let mut template = pod::template(Parts {
+        object: ("server", observed.name().to_owned()),
+        container: "serve",
+        service_account: names::MODEL_SERVER,
+        image: answer.image.clone(),
+        command: answer.command.clone(),
+        args: answer.args.clone(),
+        env: env::to_container(&answer.env, &plan.env),
+        resources: resources::requirements(
+            spec.resources.as_ref(),
+            &Defaults::engine(environment, answer.cpu, answer.memory),
+            plan.answers.placement.as_ref(),
+        ),
+        mounts,
+        placement: plan.answers.placement.clone(),
+        security: Security::Engine,
+        ..Parts::default()
+    });
+    if let Some(spec) = template.spec.as_mut() {
+        let grace = answer.drain_seconds.saturating_add(answer.grace_seconds).clamp(1, 3600);
+        spec.termination_grace_period_seconds = Some(i64::from(grace));
+    }
+    if let Some(container) = pod::container(&mut template) {
+        probes(container, answer);
+    }
+    Ok(template)
+}
+
+fn probes(container: &mut PodContainer, answer: &Container) {
+    container.ports = Some(vec![pod::port(PORT, answer.port)]);
+    container.startup_probe = answer.startup.as_ref().map(|asked| pod::probe(asked, PORT));
+    container.readiness_probe = Some(pod::probe(&answer.readiness, PORT));
+    container.liveness_probe = answer.liveness.as_ref().map(|asked| pod::probe(asked, PORT));
+    container.lifecycle = (answer.drain_seconds > 0).then(|| Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            sleep: Some(SleepAction { seconds: i64::from(answer.drain_seconds.min(3600)) }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    });
+}
+
+fn scratch(volume: &str, path: &str, bytes: Option<u64>, in_memory: bool) -> Mount {
+    Mount {
+        volume: Volume {
+            name: volume.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: in_memory.then(|| "Memory".to_owned()),
+                size_limit: bytes.map(|bytes| Quantity(format!("{}Mi", bytes.div_ceil(1 << 20)))),
+            }),
+            ..Volume::default()
+        },
+        mount: VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() },
+    }
+}

@@ -1,0 +1,101 @@
+//! What a Server's status says. Pure: the time is handed in.
+
+use substratus_crds::conditions::{PLAN_OUTDATED, SERVING, reason};
+use substratus_crds::{PlacementStatus, PluginRole, ServerStatus};
+
+use super::observe::Observed;
+use super::plan::Plan;
+use crate::kinds::shared::cause;
+use crate::kinds::shared::conditions::{Say, find, set};
+use crate::kinds::shared::verdict::{Retry, Verdict};
+
+/// The status before any child exists: the plan is on record before anything runs by it.
+pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
+    let mut status = observed.server.status.clone().unwrap_or_default();
+    let answers = &plan.answers;
+    status.plan = Some(plan.record());
+    status.engine.clone_from(&answers.engine);
+    status.plugin.clone_from(&answers.adapter);
+    status.candidates.clone_from(&answers.candidates);
+    status.reason = answers.container.as_ref().map(|container| container.reason.clone()).or_else(|| answers.note.clone());
+    status.placement = answers.placement.as_ref().map(|placement| PlacementStatus { reason: placement.reason.clone() });
+    status
+}
+
+/// The status of a Server that cannot go on. What already serves keeps serving.
+pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ServerStatus, Retry) {
+    let mut status = observed.server.status.clone().unwrap_or_default();
+    status.ready = ready(observed);
+    say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));
+    (status, verdict.retry)
+}
+
+/// The status of a Server whose children are as planned.
+pub fn conclude(observed: &Observed, plan: &Plan) -> (ServerStatus, Retry) {
+    let mut status = planned(observed, plan);
+    status.ready = ready(observed);
+    let said = if status.ready {
+        let note = if observed.artifacts_url().is_none() {
+            "the Model is not ready at the moment; what was loaded keeps serving".to_owned()
+        } else {
+            warnings(plan)
+        };
+        Say::yes(SERVING, reason::DEPLOYMENT_READY, note)
+    } else {
+        let cause = cause::of(observed.pods.iter().map(AsRef::as_ref));
+        let waits = || match &observed.deployment {
+            Some(deployment) => rollout(deployment),
+            None => "the Deployment is being created".to_owned(),
+        };
+        Say::no(SERVING, reason::DEPLOYMENT_NOT_READY, cause.unwrap_or_else(waits))
+    };
+    say(observed, &mut status, said);
+    outdated(observed, plan, &mut status);
+    (status, Retry::OnChange)
+}
+
+fn ready(observed: &Observed) -> bool {
+    observed.deployment.as_ref().is_some_and(|deployment| deployment.status.ready_replicas > 0)
+}
+
+fn warnings(plan: &Plan) -> String {
+    plan.answers.container.as_ref().map(|container| container.warnings.join("; ")).unwrap_or_default()
+}
+
+fn rollout(deployment: &crate::reconcile::views::DeploymentView) -> String {
+    let failing = deployment.status.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+    match failing.and_then(|condition| condition.message.clone()) {
+        Some(message) => message,
+        None => "waiting for the first pod".to_owned(),
+    }
+}
+
+/// A newer revision of the adapter is active than the one this plan came from: said, and nothing moved.
+fn outdated(observed: &Observed, plan: &Plan, status: &mut ServerStatus) {
+    let Some(used) = &plan.answers.adapter else {
+        status.conditions.retain(|condition| condition.type_ != PLAN_OUTDATED);
+        return;
+    };
+    let newer = observed
+        .catalog
+        .by_name(PluginRole::ServerAdapter, &used.name)
+        .filter(|active| active.digest != used.digest)
+        .map(|active| active.manifest.version.clone());
+    match newer {
+        Some(version) => {
+            let message = format!(
+                "planned by `{}` {}, and {version} is active; it takes effect with the next change of spec",
+                used.name, used.version
+            );
+            say(observed, status, Say::yes(PLAN_OUTDATED, reason::NEWER_PLUGIN, message));
+        }
+        None if find(&status.conditions, PLAN_OUTDATED).is_some() => {
+            say(observed, status, Say::no(PLAN_OUTDATED, reason::UP_TO_DATE, ""));
+        }
+        None => {}
+    }
+}
+
+fn say(observed: &Observed, status: &mut ServerStatus, said: Say) {
+    set(&mut status.conditions, said, observed.server.metadata.generation, observed.now);
+}

@@ -1,0 +1,50 @@
+//! What a Server's reconcile looks at: one snapshot from the watch caches, no API call.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use substratus_crds::{Model, PlanRecord, Server};
+
+use crate::catalog::Catalog;
+use crate::kinds::shared::child::Owner;
+use crate::plugin::types::Node;
+use crate::reconcile::views::{DeploymentView, PodView};
+
+/// The snapshot.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The Server.
+    pub server: Arc<Server>,
+    /// Its children's owner.
+    pub owner: Owner,
+    /// The Model it serves.
+    pub model: Option<Arc<Model>>,
+    /// Its Deployment.
+    pub deployment: Option<Arc<DeploymentView>>,
+    /// Its pods.
+    pub pods: Vec<Arc<PodView>>,
+    /// Nodes with accelerators.
+    pub nodes: Vec<Node>,
+    /// Active plugins.
+    pub catalog: Arc<Catalog>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Observed {
+    /// Name of the Server.
+    pub fn name(&self) -> &str {
+        self.server.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The recorded plan.
+    pub fn recorded(&self) -> Option<&PlanRecord> {
+        self.server.status.as_ref()?.plan.as_ref()
+    }
+
+    /// The Model's artifacts, where it is ready.
+    pub fn artifacts_url(&self) -> Option<&str> {
+        let status = self.model.as_ref()?.status.as_ref().filter(|status| status.ready)?;
+        status.artifacts.as_ref()?.url.as_deref()
+    }
+}

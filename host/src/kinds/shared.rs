@@ -1,0 +1,14 @@
+//! What several kinds need: names, environment, parameters, resources, pods, and the causes a pod gives for its state.
+
+pub mod cause;
+pub mod child;
+pub mod conditions;
+pub mod env;
+pub mod environment;
+pub mod hash;
+pub mod mounts;
+pub mod names;
+pub mod params;
+pub mod pod;
+pub mod resources;
+pub mod verdict;

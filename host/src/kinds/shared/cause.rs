@@ -1,0 +1,119 @@
+//! Why a pod is in the state it is in, in the words of who stops it: the scheduler, the kubelet, the container. Pure.
+
+use crate::reconcile::views::{ContainerStatusView, PodView, StateView};
+
+/// Longest piece of a log that is repeated, in characters.
+const MAX_LOG: usize = 600;
+
+/// What holds up the pods of an object: the first one that says something, newest first. `None` where all are well.
+pub fn of<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<String> {
+    let mut pods: Vec<&PodView> = pods.collect();
+    pods.sort_by(|a, b| b.metadata.creation_timestamp.cmp(&a.metadata.creation_timestamp));
+    pods.iter().find_map(|pod| one(pod))
+}
+
+/// What one pod says.
+pub fn one(pod: &PodView) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    if let Some(condition) = status.conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False") {
+        let words = condition.message.as_deref().unwrap_or("no node fits");
+        let since = condition.last_transition_time.as_ref().map(|time| format!(" (since {})", time.0)).unwrap_or_default();
+        return Some(format!("unschedulable{since}: {words}"));
+    }
+    let from_container = status.init_container_statuses.iter().chain(&status.container_statuses).find_map(of_container);
+    if from_container.is_some() {
+        return from_container;
+    }
+    let reason = status.reason.as_deref()?;
+    Some(format!("{reason}: {}", status.message.as_deref().unwrap_or("")))
+}
+
+fn of_container(container: &ContainerStatusView) -> Option<String> {
+    let StateView { waiting, running, terminated } = &container.state;
+    if let Some(waiting) = waiting {
+        let reason = waiting.reason.as_deref().unwrap_or("Waiting");
+        let words = waiting.message.as_deref().unwrap_or("");
+        return Some(match reason {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
+                format!("{reason}: image `{}`: {words}", container.image)
+            }
+            "CrashLoopBackOff" => format!("{reason}{}", last_words(container)),
+            "ContainerCreating" | "PodInitializing" if words.is_empty() => format!("{reason}: waiting for image and volumes"),
+            _ => format!("{reason}: {words}"),
+        });
+    }
+    if let Some(ended) = terminated {
+        if ended.exit_code == 0 {
+            return None;
+        }
+        return Some(death(ended.reason.as_deref(), ended.exit_code, ended.message.as_deref()));
+    }
+    if running.is_some() && !container.ready {
+        let since = running.as_ref().and_then(|r| r.started_at.as_ref()).map(|t| format!(" since {}", t.0)).unwrap_or_default();
+        return Some(match container.restart_count {
+            0 => format!("container `{}` runs{since} and does not answer its probe yet", container.name),
+            n => format!("container `{}` runs{since} after {n} restarts and does not answer its probe yet{}", container.name, last_words(container)),
+        });
+    }
+    None
+}
+
+fn last_words(container: &ContainerStatusView) -> String {
+    match &container.last_state.terminated {
+        Some(ended) => format!(": {}", death(ended.reason.as_deref(), ended.exit_code, ended.message.as_deref())),
+        None => String::new(),
+    }
+}
+
+fn death(reason: Option<&str>, exit_code: i32, log: Option<&str>) -> String {
+    let reason = reason.unwrap_or("Error");
+    let log = log.map(str::trim).filter(|log| !log.is_empty());
+    match (reason, log) {
+        ("OOMKilled", _) => format!("OOMKilled (exit code {exit_code}): the container used more memory than it may; raise spec.resources.memory"),
+        (_, Some(log)) => format!("{reason} (exit code {exit_code}): {}", tail(log)),
+        (_, None) => format!("{reason} (exit code {exit_code})"),
+    }
+}
+
+fn tail(log: &str) -> String {
+    let skip = log.chars().count().saturating_sub(MAX_LOG);
+    log.chars().skip(skip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> PodView {
+        serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn scheduler_speaks_for_itself() {
+        let pod = pod(serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}));
+        assert_eq!(one(&pod).unwrap(), "unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    }
+
+    #[test]
+    fn image_that_cannot_be_pulled_is_named() {
+        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "serve", "image": "example/none:1",
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]}));
+        assert_eq!(one(&pod).unwrap(), "ImagePullBackOff: image `example/none:1`: not found");
+    }
+
+    #[test]
+    fn crash_loop_shows_the_last_words() {
+        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "serve", "image": "i",
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no such model\n"}}}]}));
+        assert_eq!(one(&pod).unwrap(), "CrashLoopBackOff: Error (exit code 1): no such model");
+    }
+
+    #[test]
+    fn oom_kill_says_what_to_raise() {
+        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "model", "image": "i",
+            "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}));
+        assert!(one(&pod).unwrap().starts_with("OOMKilled (exit code 137)"));
+    }
+}

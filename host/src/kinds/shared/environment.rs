@@ -1,0 +1,29 @@
+//! What pure code knows of the place it works for: names and addresses, no client.
+
+use crate::bucket::BucketUrl;
+
+/// Settings that decide what children look like.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The `CLOUD` setting: `local`, `kind`, `gcp`, …
+    pub cloud: String,
+    /// The `CLUSTER_NAME` setting; part of every artifact URL.
+    pub cluster: String,
+    /// The artifact bucket.
+    pub bucket: BucketUrl,
+    /// Image of the worker: the operator's own.
+    pub worker_image: String,
+    /// Secret to pull that image with.
+    pub worker_pull_secret: Option<String>,
+    /// Where workers fetch plugins and report progress.
+    pub store_url: String,
+    /// Annotation value for workload identity, where the cloud has it.
+    pub principal: Option<String>,
+}
+
+impl Environment {
+    /// A machine of one's own: nothing is reserved by default, and GPU types are free text.
+    pub fn is_local(&self) -> bool {
+        matches!(self.cloud.as_str(), "local" | "kind" | "")
+    }
+}

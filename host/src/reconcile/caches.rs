@@ -1,0 +1,354 @@
+//! The watches: one per type, shared by all kinds; what they see is kept in memory and routed to the objects it concerns.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use substratus_crds::{Model, Plugin, Server};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::views::{
+    ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView,
+};
+use crate::kinds::shared::names::MANAGED_BY;
+use crate::plugin::types::Node;
+
+/// Something that concerns an object: look at it again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Trigger {
+    /// Namespace and name of a Model.
+    Model(String, String),
+    /// Namespace and name of a Server.
+    Server(String, String),
+    /// Name of a Plugin.
+    Plugin(String),
+}
+
+/// What the watches see.
+#[derive(Clone)]
+pub struct Caches {
+    /// Models.
+    pub models: Store<Model>,
+    /// Servers.
+    pub servers: Store<Server>,
+    /// Plugins.
+    pub plugins: Store<Plugin>,
+    /// Our Jobs.
+    pub jobs: Store<JobView>,
+    /// Our Deployments.
+    pub deployments: Store<DeploymentView>,
+    /// Our Services.
+    pub services: Store<ServiceView>,
+    /// Our ConfigMaps.
+    pub config_maps: Store<ConfigMapView>,
+    /// Our ServiceAccounts.
+    pub service_accounts: Store<ServiceAccountView>,
+    /// Nodes.
+    pub nodes: Store<NodeView>,
+    /// Pods by the object they run for.
+    pub pods: Pods,
+}
+
+/// Pods by the object they run for: label key (`model`, `server`), namespace, name.
+#[derive(Clone, Default)]
+pub struct Pods {
+    by_object: Arc<Mutex<HashMap<Trigger, HashMap<String, Arc<PodView>>>>>,
+}
+
+impl Pods {
+    /// The pods of an object.
+    pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
+        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn take(&self, event: &watcher::Event<PodView>) {
+        let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => {
+                if let Some(object) = pod_owner(pod) {
+                    pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
+                }
+            }
+            watcher::Event::Delete(pod) => {
+                if let Some(object) = pod_owner(pod) {
+                    if let Some(known) = pods.get_mut(&object) {
+                        known.remove(&pod.name_any());
+                        if known.is_empty() {
+                            pods.remove(&object);
+                        }
+                    }
+                }
+            }
+            watcher::Event::Init => pods.clear(),
+            watcher::Event::InitDone => {}
+        }
+    }
+}
+
+/// Which Servers and Models refer to a Model.
+#[derive(Clone, Default)]
+struct References {
+    by_model: Arc<Mutex<HashMap<(String, String), BTreeSet<Trigger>>>>,
+}
+
+impl References {
+    fn add(&self, namespace: &str, model: Option<&str>, from: Trigger) {
+        if let Some(model) = model {
+            let mut all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry((namespace.to_owned(), model.to_owned())).or_default().insert(from);
+        }
+    }
+
+    fn to(&self, namespace: &str, model: &str) -> Vec<Trigger> {
+        let all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&(namespace.to_owned(), model.to_owned())).into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Field sets are few and long: equal ones are kept once.
+#[derive(Clone, Default)]
+struct FieldSets {
+    known: Arc<Mutex<HashMap<String, Arc<Value>>>>,
+}
+
+impl FieldSets {
+    fn share(&self, fields: Value) -> Arc<Value> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(fields.to_string()).or_insert_with(|| Arc::new(fields)))
+    }
+}
+
+/// A child whose fields may be changed by somebody else.
+trait Child: Resource {
+    fn keep(&mut self, fields: Option<Arc<Value>>);
+}
+
+macro_rules! child {
+    ($($view:ty),*) => { $(impl Child for $view { fn keep(&mut self, fields: Option<Arc<Value>>) { self.fields = fields; } })* };
+}
+child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
+
+/// Starts every watch. Triggers go to `queue`; the watches end when `tasks` is dropped.
+pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
+    let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+    let references = References::default();
+    let sets = FieldSets::default();
+    let pods = Pods::default();
+    let mut watch = Watches { client, queue, tasks };
+    let to_models = references.clone();
+    let to_servers = references.clone();
+    Caches {
+        models: watch.start(watcher::Config::default(), drop_managed_fields::<Model>, move |model| {
+            let (namespace, name) = (model.namespace().unwrap_or_default(), model.name_any());
+            let own = Trigger::Model(namespace.clone(), name.clone());
+            to_models.add(&namespace, model.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
+            let mut all = to_models.to(&namespace, &name);
+            all.push(own);
+            all
+        }),
+        servers: watch.start(watcher::Config::default(), drop_managed_fields::<Server>, move |server| {
+            let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+            let own = Trigger::Server(namespace.clone(), name);
+            to_servers.add(&namespace, server.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
+            vec![own]
+        }),
+        plugins: watch.start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| {
+            vec![Trigger::Plugin(plugin.name_any())]
+        }),
+        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owner::<JobView>),
+        deployments: watch.child(&ours, &sets),
+        services: watch.child(&ours, &sets),
+        config_maps: watch.child(&ours, &sets),
+        service_accounts: watch.child(&ours, &sets),
+        nodes: watch.start(watcher::Config::default(), tidy_node, |_: &NodeView| Vec::new()),
+        pods: watch.pods(&pods),
+    }
+}
+
+struct Watches<'a> {
+    client: &'a Client,
+    queue: &'a mpsc::UnboundedSender<Trigger>,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Watches<'_> {
+    fn start<T>(
+        &mut self,
+        config: watcher::Config,
+        tidy: impl Fn(&mut T) + Send + 'static,
+        route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
+    ) -> Store<T>
+    where
+        T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut writer: Writer<T> = Writer::default();
+        let store = writer.as_reader();
+        self.follow(config, move |event, queue| {
+            tidy_event(event, &tidy);
+            writer.apply_watcher_event(event);
+            send(event, &route, queue);
+        });
+        store
+    }
+
+    fn child<T>(&mut self, config: &watcher::Config, sets: &FieldSets) -> Store<T>
+    where
+        T: Child + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let sets = sets.clone();
+        let tidy = move |object: &mut T| {
+            let fields = our_fields(object).map(|fields| sets.share(fields));
+            object.keep(fields);
+            drop_managed_fields(object);
+        };
+        self.start(config.clone(), tidy, owner::<T>)
+    }
+
+    fn pods(&mut self, pods: &Pods) -> Pods {
+        let index = pods.clone();
+        self.follow(watcher::Config::default().labels("role=run"), move |event: &mut watcher::Event<PodView>, queue| {
+            tidy_event(event, &drop_managed_fields);
+            index.take(event);
+            send(event, &|pod| pod_owner(pod).into_iter().collect(), queue);
+        });
+        pods.clone()
+    }
+
+    fn follow<T>(
+        &mut self,
+        config: watcher::Config,
+        mut take: impl FnMut(&mut watcher::Event<T>, &mpsc::UnboundedSender<Trigger>) + Send + 'static,
+    ) where
+        T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let api: Api<T> = Api::all(self.client.clone());
+        let queue = self.queue.clone();
+        self.tasks.spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(mut event) => take(&mut event, &queue),
+                    Err(error) => tracing::warn!(kind = %T::kind(&()), %error, "watch interrupted"),
+                }
+            }
+        });
+    }
+}
+
+fn tidy_event<T>(event: &mut watcher::Event<T>, tidy: &impl Fn(&mut T)) {
+    match event {
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => tidy(object),
+        watcher::Event::Init | watcher::Event::InitDone => {}
+    }
+}
+
+fn send<T>(event: &watcher::Event<T>, route: &impl Fn(&T) -> Vec<Trigger>, queue: &mpsc::UnboundedSender<Trigger>) {
+    if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) = event {
+        for trigger in route(object) {
+            // A closed queue means that the operator is stopping.
+            drop(queue.send(trigger));
+        }
+    }
+}
+
+fn drop_managed_fields<T: Resource>(object: &mut T) {
+    object.meta_mut().managed_fields = None;
+}
+
+fn tidy_node(node: &mut NodeView) {
+    drop_managed_fields(node);
+    node.metadata.annotations = None;
+}
+
+fn our_fields<T: Resource>(object: &T) -> Option<Value> {
+    let entries = object.meta().managed_fields.as_ref()?;
+    let ours = entries.iter().find(|entry| {
+        entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.is_none()
+            && entry.manager.as_deref().is_some_and(|manager| super::MANAGERS.contains(&manager))
+    })?;
+    ours.fields_v1.as_ref().map(|fields| fields.0.clone())
+}
+
+fn owner<T: Resource>(object: &T) -> Vec<Trigger> {
+    let namespace = object.meta().namespace.clone().unwrap_or_default();
+    let owners = object.meta().owner_references.iter().flatten();
+    owners
+        .filter_map(|owner| match owner.kind.as_str() {
+            "Model" => Some(Trigger::Model(namespace.clone(), owner.name.clone())),
+            "Server" => Some(Trigger::Server(namespace.clone(), owner.name.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn pod_owner(pod: &PodView) -> Option<Trigger> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let labels = pod.labels();
+    let model = labels.get("model").map(|name| Trigger::Model(namespace.clone(), name.clone()));
+    model.or_else(|| labels.get("server").map(|name| Trigger::Server(namespace, name.clone())))
+}
+
+/// The object of a namespaced store.
+pub fn get<T>(store: &Store<T>, namespace: &str, name: &str) -> Option<Arc<T>>
+where
+    T: Resource<DynamicType: Default + Eq + Hash + Clone> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+/// Most nodes that a GPU policy is told of.
+const MAX_NODES: usize = 500;
+
+impl Caches {
+    /// Nodes that offer extended resources or say something about accelerators, by name.
+    pub fn accelerator_nodes(&self) -> Vec<Node> {
+        let mut nodes: Vec<Node> = self.nodes.state().iter().filter_map(|node| accelerator_node(node)).collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes.truncate(MAX_NODES);
+        nodes
+    }
+
+    /// Waits until every watch has seen its whole list once.
+    pub async fn synced(&self) {
+        // An error means that the watch ended, and then the operator is stopping.
+        drop(tokio::join!(
+            self.models.wait_until_ready(),
+            self.servers.wait_until_ready(),
+            self.plugins.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.config_maps.wait_until_ready(),
+            self.service_accounts.wait_until_ready(),
+            self.nodes.wait_until_ready(),
+        ));
+    }
+}
+
+fn accelerator_node(node: &NodeView) -> Option<Node> {
+    let resources: Vec<(String, u64)> = node
+        .status
+        .allocatable
+        .iter()
+        .filter(|(name, _)| name.contains('/') && !name.starts_with("hugepages"))
+        .filter_map(|(name, amount)| Some((name.clone(), amount.parse().ok()?)))
+        .collect();
+    let speaks = |name: &&String| name.contains("accelerator") || name.contains("gpu") || name.contains("tpu");
+    let concerned = !resources.is_empty() || node.labels().keys().any(|name| speaks(&name));
+    concerned.then(|| Node {
+        name: node.name_any(),
+        labels: node.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        resources,
+    })
+}

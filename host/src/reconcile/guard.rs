@@ -1,0 +1,178 @@
+//! Decides whether an answer or a child may be used. Knows nothing about clients, clocks or Wasm: same input, same verdict.
+//! Answers of our own plugins pass here like any other's.
+
+use serde_json::Value;
+
+use crate::catalog::repository;
+use crate::kinds::shared::child::{Child, ChildKind, Owner};
+use crate::plugin::Grant;
+use crate::plugin::types::{Container, Placement};
+
+/// Paths that engines may have scratch volumes at; anything else could hide what the image brings.
+const FORBIDDEN_MOUNTS: &[&str] = &["/", "/content", "/etc", "/proc", "/sys", "/dev", "/bin", "/sbin", "/usr", "/lib", "/var/run/secrets"];
+
+/// A GPU policy's answer: only keys that the administrator granted.
+pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
+    let selector = placement.node_selector.iter().map(|(key, _)| ("node selector", key));
+    let tolerations = placement.tolerations.iter().map(|toleration| ("toleration", &toleration.key));
+    let limits = placement.limits.iter().map(|(key, _)| ("resource", key));
+    for (what, key) in selector.chain(tolerations).chain(limits) {
+        if !granted_key(key, &grant.scheduling) {
+            return Err(format!("sets the {what} `{key}`, which it has no grant for; add it to spec.grants.scheduling of the Plugin"));
+        }
+    }
+    if !placement.claims.is_empty() {
+        return Err("asks for device claims, which this version does not make".to_owned());
+    }
+    Ok(())
+}
+
+fn granted_key(key: &str, granted: &[String]) -> bool {
+    !key.is_empty()
+        && granted.iter().any(|pattern| match pattern.strip_suffix("/*") {
+            Some(prefix) => key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')),
+            None => pattern == key,
+        })
+}
+
+/// A server adapter's answer: only images that the administrator granted, only values that a pod can have.
+pub fn container(container: &Container, grant: &Grant) -> Result<(), String> {
+    if !granted_image(&container.image, &grant.images) {
+        return Err(format!(
+            "runs the image `{}`, which it has no grant for; add its repository to spec.grants.images of the Plugin",
+            container.image
+        ));
+    }
+    if container.port == 0 {
+        return Err("answers with port 0".to_owned());
+    }
+    for cache in &container.caches {
+        let path = cache.mount_path.trim_end_matches('/');
+        let path = if path.is_empty() { "/" } else { path };
+        let forbidden = !path.starts_with('/') || path.contains("..") || FORBIDDEN_MOUNTS.contains(&path);
+        if forbidden || path.starts_with("/content/") || path.starts_with("/proc/") || path.starts_with("/var/run/secrets/") {
+            return Err(format!("wants scratch space at `{}`, where none may be", cache.mount_path));
+        }
+        let label = !cache.name.is_empty() && cache.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !label || cache.name.len() > 40 {
+            return Err(format!("names its scratch space `{}`; lower-case letters, digits and '-' are taken", cache.name));
+        }
+    }
+    let probes = [container.startup.as_ref(), Some(&container.readiness), container.liveness.as_ref()];
+    if let Some(probe) = probes.iter().flatten().find(|probe| !probe.path.starts_with('/')) {
+        return Err(format!("probes the path `{}`, which does not start with '/'", probe.path));
+    }
+    match container.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
+        Some((name, _)) => Err(format!("sets the environment variable `{name}`, which is no name")),
+        None => Ok(()),
+    }
+}
+
+/// Prefix match on whole path segments: `vllm/` grants `vllm/vllm-openai`, `vllm/vllm-openai` grants itself alone.
+fn granted_image(image: &str, granted: &[String]) -> bool {
+    let image = repository(image);
+    granted.iter().any(|pattern| match pattern.strip_suffix('/') {
+        Some(prefix) => image.strip_prefix(&repository(prefix)).is_some_and(|rest| rest.starts_with('/')),
+        None => image == repository(pattern),
+    })
+}
+
+/// Children before they are applied: whatever built them, none may be more than a child of its owner can be.
+/// `buckets` are the node paths of artifacts that this object may see.
+pub fn children(children: &[Child], owner: &Owner, buckets: &[String]) -> Result<(), String> {
+    children.iter().try_for_each(|child| one(child, owner, buckets).map_err(|why| format!("{:?} `{}`: {why}", child.kind, child.name)))
+}
+
+fn one(child: &Child, owner: &Owner, buckets: &[String]) -> Result<(), String> {
+    let namespace = child.object.pointer("/metadata/namespace").and_then(Value::as_str);
+    if namespace != Some(owner.namespace.as_str()) {
+        return Err("lies in another namespace than its owner".to_owned());
+    }
+    let pod = match child.kind {
+        ChildKind::Job | ChildKind::Deployment => child.object.pointer("/spec/template/spec"),
+        ChildKind::ServiceAccount | ChildKind::ConfigMap | ChildKind::Service => return Ok(()),
+    };
+    let pod = pod.ok_or_else(|| "has no pod".to_owned())?;
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        if pod.get(key).and_then(Value::as_bool) == Some(true) {
+            return Err(format!("asks for {key}"));
+        }
+    }
+    let account = pod.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default();
+    if !["modeller", "model-server"].contains(&account) {
+        return Err(format!("runs as service account `{account}`"));
+    }
+    list(pod, "volumes").try_for_each(|volume| volume_is_safe(volume, buckets))?;
+    list(pod, "containers").chain(list(pod, "initContainers")).try_for_each(container_is_safe)
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn volume_is_safe(volume: &Value, buckets: &[String]) -> Result<(), String> {
+    let Some(path) = volume.pointer("/hostPath/path").and_then(Value::as_str) else { return Ok(()) };
+    let below = buckets.iter().any(|bucket| path.strip_prefix(bucket.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    if !below || path.split('/').any(|segment| segment == "..") {
+        return Err(format!("mounts the node's `{path}`, which is no artifact of this object"));
+    }
+    Ok(())
+}
+
+fn container_is_safe(container: &Value) -> Result<(), String> {
+    let Some(security) = container.get("securityContext") else { return Ok(()) };
+    let is = |key: &str| security.get(key).and_then(Value::as_bool) == Some(true);
+    if is("privileged") || is("allowPrivilegeEscalation") {
+        return Err("asks for privileges".to_owned());
+    }
+    match security.pointer("/capabilities/add") {
+        Some(_) => Err("adds capabilities".to_owned()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(images: &[&str], scheduling: &[&str]) -> Grant {
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        Grant { images: own(images), scheduling: own(scheduling), ..Grant::default() }
+    }
+
+    #[test]
+    fn image_prefix_ends_at_a_segment() {
+        let grant = grant(&["docker.io/vllm/", "ghcr.io/ggml-org/llama.cpp"], &[]);
+        for (image, allowed) in [
+            ("vllm/vllm-openai:v1", true),
+            ("docker.io/vllm/vllm-openai@sha256:00", true),
+            ("ghcr.io/ggml-org/llama.cpp:server", true),
+            ("vllmevil/image", false),
+            ("ghcr.io/ggml-org/llama.cpp-evil", false),
+            ("ghcr.io/vllm/vllm-openai", false),
+            ("", false),
+        ] {
+            assert_eq!(granted_image(image, &grant.images), allowed, "{image}");
+        }
+        assert!(!granted_image("any", &[]));
+    }
+
+    #[test]
+    fn scheduling_keys_are_exact_or_of_a_prefix() {
+        let granted = ["nvidia.com/gpu".to_owned(), "cloud.google.com/*".to_owned()];
+        assert!(granted_key("nvidia.com/gpu", &granted));
+        assert!(granted_key("cloud.google.com/gke-accelerator", &granted));
+        assert!(!granted_key("cloud.google.com.evil/x", &granted));
+        assert!(!granted_key("node-role.kubernetes.io/control-plane", &granted));
+    }
+
+    #[test]
+    fn host_paths_outside_the_artifacts_are_refused() {
+        let buckets = ["/bucket/aa".to_owned()];
+        let volume = |path: &str| serde_json::json!({"name": "v", "hostPath": {"path": path}});
+        assert!(volume_is_safe(&volume("/bucket/aa/g2"), &buckets).is_ok());
+        for path in ["/bucket/aab", "/etc", "/bucket/aa/../bb", "/"] {
+            assert!(volume_is_safe(&volume(path), &buckets).is_err(), "{path}");
+        }
+    }
+}

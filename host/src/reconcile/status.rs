@@ -1,0 +1,75 @@
+//! Writes a status where it differs from the one on record, and an Event where the summing-up condition changed.
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::ResourceExt;
+use serde_json::json;
+use substratus_crds::conditions::reason;
+
+use super::{Error, Kind};
+use crate::context::Context;
+use crate::kinds::shared::conditions::find;
+
+/// Reasons that are a normal part of an object's life.
+const EXPECTED: &[&str] = &[
+    reason::JOB_NOT_COMPLETE,
+    reason::DEPLOYMENT_NOT_READY,
+    reason::MODEL_NOT_READY,
+    reason::BASE_MODEL_NOT_READY,
+];
+
+/// Longest note of an Event, in bytes.
+const MAX_NOTE: usize = 1000;
+
+/// Server-side applies the status, unless it is what is there.
+pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -> Result<(), Error> {
+    if object.status() == Some(status) {
+        return Ok(());
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name},
+        "status": status,
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let params = PatchParams::apply(K::MANAGER).force();
+    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+        Ok(_) => {}
+        // Deleted in the meantime: there is nobody to tell.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(source) => {
+            let object = format!("{} {namespace}/{name}", K::kind(&()));
+            return Err(Error::Status { object, source: Box::new(source) });
+        }
+    }
+    announce(object, status, context).await;
+    Ok(())
+}
+
+async fn announce<K: Kind>(object: &K, status: &K::Status, context: &Context) {
+    let Some(now) = find(K::conditions(status), K::CONDITION) else { return };
+    let before = object.status().and_then(|status| find(K::conditions(status), K::CONDITION));
+    if before.is_some_and(|before| before.reason == now.reason && before.status == now.status) {
+        return;
+    }
+    tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = now.reason, message = now.message, "{}", K::CONDITION);
+    let warning = now.status != "True" && !EXPECTED.contains(&now.reason.as_str());
+    let mut note = now.message.clone();
+    if note.len() > MAX_NOTE {
+        note = note.chars().take(MAX_NOTE / 4).collect();
+    }
+    let event = Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: now.reason.clone(),
+        note: (!note.is_empty()).then_some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.events.publish(&event, &object.object_ref(&())).await {
+        // The condition says it all; an Event is a courtesy.
+        tracing::warn!(%error, "an Event could not be written");
+    }
+}

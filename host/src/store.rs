@@ -1,0 +1,148 @@
+//! The one port that workers talk to: plugin components by digest, and progress the other way. Every caller shows the token
+//! of its pod. Knows nothing of how a component is pulled or what becomes of a report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
+
+use crate::metrics::Metrics;
+use crate::worker::report::Progress;
+
+mod auth;
+mod progress;
+
+pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, WORKER_ACCOUNT};
+pub use progress::{ProgressBoard, Refusal};
+
+/// Largest report, in bytes.
+const MAX_REPORT: usize = 64 * 1024;
+/// A report that is not here by then is not read further.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where components come from: the plugin host.
+pub trait Components: Send + Sync + 'static {
+    /// The component of this digest (`sha256:<hex>`, well-formed), of an active plugin or of one that objects still use; or
+    /// nothing, where no Plugin of this cluster ever had it. An error is passing, such as a registry that does not answer.
+    fn bytes<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, ComponentError>>;
+}
+
+/// A component could not be had for now.
+#[derive(Debug, thiserror::Error)]
+#[error("get component {digest}")]
+pub struct ComponentError {
+    /// Which one.
+    pub digest: String,
+    /// Why.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What the endpoint is made of.
+#[derive(Clone)]
+pub struct Store {
+    components: Arc<dyn Components>,
+    callers: Arc<auth::Callers>,
+    board: ProgressBoard,
+    metrics: Metrics,
+}
+
+impl Store {
+    /// Serves `components` to callers that `reviewer` knows, and puts their reports on `board`.
+    pub fn new(
+        components: impl Components,
+        reviewer: impl Reviewer,
+        board: ProgressBoard,
+        metrics: Metrics,
+    ) -> Self {
+        Self { components: Arc::new(components), callers: Arc::new(auth::Callers::new(reviewer)), board, metrics }
+    }
+
+    /// `GET /plugins/<digest>` and `POST /progress/<namespace>/<model>`; serve it with [`crate::admin::run`].
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/plugins/{digest}", get(component))
+            .route("/progress/{namespace}/{model}", post(report))
+            .with_state(self)
+    }
+}
+
+/// Every handler takes its caller, so that no route is open by mistake.
+impl FromRequestParts<Store> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Response> {
+        let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        store.callers.who(token).await.map_err(|denied| {
+            let status = match denied {
+                Denied::NotAuthenticated => StatusCode::UNAUTHORIZED,
+                Denied::NotAWorker => StatusCode::FORBIDDEN,
+                Denied::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, format!("{denied}\n")).into_response()
+        })
+    }
+}
+
+async fn component(State(store): State<Store>, _: Caller, Path(digest): Path<String>) -> Response {
+    if !is_digest(&digest) {
+        return (StatusCode::BAD_REQUEST, "a digest is written sha256:<64 lower-case hexadecimal digits>\n").into_response();
+    }
+    match store.components.bytes(&digest).await {
+        Ok(Some(bytes)) => {
+            let mut response = Response::new(Body::from(bytes));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+            response
+        }
+        Ok(None) => (StatusCode::NOT_FOUND, "no plugin of this cluster has this digest\n").into_response(),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "component not served");
+            (StatusCode::SERVICE_UNAVAILABLE, "the component cannot be had now, try again\n").into_response()
+        }
+    }
+}
+
+async fn report(
+    State(store): State<Store>,
+    caller: Caller,
+    Path((namespace, model)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    if caller.namespace != namespace {
+        return (StatusCode::FORBIDDEN, "a worker reports for its own namespace only\n").into_response();
+    }
+    let body = tokio::time::timeout(REPORT_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_REPORT));
+    let Ok(body) = body.await else { return StatusCode::REQUEST_TIMEOUT.into_response() };
+    let Ok(body) = body else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+    let progress: Progress = match serde_json::from_slice(&body) {
+        Ok(progress) => progress,
+        Err(error) => return (StatusCode::UNPROCESSABLE_ENTITY, format!("read report: {error}\n")).into_response(),
+    };
+    match store.board.put(&namespace, &model, progress) {
+        Ok(moved) => {
+            store.metrics.transferred(moved);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(refusal @ Refusal::Invalid(_)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{refusal}\n")).into_response(),
+        Err(refusal) => {
+            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+            (StatusCode::TOO_MANY_REQUESTS, retry, format!("{refusal}\n")).into_response()
+        }
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+#[cfg(test)]
+mod tests;

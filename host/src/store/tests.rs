@@ -1,0 +1,204 @@
+//! The endpoint over real connections, with a reviewer that knows four tokens.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use substratus_crds::TransferStatus;
+use tokio::time::Instant;
+
+use super::*;
+use crate::admin;
+
+const DIGEST: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+struct One;
+
+impl Components for One {
+    fn bytes<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, ComponentError>> {
+        Box::pin(async move {
+            match digest {
+                DIGEST => Ok(Some(Bytes::from_static(b"\0asm"))),
+                digest if digest.ends_with("ff") => Ok(None),
+                digest => Err(ComponentError { digest: digest.to_owned(), source: "registry is down".into() }),
+            }
+        })
+    }
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<AtomicUsize>);
+
+impl Reviewer for Fake {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Denied>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let caller = |namespace: &str| Caller { namespace: namespace.to_owned(), pod: "p".to_owned() };
+        let verdict = match token {
+            "team-a" | "team-b" => Ok(caller(token)),
+            "server" => Err(Denied::NotAWorker),
+            "down" => Err(Denied::Unavailable),
+            _ => Err(Denied::NotAuthenticated),
+        };
+        Box::pin(async move { verdict })
+    }
+}
+
+struct Running {
+    url: String,
+    board: ProgressBoard,
+    metrics: Metrics,
+    reviews: Arc<AtomicUsize>,
+    client: reqwest::Client,
+}
+
+async fn start() -> Running {
+    let (reviewer, board, metrics) = (Fake::default(), ProgressBoard::default(), Metrics::new());
+    let reviews = reviewer.0.clone();
+    let store = Store::new(One, reviewer, board.clone(), metrics.clone());
+    let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(admin::run(listener, store.router(), std::future::pending()));
+    Running { url, board, metrics, reviews, client: reqwest::Client::new() }
+}
+
+impl Running {
+    async fn get(&self, token: &str, digest: &str) -> u16 {
+        let request = self.client.get(format!("{}/plugins/{digest}", self.url)).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    async fn post(&self, token: &str, path: &str, body: impl Into<reqwest::Body>) -> u16 {
+        let request = self.client.post(format!("{}/progress/{path}", self.url)).bearer_auth(token).body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+}
+
+fn progress(inputs: &str, bytes_done: i64) -> Progress {
+    let transfer = TransferStatus { bytes_done, bytes_total: 100, ..TransferStatus::default() };
+    Progress { inputs: inputs.to_owned(), transfer }
+}
+
+fn key(name: &str) -> (String, String) {
+    ("ns".to_owned(), name.to_owned())
+}
+
+fn body(progress: &Progress) -> String {
+    serde_json::to_string(progress).unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_gets_a_component_by_its_digest() {
+    let store = start().await;
+    let response = store.client.get(format!("{}/plugins/{DIGEST}", store.url)).bearer_auth("team-a").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/wasm");
+    assert_eq!(response.bytes().await.unwrap().as_ref(), b"\0asm");
+    assert_eq!(store.get("team-a", &DIGEST.replace("00", "ff")).await, 404);
+    assert_eq!(store.get("team-a", &DIGEST.replace("ff", "00")).await, 503, "a failure that passes is no 404");
+    for wrong in ["sha256:abc", "sha512:00", &DIGEST.to_uppercase(), "..%2Fetc%2Fpasswd"] {
+        assert_eq!(store.get("team-a", wrong).await, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_gets_anything() {
+    let store = start().await;
+    let bare = store.client.get(format!("{}/plugins/{DIGEST}", store.url)).send().await.unwrap();
+    assert_eq!(bare.status(), 401);
+    for (token, status) in [("forged", 401), ("server", 403), ("down", 503), (&"x".repeat(9000), 401)] {
+        assert_eq!(store.get(token, DIGEST).await, status, "{token:.10}");
+        assert_eq!(store.post(token, "team-a/opt", body(&progress("i", 1))).await, status, "{token:.10}");
+    }
+    assert!(store.board.get("team-a", "opt").is_none());
+}
+
+#[tokio::test]
+async fn verdicts_are_remembered_but_failures_to_ask_are_not() {
+    let store = start().await;
+    for _ in 0..3 {
+        store.get("team-a", DIGEST).await;
+        store.get("forged", DIGEST).await;
+    }
+    assert_eq!(store.reviews.load(Ordering::Relaxed), 2);
+    store.get("down", DIGEST).await;
+    store.get("down", DIGEST).await;
+    assert_eq!(store.reviews.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn a_report_reaches_who_listens() {
+    let store = start().await;
+    let mut changes = Box::pin(store.board.changes());
+    assert_eq!(store.post("team-a", "team-a/opt", body(&progress("i", 10))).await, 204);
+    let key = tokio::time::timeout(Duration::from_secs(5), changes.next()).await.unwrap().unwrap();
+    assert_eq!(key, ("team-a".to_owned(), "opt".to_owned()));
+    assert_eq!(store.board.get("team-a", "opt"), Some(progress("i", 10)));
+    store.board.remove("team-a", "opt");
+    assert!(store.board.get("team-a", "opt").is_none());
+}
+
+#[tokio::test]
+async fn a_worker_reports_for_its_own_namespace_only() {
+    let store = start().await;
+    assert_eq!(store.post("team-b", "team-a/opt", body(&progress("i", 10))).await, 403);
+    assert!(store.board.get("team-a", "opt").is_none());
+}
+
+#[tokio::test]
+async fn impossible_large_and_hasty_reports_are_refused() {
+    let store = start().await;
+    for (wrong, status) in [
+        ("{}".to_owned(), 422),
+        (body(&progress("i", -1)), 422),
+        (body(&progress(&"i".repeat(200), 1)), 422),
+        (" ".repeat(MAX_REPORT + 1), 413),
+    ] {
+        assert_eq!(store.post("team-a", "team-a/opt", wrong).await, status);
+    }
+    assert_eq!(store.post("team-a", "team-a/UPPER", body(&progress("i", 1))).await, 422);
+    assert_eq!(store.post("team-a", "team-a/opt", body(&progress("i", 1))).await, 204);
+    assert_eq!(store.post("team-a", "team-a/opt", body(&progress("i", 2))).await, 429);
+    assert_eq!(store.post("team-a", "team-a/other", body(&progress("i", 2))).await, 204, "other loads are not held up");
+}
+
+#[test]
+fn moved_bytes_are_counted_once() {
+    let board = ProgressBoard::default();
+    let mut now = Instant::now();
+    let mut moved = Vec::new();
+    for (inputs, bytes) in [("a", 0), ("a", 50), ("a", 50), ("a", 10), ("a", 15), ("b", 90)] {
+        moved.push(board.put_at(key("opt"), progress(inputs, bytes), now).unwrap());
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(moved, [0, 50, 0, 0, 5, 0]);
+}
+
+#[tokio::test]
+async fn the_endpoint_counts_what_moved() {
+    let store = start().await;
+    store.post("team-a", "team-a/opt", body(&progress("i", 10))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    store.post("team-a", "team-a/opt", body(&progress("i", 25))).await;
+    assert!(store.metrics.encode().contains("substratus_transfer_bytes_total 15\n"));
+}
+
+#[tokio::test]
+async fn who_was_too_slow_is_told_about_every_load() {
+    let board = ProgressBoard::default();
+    let changes = board.changes();
+    for number in 0..1500 {
+        board.put("ns", &format!("m{number}"), progress("i", 1)).unwrap();
+    }
+    let seen: std::collections::BTreeSet<_> = changes.take(1500).collect().await;
+    assert_eq!(seen.len(), 1500);
+}
+
+#[test]
+fn silent_loads_make_room_and_a_flood_does_not_grow() {
+    let board = ProgressBoard::default();
+    let now = Instant::now();
+    for number in 0..10_000 {
+        board.put_at(key(&format!("m{number}")), progress("i", 1), now).unwrap();
+    }
+    assert_eq!(board.put_at(key("late"), progress("i", 1), now), Err(Refusal::Full));
+    board.put_at(key("late"), progress("i", 1), now + Duration::from_secs(301)).unwrap();
+    assert!(board.get("ns", "m0").is_none() && board.get("ns", "late").is_some());
+}

@@ -1,0 +1,184 @@
+//! Container images from plain files, without a container engine: same files, same digest. It must not know who runs them.
+
+mod artifact;
+mod layer;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+pub use artifact::Artifact;
+pub use layer::Layer;
+
+/// Certificates that let the operator's image speak to public hubs; a machine without the file builds an image without.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// An image of this machine's architecture.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    /// Its file system, the lowest layer first.
+    pub layers: Vec<Layer>,
+    /// What runs.
+    pub entrypoint: Vec<String>,
+    /// Arguments that a pod's `args` replace.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// User or `user:group`; empty is root.
+    pub user: String,
+    /// Working directory; empty is `/`.
+    pub working_dir: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// Packs layers, configuration and manifest.
+    pub fn build(&self) -> Result<Artifact> {
+        let mut artifact = Artifact::default();
+        let mut layers = Vec::new();
+        let mut diffs = Vec::new();
+        for layer in &self.layers {
+            // Not compressed: it only ever travels over loopback, and the digest depends on no compressor's version.
+            let packed = layer.pack()?;
+            let descriptor = artifact.add("application/vnd.oci.image.layer.v1.tar", packed);
+            diffs.push(descriptor.digest.clone());
+            layers.push(descriptor);
+        }
+        let env: Vec<String> = self
+            .env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {
+                "Entrypoint": self.entrypoint,
+                "Cmd": self.command,
+                "Env": env,
+                "User": self.user,
+                "WorkingDir": self.working_dir,
+                "Labels": self.labels,
+            },
+            "rootfs": {"type": "layers", "diff_ids": diffs},
+        });
+        let config = artifact.add(
+            "application/vnd.oci.image.config.v1+json",
+            serde_json::to_vec(&config)?,
+        );
+        artifact.finish(&config, &layers)?;
+        Ok(artifact)
+    }
+}
+
+/// Busybox with all its commands in `/bin`, for helper containers. Some builds of it crash when they look up a name (`wget`,
+/// `nc`); [`visitor`] has a program that does not.
+pub fn busybox() -> Result<Image> {
+    let program = Path::new("/bin/busybox");
+    let listed = Command::new(program)
+        .arg("--list")
+        .output()
+        .context("running /bin/busybox; it is in the package busybox-static")?;
+    ensure!(
+        listed.status.success(),
+        "`busybox --list` failed with {}",
+        listed.status
+    );
+    let names = String::from_utf8(listed.stdout).context("reading the list of busybox commands")?;
+    let mut layer = Layer::default()
+        .file("bin/busybox", program, 0o755)?
+        .bytes(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+            0o644,
+        )
+        .dir("tmp", 0o1777)
+        .dir("root", 0o700);
+    for name in names.lines().filter(|name| *name != "busybox") {
+        layer = layer.link(&format!("bin/{name}"), "/bin/busybox");
+    }
+    Ok(Image {
+        layers: vec![layer],
+        command: vec!["/bin/sh".to_owned()],
+        env: BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]),
+        ..Image::default()
+    })
+}
+
+/// Busybox and this harness's static program, for pods that visit others: `substratus-cluster fetch URL`.
+pub fn visitor() -> Result<Image> {
+    let mut image = busybox()?;
+    image.layers.push(Layer::default().file(
+        "bin/substratus-cluster",
+        &crate::cluster::supervisor_program()?,
+        0o755,
+    )?);
+    Ok(image)
+}
+
+/// The operator's own image: the static program, its other names, and the components of `plugins`.
+pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
+    let mut base = Layer::default()
+        .file("usr/local/bin/substratus", program, 0o755)?
+        .bytes(
+            "etc/passwd",
+            "substratus:x:65532:65532:substratus:/:/sbin/nologin\n",
+            0o644,
+        )
+        .dir("tmp", 0o1777);
+    for name in ["sub", "kubectl-substratus", "kubectl-open-notebook"] {
+        base = base.link(&format!("usr/local/bin/{name}"), "substratus");
+    }
+    let certificates = Path::new(CERTIFICATES);
+    if certificates.is_file() {
+        base = base.file("etc/ssl/certs/ca-certificates.crt", certificates, 0o644)?;
+    }
+    let mut layers = vec![base];
+    if let Some(folder) = plugins {
+        let mut components = Layer::default();
+        for entry in folder
+            .read_dir()
+            .with_context(|| format!("listing {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if let (Some(name), true) = (
+                path.file_name(),
+                path.extension().is_some_and(|end| end == "wasm"),
+            ) {
+                components =
+                    components.file(&format!("plugins/{}", name.display()), &path, 0o644)?;
+            }
+        }
+        layers.push(components);
+    }
+    Ok(Image {
+        layers,
+        entrypoint: vec!["/usr/local/bin/substratus".to_owned()],
+        env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
+        user: "65532:65532".to_owned(),
+        ..Image::default()
+    })
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+/// This machine's architecture, as container images spell it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
