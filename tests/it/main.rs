@@ -3,5 +3,6 @@
 mod cluster;
 mod engine;
 mod hub;
+mod load;
 mod manners;
 mod tidy;
