@@ -5,6 +5,7 @@ mod engine;
 mod hostile;
 mod hub;
 mod image;
+mod load;
 mod manners;
 mod plugin_cache;
 mod plugin_cases;
