@@ -60,7 +60,9 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => args.run().await,
         Command::Plugin(command) => command.run().await,
         Command::Crds => {
-            print(&substratus_crds::all_yaml());
+            for definition in substratus_crds::crds() {
+                print(&format!("---\n{}", substratus_crds::to_yaml(&definition)?));
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion { shell } => {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::body::Bytes;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::Client;
@@ -25,7 +27,7 @@ use crate::kinds::plugin::bundle::{self, InstalledPlugins};
 use crate::kinds::shared::environment::Environment;
 use crate::leader;
 use crate::metrics::Metrics;
-use crate::plugin::{CallEvent, Observer, PlainHttp, PluginOptions, Plugins};
+use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches::{self, Trigger};
 use crate::reconcile::{self, Error};
 use crate::settings::Settings;
@@ -56,7 +58,7 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
         .await
         .with_context(|| format!("listen on {} for workers", settings.store_bind_address))?;
     let reviewer = store::KubeReviewer::new(client.clone());
-    let endpoint = store::Store::new(plugins.clone(), reviewer, board.clone(), metrics.clone());
+    let endpoint = store::Store::new(Shelf(plugins.clone()), reviewer, board.clone(), metrics.clone());
     serve(&mut tasks, listener, endpoint.router(), &shutdown);
 
     let leadership = lead(&settings, &client, &metrics, &shutdown).await;
@@ -119,6 +121,26 @@ fn plugins(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Plugins> {
         tracing::info!(name = plugin.manifest.name, version = plugin.manifest.version, digest = plugin.digest, "bundled plugin");
     }
     Ok(plugins)
+}
+
+/// The plugin host as the workers' store sees it: what was checked and kept, by digest.
+struct Shelf(Plugins);
+
+impl store::Components for Shelf {
+    fn bytes<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, store::ComponentError>> {
+        let (plugins, digest) = (self.0.clone(), digest.to_owned());
+        async move {
+            let name = digest.clone();
+            let read = tokio::task::spawn_blocking(move || plugins.bytes(&name)).await;
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| store::ComponentError { digest: digest.clone(), source };
+            match read.map_err(|error| failed(Box::new(error)))? {
+                Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+                Err(PluginError::Unknown { .. }) => Ok(None),
+                Err(error) => Err(failed(Box::new(error))),
+            }
+        }
+        .boxed()
+    }
 }
 
 struct CallMetrics(Metrics);
@@ -268,7 +290,7 @@ async fn drive<K, F, Fut>(
     reconcile: F,
 ) where
     K: kube::Resource<DynamicType = ()> + Clone + Send + Sync + std::fmt::Debug + 'static,
-    F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone + Send,
     Fut: Future<Output = Result<Action, Error>> + Send,
 {
     let failures: crate::backoff::Failures<ObjectRef<K>> = crate::backoff::Failures::new(PAUSES.0, PAUSES.1);

@@ -3,3 +3,5 @@
 mod cluster;
 mod engine;
 mod hub;
+mod manners;
+mod tidy;

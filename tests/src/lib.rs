@@ -4,3 +4,4 @@ pub mod cluster;
 pub mod engine;
 pub mod hub;
 pub mod image;
+pub mod install;

@@ -75,12 +75,12 @@ impl Pods {
         let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => {
-                for object in pod_owner(pod) {
+                if let Some(object) = pod_owner(pod) {
                     pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
                 }
             }
             watcher::Event::Delete(pod) => {
-                for object in pod_owner(pod) {
+                if let Some(object) = pod_owner(pod) {
                     if let Some(known) = pods.get_mut(&object) {
                         known.remove(&pod.name_any());
                         if known.is_empty() {

@@ -29,9 +29,9 @@ impl LoadError {
         Self::new(reason::UNAVAILABLE, message)
     }
 
-    /// Whether the same pod would meet it again: somebody has to change something first.
-    pub fn is_final(&self) -> bool {
-        !matches!(self.reason, reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
+    /// Whether the same pod would meet a failure for `reason` again: somebody has to change something first.
+    pub fn reason_is_final(reason: &str) -> bool {
+        !matches!(reason, reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
     }
 }
 

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Manifest;
 use super::plan::{Plan, PlanFile};
 use super::ranges::Ranges;
 use crate::bucket::local::Records;
@@ -92,6 +93,21 @@ impl Journal {
         let log = File::options().create(true).append(true).open(records.path(FINISHED)).map_err(SinkError::io("open record", FINISHED))?;
         let state = State { document, finished, log, dirty: false };
         Ok((Self { records: records.clone(), state: Mutex::new(state) }, stale))
+    }
+
+    /// Takes over the files of a complete load whose target now gets another one.
+    pub fn adopt(records: &Records, manifest: &Manifest) -> Result<(), SinkError> {
+        let load = format!("{}@{}", manifest.inputs, manifest.revision);
+        let log = File::options().create(true).append(true).open(records.path(FINISHED)).map_err(SinkError::io("open record", FINISHED))?;
+        let mut log = BufWriter::new(log);
+        for file in &manifest.files {
+            let line = Line { load: load.clone(), path: file.path.clone(), size: file.size, sha256: file.sha256.clone() };
+            serde_json::to_writer(&mut log, &line)
+                .map_err(Into::into)
+                .and_then(|()| log.write_all(b"\n"))
+                .map_err(SinkError::io("write record", FINISHED))?;
+        }
+        log.into_inner().map_err(|error| SinkError::io("write record", FINISHED)(error.into_error()))?.sync_all().map_err(SinkError::io("write record", FINISHED))
     }
 
     /// Size and digest of `file` where an earlier run finished it. Whether it still lies there is for the caller to see.

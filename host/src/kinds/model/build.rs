@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use substratus_crds::{ModelSpec, PluginUsed};
 
 use super::observe::Observed;
 use super::plan::{Plan, Run};
@@ -42,8 +41,10 @@ pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Res
         Run::Container { image, .. } => container(observed, environment, plan, image)?,
     };
     let mut children = vec![service_account::child(&observed.owner, names::MODELLER, environment), params_map(observed)];
-    if let Run::Load { plugin, grant, config } = &plan.run {
-        children.push(request_map(observed, plan, plugin, grant, config.clone()));
+    if let Some(request) = request(observed, plan) {
+        let text = serde_json::to_string_pretty(&request).unwrap_or_default();
+        let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
+        children.push(config_map(observed, names::model_job(observed.name()), data));
     }
     let (job, attempt) = job(observed, plan, template);
     children.push(job);
@@ -55,28 +56,22 @@ fn params_map(observed: &Observed) -> Child {
     config_map(observed, names::params(observed.name(), "model"), data)
 }
 
-fn request_map(
-    observed: &Observed,
-    plan: &Plan,
-    plugin: &PluginUsed,
-    grant: &Grant,
-    config: serde_json::Map<String, serde_json::Value>,
-) -> Child {
-    let spec: &ModelSpec = &observed.model.spec;
-    let request = LoadRequest {
+/// What the worker is asked to do, where one runs.
+pub fn request(observed: &Observed, plan: &Plan) -> Option<LoadRequest> {
+    let Run::Load { plugin, grant, config } = &plan.run else { return None };
+    let spec = &observed.model.spec;
+    Some(LoadRequest {
         inputs: plan.inputs.clone(),
         namespace: observed.owner.namespace.clone(),
         name: observed.name().to_owned(),
         plugin: plugin.clone(),
         grant: grant.clone(),
-        config,
+        config: config.clone(),
         source: spec.source.clone(),
         params: params::to_json(spec.params.as_ref()),
         files: spec.files.clone().unwrap_or_default(),
         target: plan.target.clone(),
-    };
-    let text = serde_json::to_string_pretty(&request).unwrap_or_default();
-    config_map(observed, names::model_job(observed.name()), BTreeMap::from([(REQUEST_KEY.to_owned(), text)]))
+    })
 }
 
 fn config_map(observed: &Observed, name: String, data: BTreeMap<String, String>) -> Child {
@@ -250,7 +245,7 @@ fn failure_policy() -> PodFailurePolicy {
     let on_disruption = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
         on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-            status: Some("True".to_owned()),
+            status: "True".to_owned(),
             type_: "DisruptionTarget".to_owned(),
         }]),
         ..PodFailurePolicyRule::default()
