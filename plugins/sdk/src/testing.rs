@@ -244,9 +244,9 @@ fn request_defaults(kind: &str) -> Value {
         "count": 1, "cloud": "",
         "model": {"name": "example", "mount_path": "/content/model"},
     });
-    if kind == "Server" {
-        // Filled only where a GPU is given: `with_defaults` never adds a member for `OPTIONAL`.
-        defaults["gpu"] = json!({OPTIONAL: true, "count": 1});
+    if let (true, Some(members)) = (kind == "Server", defaults.as_object_mut()) {
+        // Filled only where a GPU is given.
+        members.insert("gpu".into(), json!({OPTIONAL: true, "count": 1}));
     }
     defaults
 }
@@ -256,6 +256,7 @@ fn placement_defaults() -> Value {
         "alternatives": [], "extensions": []})
 }
 
+/// Marks the defaults of a record that may be absent as a whole.
 const OPTIONAL: &str = "(optional)";
 
 /// Fills what `given` leaves out, recursively through objects.
