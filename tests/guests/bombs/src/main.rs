@@ -9,26 +9,46 @@ use wasm_encoder::{
 };
 
 /// What to add to a module.
+#[derive(Clone, Copy)]
 struct Bomb {
     name: &'static str,
+    /// Elements added to the guest's own table.
+    own_elements: u64,
+    /// Pages (64 KiB) added to the guest's own memory.
+    own_pages: u64,
     tables: u32,
-    /// Initial elements of each.
+    /// Initial elements of each further table.
     elements: u64,
     memories: u32,
-    /// Initial pages (64 KiB) of each.
+    /// Initial pages of each further memory.
     pages: u64,
 }
 
+const NOTHING: Bomb = Bomb { name: "", own_elements: 0, own_pages: 0, tables: 0, elements: 0, memories: 0, pages: 0 };
+
 /// Each one passes a limit that counts only one thing at a time.
-const BOMBS: [Bomb; 4] = [
-    Bomb { name: "one-table", tables: 1, elements: 10_000_000, memories: 0, pages: 0 },
-    Bomb { name: "many-tables", tables: 90, elements: 10_000, memories: 0, pages: 0 },
-    Bomb { name: "many-memories", tables: 0, elements: 0, memories: 40, pages: 1 },
-    Bomb { name: "large-memories", tables: 0, elements: 0, memories: 4, pages: 2048 },
+const BOMBS: [Bomb; 6] = [
+    Bomb { name: "large-table", own_elements: 10_000_000, ..NOTHING },
+    Bomb { name: "large-memory", own_pages: 8192, ..NOTHING },
+    Bomb { name: "second-table", tables: 1, elements: 10_000_000, ..NOTHING },
+    Bomb { name: "many-tables", tables: 90, elements: 10_000, ..NOTHING },
+    Bomb { name: "many-memories", memories: 40, pages: 1, ..NOTHING },
+    Bomb { name: "large-memories", memories: 4, pages: 2048, ..NOTHING },
 ];
 
 impl Reencode for &Bomb {
     type Error = std::convert::Infallible;
+
+    fn table_type(&mut self, table: wasmparser::TableType) -> Result<TableType, ReencodeError<Self::Error>> {
+        let own = utils::table_type(self, table)?;
+        let maximum = if self.own_elements == 0 { own.maximum } else { None };
+        Ok(TableType { minimum: own.minimum + self.own_elements, maximum, ..own })
+    }
+
+    fn memory_type(&mut self, memory: wasmparser::MemoryType) -> Result<MemoryType, ReencodeError<Self::Error>> {
+        let own = utils::memory_type(self, memory)?;
+        Ok(MemoryType { minimum: own.minimum + self.own_pages, ..own })
+    }
 
     fn parse_table_section(
         &mut self,
@@ -109,8 +129,8 @@ mod tests {
                     _ => {}
                 }
             }
-            assert_eq!(elements, 1 + u64::from(bomb.tables) * bomb.elements, "{}", bomb.name);
-            assert_eq!(pages, 1 + u64::from(bomb.memories) * bomb.pages, "{}", bomb.name);
+            assert_eq!(elements, 1 + bomb.own_elements + u64::from(bomb.tables) * bomb.elements, "{}", bomb.name);
+            assert_eq!(pages, 1 + bomb.own_pages + u64::from(bomb.memories) * bomb.pages, "{}", bomb.name);
         }
     }
 }
