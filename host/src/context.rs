@@ -8,6 +8,7 @@ use kube::runtime::events::Recorder;
 use tokio::sync::watch;
 
 use crate::catalog::Catalog;
+use crate::kinds::plugin::bundle::InstalledPlugins;
 use crate::kinds::shared::environment::Environment;
 use crate::metrics::Metrics;
 use crate::plugin::Plugins;
@@ -26,6 +27,8 @@ pub struct Context {
     pub plugins: Plugins,
     /// Which plugins answer; the Plugin reconciler writes it.
     pub catalog: watch::Sender<Arc<Catalog>>,
+    /// What the Plugin objects came to.
+    pub installed: InstalledPlugins,
     /// What workers report.
     pub board: ProgressBoard,
     /// Counters.

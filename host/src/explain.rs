@@ -1,1 +1,217 @@
-//! (explain)
+//! `substratus explain`: what manifests would lead to, with the operator's own code and no cluster. Prints; writes nothing.
+
+mod manifests;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use kube::ResourceExt;
+use substratus_crds::{Artifacts, Model, ModelStatus, Plugin, Server, SourceStatus};
+
+use self::manifests::Manifests;
+use self::report::{Report, Source};
+use crate::catalog::Catalog;
+use crate::kinds::model::plan::Run;
+use crate::kinds::plugin::bundle;
+use crate::kinds::plugin::install::activate;
+use crate::kinds::shared::child::Owner;
+use crate::kinds::shared::environment::Environment;
+use crate::kinds::{model, server};
+use crate::plugin::{PluginOptions, Plugins};
+use crate::worker::request::LoadRequest;
+
+/// Arguments of `substratus explain`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  substratus explain -f model.yaml\n  substratus explain -f model.yaml -f server.yaml --cloud gcp -o yaml\n  cat *.yaml | substratus explain -f - --offline")]
+pub struct ExplainArgs {
+    /// Manifests: files, or `-` for standard input
+    #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
+    filenames: Vec<PathBuf>,
+    /// Cloud to explain for; picks the GPU policy
+    #[arg(long, env = "CLOUD", default_value = "local")]
+    cloud: String,
+    /// Name of the cluster; part of every artifact's address
+    #[arg(long, env = "CLUSTER_NAME", default_value = "substratus")]
+    cluster_name: String,
+    /// The artifact bucket
+    #[arg(long, env = "ARTIFACT_BUCKET_URL", default_value = "tar:////bucket")]
+    artifact_bucket_url: String,
+    /// Folder of the bundled plugins
+    #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
+    plugins_dir: PathBuf,
+    /// Do not ask hubs: files and bytes stay unknown, and Servers whose Model is not known are not planned
+    #[arg(long)]
+    offline: bool,
+    /// How to print
+    #[arg(short = 'o', long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people; children as YAML
+    Text,
+    /// One document per object
+    Yaml,
+    /// One list
+    Json,
+}
+
+struct Explainer {
+    plugins: Plugins,
+    catalog: Arc<Catalog>,
+    environment: Environment,
+    offline: bool,
+}
+
+impl ExplainArgs {
+    /// Explains and prints; exit code 1 where an object could not go on.
+    #[expect(clippy::print_stdout, reason = "the output of the command")]
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let manifests = Manifests::read(&self.filenames)?;
+        let cache = std::env::temp_dir().join(format!("substratus-explain-{}", rustix::process::getuid().as_raw()));
+        let options = PluginOptions { cache, bundled: vec![self.plugins_dir.clone()] };
+        let plugins = Plugins::open(options).context("start the plugin host")?;
+        if plugins.bundled().is_empty() {
+            bail!("no plugins in `{}`; name the folder with --plugins-dir (`make plugins` builds the first-party ones)", self.plugins_dir.display());
+        }
+        let bucket = self.artifact_bucket_url.parse().context("read --artifact-bucket-url")?;
+        let explainer = Explainer {
+            catalog: Arc::new(catalog(&plugins, &manifests.plugins)?),
+            plugins,
+            environment: Environment {
+                cloud: self.cloud,
+                cluster: self.cluster_name,
+                bucket,
+                worker_image: "substratus".to_owned(),
+                worker_pull_secret: None,
+                store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
+                principal: None,
+            },
+            offline: self.offline,
+        };
+        let reports = explainer.all(manifests).await;
+        let failed = reports.iter().any(|report| report.stopped.is_some());
+        print!("{}", report::print(&reports, self.output == Output::Json, self.output == Output::Yaml)?);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The bundled plugins, configured by the Plugin manifests at hand.
+fn catalog(plugins: &Plugins, configured: &[Plugin]) -> anyhow::Result<Catalog> {
+    let mut active = bundle::bundled(plugins);
+    for object in configured {
+        let Some(slot) = active.iter_mut().find(|plugin| plugin.name == object.name_any()) else { continue };
+        let configured = activate(object, slot.digest.clone(), slot.manifest.clone())
+            .map_err(|why| anyhow::anyhow!("Plugin `{}`: {why}", object.name_any()))?;
+        *slot = Arc::new(configured);
+    }
+    Ok(Catalog::new(active, std::collections::BTreeMap::new()))
+}
+
+impl Explainer {
+    async fn all(&self, manifests: Manifests) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mut models: Vec<Arc<Model>> = Vec::new();
+        for model in manifests.models {
+            let (report, known) = self.model(Arc::new(model), &models).await;
+            reports.push(report);
+            models.push(known);
+        }
+        for server in manifests.servers {
+            reports.push(self.server(Arc::new(server), &models).await);
+        }
+        reports
+    }
+
+    /// The report, and the Model as it would be once loaded: Servers are planned for that one.
+    async fn model(&self, model: Arc<Model>, known: &[Arc<Model>]) -> (Report, Arc<Model>) {
+        let find = |name: &str| known.iter().find(|other| other.name_any() == name && other.namespace() == model.namespace()).cloned();
+        let observed = model::observe::Observed {
+            owner: Owner::of(model.as_ref()),
+            job: None,
+            pods: Vec::new(),
+            base: model.spec.model.as_ref().and_then(|reference| find(&reference.name)),
+            nodes: Vec::new(),
+            catalog: Arc::clone(&self.catalog),
+            progress: None,
+            now: jiff::Timestamp::UNIX_EPOCH,
+            model: Arc::clone(&model),
+        };
+        let mut report = Report::new("Model", &observed.owner.namespace, observed.name());
+        let mut loaded = model.as_ref().clone();
+        match model::plan::plan(&observed, &self.environment, &self.plugins).await {
+            Err(verdict) => report.stop(&verdict),
+            Ok(plan) => {
+                report.route = model::validate::validate(&observed).ok().map(|valid| valid.route.describe());
+                report.artifacts = Some(plan.target.clone());
+                report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
+                match model::build::build(&observed, &self.environment, &plan) {
+                    Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
+                    Err(verdict) => report.stop(&verdict),
+                }
+                let source = match &plan.run {
+                    Run::Load { .. } if !self.offline => self.look(model::build::request(&observed, &plan), &mut report).await,
+                    _ => None,
+                };
+                loaded.status = Some(ModelStatus {
+                    ready: report.stopped.is_none(),
+                    artifacts: Some(Artifacts { url: Some(plan.target) }),
+                    source,
+                    ..ModelStatus::default()
+                });
+            }
+        }
+        (report, Arc::new(loaded))
+    }
+
+    /// Asks the loader, as the worker would.
+    async fn look(&self, request: Option<LoadRequest>, report: &mut Report) -> Option<SourceStatus> {
+        match crate::worker::load::look(&self.plugins, &request?, std::env::vars_os()).await {
+            Ok(plan) => {
+                report.source = Some(Source::of(&plan));
+                Some(plan.source)
+            }
+            Err(error) => {
+                report.stopped = Some(error.to_string());
+                None
+            }
+        }
+    }
+
+    async fn server(&self, server: Arc<Server>, models: &[Arc<Model>]) -> Report {
+        let wanted = server.spec.model.as_ref().map(|reference| reference.name.as_str());
+        let model = models.iter().find(|model| Some(model.name_any().as_str()) == wanted && model.namespace() == server.namespace());
+        let observed = server::observe::Observed {
+            owner: Owner::of(server.as_ref()),
+            model: model.cloned(),
+            deployment: None,
+            pods: Vec::new(),
+            nodes: Vec::new(),
+            catalog: Arc::clone(&self.catalog),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            server: Arc::clone(&server),
+        };
+        let mut report = Report::new("Server", &observed.owner.namespace, observed.name());
+        match server::plan::plan(&observed, &self.environment, &self.plugins).await {
+            Err(verdict) => report.stop(&verdict),
+            Ok(plan) => {
+                report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
+                report.engine.clone_from(&plan.answers.engine);
+                report.reason = plan.answers.container.as_ref().map(|container| container.reason.clone());
+                report.placement = plan.answers.placement.as_ref().map(|placement| placement.reason.clone());
+                report.candidates.clone_from(&plan.answers.candidates);
+                report.artifacts = Some(plan.answers.artifacts.clone());
+                match server::build::build(&observed, &self.environment, &plan) {
+                    Ok(children) => report.children = children.into_iter().map(|child| child.object).collect(),
+                    Err(verdict) => report.stop(&verdict),
+                }
+            }
+        }
+        report
+    }
+}

@@ -47,7 +47,10 @@
 //! | What does a good run look like? | `examples/README.md`, `make demo` |
 
 pub mod admin;
+pub mod backoff;
 pub mod bucket;
+pub mod catalog;
+pub mod context;
 pub mod explain;
 pub mod kinds;
 pub mod leader;

@@ -1,3 +1,104 @@
 //! The binary: names the subcommands and hands over. Knows nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory, Parser, Subcommand};
+use substratus::plugin::cli::PluginCommand;
+use substratus::settings::OperatorSettings;
+use substratus::{explain, run, telemetry, worker};
+use tokio_util::sync::CancellationToken;
+
+/// Import, train and serve models on Kubernetes, with plugins in WebAssembly.
+#[derive(Parser)]
+#[command(name = "substratus", version, propagate_version = true, after_help = "Start here: https://kubernetes.io/docs/concepts/extend-kubernetes/operator/ says what an operator is;\n`substratus explain -f model.yaml` shows what this one would do, without a cluster.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator in a cluster
+    Operator(Box<OperatorSettings>),
+    /// Fetch a model: by hand (`substratus load hf://org/name --to DIR`), or in a Job's pod
+    Load(Box<worker::cli::LoadArgs>),
+    /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
+    #[command(visible_alias = "plan")]
+    Explain(Box<explain::ExplainArgs>),
+    /// Build, inspect, try and push plugins
+    #[command(subcommand)]
+    Plugin(Box<PluginCommand>),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+    /// Print a completion script: `substratus completion bash > /etc/bash_completion.d/substratus`
+    Completion {
+        /// Shell to write for
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One crypto provider for every TLS client of the process; chosen before the first of them.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&anyhow::Error::new(error).context("start the runtime")),
+    };
+    let result = runtime.block_on(dispatch(cli.command));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.unwrap_or_else(|error| report(&error))
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Operator(settings) => operator(*settings).await,
+        Command::Load(args) => args.run().await,
+        Command::Explain(args) => args.run().await,
+        Command::Plugin(command) => command.run().await,
+        Command::Crds => {
+            for definition in substratus_crds::crds() {
+                print(&format!("---\n{}", substratus_crds::to_yaml(&definition)?));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "substratus", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn operator(settings: OperatorSettings) -> anyhow::Result<ExitCode> {
+    let settings = settings.check()?;
+    let log = telemetry::init(settings.log_format, &settings.log_filter)?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    run::operator(settings, log, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the output of the command")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that reports a failed command")]
+fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

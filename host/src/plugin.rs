@@ -11,12 +11,17 @@ mod asked;
 mod cache;
 mod call;
 mod calls;
+pub mod cases;
+pub mod cli;
 mod component;
+mod docker;
 mod engine;
 mod error;
 mod grant;
 mod hosts;
 mod manifest;
+pub mod package;
+mod push;
 mod ready;
 mod registry;
 mod schema;
@@ -41,10 +46,12 @@ use self::types::{
 pub use answers::check_file_path;
 pub use call::{CallEvent, Observer};
 pub use calls::{HostCalls, NoCalls, Offline};
+pub use docker::DockerConfigError;
 pub use error::{Blame, PluginError, Refusal, describe, describe_problems};
 pub use grant::{Grant, GrantedSecret, SecretScheme};
 pub use hosts::{HostPattern, HostPatternError};
 pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestSecret};
+pub use push::push;
 pub use registry::{PlainHttp, RegistryAuth, RegistryError};
 
 /// Our version of the package `substratus:plugin`.

@@ -144,7 +144,7 @@ async fn pass<K: Kind>(object: &Arc<K>, context: &Context) -> Result<(&'static s
             (status, retry, verdict.reason)
         }
     };
-    status::write(object, &status, context).await?; // API
+    status::write(object.as_ref(), &status, context).await?; // API
     Ok((category, retry))
 }
 
@@ -167,7 +167,7 @@ async fn advance<K: Kind>(object: &Arc<K>, observed: &K::Observed, context: &Con
         Err(verdict) => return Ok(Err(verdict)),
     };
     if !K::is_recorded(observed, &plan) {
-        status::write(object, &K::planned(observed, &plan), context).await?;
+        status::write(object.as_ref(), &K::planned(observed, &plan), context).await?;
     }
     let name = object.meta().name.as_deref().unwrap_or_default();
     match apply::children(context, &owner, K::MANAGER, &children, &K::candidates(name)).await? {

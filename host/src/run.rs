@@ -1,1 +1,329 @@
-//! (run)
+//! `substratus operator`: the wiring. A list of parts and the order they start and stop in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::body::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::applier;
+use kube::runtime::controller::{Action, Config, ReconcileRequest};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use substratus_crds::{Model, Plugin, Server};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin, Readiness};
+use crate::bucket::BucketUrl;
+use crate::catalog::Catalog;
+use crate::context::Context;
+use crate::kinds;
+use crate::kinds::plugin::bundle::{self, InstalledPlugins};
+use crate::kinds::shared::environment::Environment;
+use crate::leader;
+use crate::metrics::Metrics;
+use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
+use crate::reconcile::caches::{self, Trigger};
+use crate::reconcile::{self, Error};
+use crate::settings::Settings;
+use crate::store::{self, ProgressBoard};
+use crate::telemetry::Reload;
+
+/// Checks of `/readyz`.
+const CHECKS: &[&str] = &["plugins", "watches"];
+/// First and longest pause after a failed pass.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+
+/// Runs until `shutdown` is cancelled or leadership is lost.
+pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let readiness = Readiness::new(CHECKS);
+    let mut tasks = JoinSet::new();
+    let admin = Admin { readiness: readiness.clone(), metrics: metrics.clone(), log };
+    for address in &settings.admin_bind_addresses {
+        let listener = admin::bind(*address).await.with_context(|| format!("listen on {address} for probes and metrics"))?;
+        serve(&mut tasks, listener, admin::router(admin.clone()), &shutdown);
+    }
+
+    let client = Client::try_default().await.context("connect to the API server")?;
+    let plugins = plugins(&settings, &metrics)?;
+    readiness.pass("plugins");
+    let board = ProgressBoard::default();
+    let listener = admin::bind(settings.store_bind_address)
+        .await
+        .with_context(|| format!("listen on {} for workers", settings.store_bind_address))?;
+    let reviewer = store::KubeReviewer::new(client.clone());
+    let endpoint = store::Store::new(Shelf(plugins.clone()), reviewer, board.clone(), metrics.clone());
+    serve(&mut tasks, listener, endpoint.router(), &shutdown);
+
+    let leadership = lead(&settings, &client, &metrics, &shutdown).await;
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    let (queue, triggers) = mpsc::unbounded_channel();
+    let caches = caches::start(&client, &queue, &mut tasks);
+    caches.synced().await;
+    let context = Arc::new(context(&settings, client, plugins, board, metrics, caches)?);
+    install_plugins(&context).await;
+    readiness.pass("watches");
+    tracing::info!(
+        models = context.caches.models.len(),
+        servers = context.caches.servers.len(),
+        plugins = context.catalog().active().len(),
+        "operator is ready"
+    );
+    let lost = leadership.as_ref().map_or_else(|| futures::future::pending().boxed(), |leader| leader.lost().boxed());
+    tokio::select! {
+        () = control(&context, triggers, settings.concurrency, &shutdown) => {}
+        () = lost => anyhow::bail!("leadership was lost; another operator acts now"),
+    }
+    if let Some(leadership) = leadership {
+        leadership.release().await.context("give the Lease back")?;
+    }
+    Ok(())
+}
+
+fn serve(tasks: &mut JoinSet<()>, listener: tokio::net::TcpListener, router: axum::Router, shutdown: &CancellationToken) {
+    let stopped = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move {
+        if let Err(error) = admin::run(listener, router, stopped).await {
+            tracing::error!(%error, "an endpoint ended");
+        }
+    });
+}
+
+async fn lead(
+    settings: &Settings,
+    client: &Client,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Option<leader::Leadership> {
+    let lease = settings.lease.as_ref()?;
+    let timing = leader::Timing::default();
+    let leadership = tokio::select! {
+        leadership = leader::acquire(client.clone(), &settings.identity, &settings.namespace, lease, timing) => leadership,
+        () = shutdown.cancelled() => return None,
+    };
+    metrics.leading(true);
+    Some(leadership)
+}
+
+fn plugins(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Plugins> {
+    let options = PluginOptions { cache: settings.plugin_cache_dir.clone(), bundled: vec![settings.plugins_dir.clone()] };
+    let plugins = Plugins::open(options).context("start the plugin host")?;
+    plugins.observe(Arc::new(CallMetrics(metrics.clone())));
+    for plugin in plugins.bundled() {
+        tracing::info!(name = plugin.manifest.name, version = plugin.manifest.version, digest = plugin.digest, "bundled plugin");
+    }
+    Ok(plugins)
+}
+
+/// The plugin host as the workers' store sees it: what was checked and kept, by digest.
+struct Shelf(Plugins);
+
+impl store::Components for Shelf {
+    fn bytes<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, store::ComponentError>> {
+        let (plugins, digest) = (self.0.clone(), digest.to_owned());
+        async move {
+            let name = digest.clone();
+            let read = tokio::task::spawn_blocking(move || plugins.bytes(&name)).await;
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| store::ComponentError { digest: digest.clone(), source };
+            match read.map_err(|error| failed(Box::new(error)))? {
+                Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+                Err(PluginError::Unknown { .. }) => Ok(None),
+                Err(error) => Err(failed(Box::new(error))),
+            }
+        }
+        .boxed()
+    }
+}
+
+struct CallMetrics(Metrics);
+
+impl Observer for CallMetrics {
+    fn call(&self, event: &CallEvent<'_>) {
+        self.0.plugin_called(event.plugin, event.function, event.outcome, event.duration);
+        if event.outcome == "trap" || event.outcome == "limit" {
+            self.0.plugin_trapped(event.plugin, event.outcome);
+        }
+    }
+}
+
+fn context(
+    settings: &Settings,
+    client: Client,
+    plugins: Plugins,
+    board: ProgressBoard,
+    metrics: Metrics,
+    caches: caches::Caches,
+) -> anyhow::Result<Context> {
+    let bucket: BucketUrl = settings.artifact_bucket.as_str().parse().context("read the setting ARTIFACT_BUCKET_URL")?;
+    let reporter = Reporter { controller: "substratus".to_owned(), instance: Some(settings.identity.clone()) };
+    Ok(Context {
+        events: Recorder::new(client.clone(), reporter),
+        client,
+        caches,
+        environment: Environment {
+            cloud: settings.cloud.clone(),
+            cluster: settings.cluster_name.clone(),
+            bucket,
+            worker_image: settings.worker_image.clone(),
+            worker_pull_secret: settings.worker_pull_secret.clone(),
+            store_url: settings.store_url.clone(),
+            principal: settings.principal.clone(),
+        },
+        catalog: watch::Sender::new(Arc::new(Catalog::new(bundle::bundled(&plugins), std::collections::BTreeMap::new()))),
+        plugins,
+        installed: InstalledPlugins::default(),
+        board,
+        metrics,
+        plain_http: PlainHttp(settings.insecure_registries.clone()),
+        namespace: settings.namespace.clone(),
+        now: clock,
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one clock of the process; everything else is handed the time")]
+fn clock() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Installs what was active before anything is planned, so that a restart does not plan with the wrong plugin.
+async fn install_plugins(context: &Arc<Context>) {
+    let all = context.caches.plugins.state();
+    let installs = all.iter().map(|plugin| kinds::plugin::reconcile(Arc::clone(plugin), Arc::clone(context)));
+    for result in futures::future::join_all(installs).await {
+        if let Err(error) = result {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a plugin's status could not be written");
+        }
+    }
+}
+
+/// Runs the controllers until `shutdown`; what is under way ends first.
+async fn control(
+    context: &Arc<Context>,
+    triggers: mpsc::UnboundedReceiver<Trigger>,
+    concurrency: u16,
+    shutdown: &CancellationToken,
+) {
+    let (models, model_queue) = mpsc::unbounded_channel();
+    let (servers, server_queue) = mpsc::unbounded_channel();
+    let (plugins, plugin_queue) = mpsc::unbounded_channel();
+    let config = Config::default().concurrency(concurrency);
+    let dispatch = dispatch(Arc::clone(context), triggers, Queues { models, servers, plugins }, shutdown.clone());
+    let store = context.caches.models.clone();
+    let models = drive(store, model_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Model>);
+    let store = context.caches.servers.clone();
+    let servers = drive(store, server_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Server>);
+    let store = context.caches.plugins.clone();
+    let plugins = drive(store, plugin_queue, config, Arc::clone(context), kinds::plugin::reconcile);
+    tokio::join!(dispatch, models, servers, plugins);
+}
+
+struct Queues {
+    models: mpsc::UnboundedSender<ObjectRef<Model>>,
+    servers: mpsc::UnboundedSender<ObjectRef<Server>>,
+    plugins: mpsc::UnboundedSender<ObjectRef<Plugin>>,
+}
+
+impl Queues {
+    fn send(&self, trigger: Trigger) {
+        // A closed queue means that its controller has ended.
+        match trigger {
+            Trigger::Model(namespace, name) => drop(self.models.send(ObjectRef::new(&name).within(&namespace))),
+            Trigger::Server(namespace, name) => drop(self.servers.send(ObjectRef::new(&name).within(&namespace))),
+            Trigger::Plugin(name) => drop(self.plugins.send(ObjectRef::new(&name))),
+        }
+    }
+}
+
+/// Hands triggers to the kinds: from watches, from workers' reports, and everything when the catalog changes.
+async fn dispatch(
+    context: Arc<Context>,
+    mut triggers: mpsc::UnboundedReceiver<Trigger>,
+    queues: Queues,
+    shutdown: CancellationToken,
+) {
+    let mut reports = std::pin::pin!(context.board.changes());
+    let mut catalog = context.catalog.subscribe();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(trigger) = triggers.recv() => {
+                if let Trigger::Plugin(_) = &trigger {
+                    let names = context.caches.plugins.state().iter().filter_map(|plugin| plugin.metadata.name.clone()).collect();
+                    context.installed.retain(&names, &context);
+                }
+                queues.send(trigger);
+            }
+            Some((namespace, name)) = reports.next() => queues.send(Trigger::Model(namespace, name)),
+            Ok(()) = catalog.changed() => everything(&context, &queues),
+            else => return,
+        }
+    }
+}
+
+fn everything(context: &Context, queues: &Queues) {
+    for model in context.caches.models.state() {
+        drop(queues.models.send(model.to_object_ref(())));
+    }
+    for server in context.caches.servers.state() {
+        drop(queues.servers.send(server.to_object_ref(())));
+    }
+    // Who holds a claim may have changed, too.
+    for plugin in context.caches.plugins.state() {
+        drop(queues.plugins.send(plugin.to_object_ref(())));
+    }
+}
+
+/// One controller: a queue of names in, reconciles out, growing pauses after errors.
+async fn drive<K, F, Fut>(
+    store: Store<K>,
+    queue: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    config: Config,
+    context: Arc<Context>,
+    reconcile: F,
+) where
+    K: kube::Resource<DynamicType = ()> + Clone + Send + Sync + std::fmt::Debug + 'static,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut + Clone + Send,
+    Fut: Future<Output = Result<Action, Error>> + Send,
+{
+    let failures: crate::backoff::Failures<ObjectRef<K>> = crate::backoff::Failures::new(PAUSES.0, PAUSES.1);
+    let queue = futures::stream::unfold(queue, async |mut queue| {
+        let next = queue.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(ReconcileRequest::from(next)), queue))
+    });
+    let (succeeded, failed) = (failures.clone(), failures);
+    let each = move |object: Arc<K>, context: Arc<Context>| {
+        let (reconcile, succeeded) = (reconcile.clone(), succeeded.clone());
+        async move {
+            let name = ObjectRef::from_obj(object.as_ref());
+            let result = reconcile(object, context).await;
+            if result.is_ok() {
+                succeeded.forget(&name);
+            }
+            result
+        }
+        .boxed()
+    };
+    let policy = move |object: Arc<K>, error: &Error, _: Arc<Context>| {
+        let name = ObjectRef::from_obj(object.as_ref());
+        let pause = failed.next(&name);
+        tracing::warn!(object = %name, error = error as &dyn std::error::Error, ?pause, "reconcile failed, trying again");
+        Action::requeue(pause)
+    };
+    let mut outcomes = std::pin::pin!(applier(each, policy, context, store, queue, config));
+    loop {
+        match outcomes.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            // Reported by the policy above, or an object that is gone.
+            Err(error) => tracing::debug!(%error, "reconcile ended"),
+        }
+    }
+}

@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use substratus_tests::cluster::{Cluster, eventually, layout};
 use substratus_tests::image;
 
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// The name under which pods of these tests ask for busybox: a public one, which nobody here can reach.
-const BUSYBOX: &str = "ghcr.io/substratus-tests/busybox:1";
+const LIMIT: Duration = Duration::from_mins(2);
 
 async fn create<K>(cluster: &Cluster, namespace: &str, object: Value) -> Result<K>
 where
@@ -30,28 +27,26 @@ where
         .await?)
 }
 
-/// Pushes the image that pods of these tests run.
-async fn push_busybox(cluster: &Cluster) -> Result<()> {
-    image::busybox()?
-        .build()?
-        .push(cluster.registry()?, "substratus-tests/busybox", "1")
+/// Pushes the image that pods of these tests run. They ask for it by a public name, which nobody here can reach, and by
+/// digest: on a cluster that outlives a test run a tag may stand for what was pushed before.
+async fn push_visitor(cluster: &Cluster) -> Result<String> {
+    let built = image::visitor()?.build()?;
+    let digest = built
+        .push(cluster.registry()?, "substratus-tests/visitor", "1")
         .await?;
-    Ok(())
+    Ok(format!("ghcr.io/substratus-tests/visitor@{digest}"))
 }
 
-fn pod(name: &str, container: Value, more: Value) -> Value {
-    let mut pod = json!({
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"restartPolicy": "Never", "containers": [container]},
-    });
-    if let (Some(spec), Value::Object(more)) = (pod["spec"].as_object_mut(), more) {
-        spec.extend(more);
+fn pod(name: &str, container: &Value, more: &Value) -> Value {
+    let mut spec = json!({"restartPolicy": "Never", "containers": [container]});
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
     }
-    pod
+    json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
 }
 
-fn shell(script: &str) -> Value {
-    json!({"name": "main", "image": BUSYBOX, "command": ["/bin/sh", "-c", script]})
+fn shell(image: &str, script: &str) -> Value {
+    json!({"name": "main", "image": image, "command": ["/bin/sh", "-c", script]})
 }
 
 /// Waits for the pod's end and returns its log.
@@ -130,9 +125,9 @@ fn a_token_is_good_for_its_own_audience_only() -> Result<()> {
 fn a_job_runs_to_its_end_and_its_log_can_be_read() -> Result<()> {
     let cluster = Cluster::node()?;
     cluster.block_on(async {
-        push_busybox(cluster).await?;
+        let image = push_visitor(cluster).await?;
         let namespace = cluster.namespace("job").await?;
-        let mut container = shell("id -u; echo the answer is $((6 * 7)); touch /data/ok");
+        let mut container = shell(&image, "id -u; echo the answer is $((6 * 7)); touch /data/ok");
         // What the operator's own pods look like: no rights at all.
         container["securityContext"] = json!({
             "runAsNonRoot": true, "runAsUser": 65532, "readOnlyRootFilesystem": true,
@@ -140,7 +135,7 @@ fn a_job_runs_to_its_end_and_its_log_can_be_read() -> Result<()> {
             "seccompProfile": {"type": "RuntimeDefault"},
         });
         container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
-        let template = pod("ignored", container, json!({"volumes": [{"name": "data", "emptyDir": {}}]}));
+        let template = pod("ignored", &container, &json!({"volumes": [{"name": "data", "emptyDir": {}}]}));
         let job = json!({"metadata": {"name": "answer"}, "spec": {"backoffLimit": 0, "template": {"spec": template["spec"]}}});
         let _: Job = create(cluster, &namespace, job).await?;
         let jobs = Api::<Job>::namespaced(cluster.client(), &namespace);
@@ -163,16 +158,16 @@ fn a_job_runs_to_its_end_and_its_log_can_be_read() -> Result<()> {
 fn a_pod_reaches_a_service_and_the_api_server_by_name() -> Result<()> {
     let cluster = Cluster::node()?;
     cluster.block_on(async {
-        push_busybox(cluster).await?;
+        let image = push_visitor(cluster).await?;
         let namespace = cluster.namespace("names").await?;
-        let mut server = shell("echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp");
+        let mut server = shell(&image, "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp");
         server["readinessProbe"] = json!({"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 1});
-        let _: Pod = create(cluster, &namespace, pod("web", server, json!({}))).await?;
+        let _: Pod = create(cluster, &namespace, pod("web", &server, &json!({}))).await?;
         let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}});
         let service: Service = create(cluster, &namespace, service).await?;
-        let script = "until wget -q -T 2 -O - http://web/index.html; do sleep 0.2; done
-            nslookup kubernetes.default.svc.cluster.local | tail -n 2";
-        let _: Pod = create(cluster, &namespace, pod("visitor", shell(script), json!({}))).await?;
+        let script = "substratus-cluster fetch http://web/index.html
+            nslookup kubernetes.default.svc.cluster.local";
+        let _: Pod = create(cluster, &namespace, pod("visitor", &shell(&image, script), &json!({}))).await?;
         let log = finished(cluster, &namespace, "visitor", "Succeeded").await?;
         ensure!(log.starts_with("hello\n") && log.contains(layout::FIRST_SERVICE), "the log is {log:?}");
 
@@ -189,11 +184,11 @@ fn a_pod_reaches_a_service_and_the_api_server_by_name() -> Result<()> {
 fn a_pod_over_its_memory_limit_is_killed() -> Result<()> {
     let cluster = Cluster::node()?;
     cluster.block_on(async {
-        push_busybox(cluster).await?;
+        let image = push_visitor(cluster).await?;
         let namespace = cluster.namespace("memory").await?;
-        let mut greedy = shell("exec tail /dev/zero");
+        let mut greedy = shell(&image, "exec tail /dev/zero");
         greedy["resources"] = json!({"limits": {"memory": "32Mi"}});
-        let _: Pod = create(cluster, &namespace, pod("greedy", greedy, json!({}))).await?;
+        let _: Pod = create(cluster, &namespace, pod("greedy", &greedy, &json!({}))).await?;
         finished(cluster, &namespace, "greedy", "Failed").await?;
         let made = Api::<Pod>::namespaced(cluster.client(), &namespace)
             .get("greedy")
@@ -216,17 +211,17 @@ fn a_pod_with_four_gpus_is_placed_by_label() -> Result<()> {
     const LABEL: &str = "cloud.google.com/gke-accelerator";
     let cluster = Cluster::node()?;
     cluster.block_on(async {
-        push_busybox(cluster).await?;
+        let image = push_visitor(cluster).await?;
         cluster.advertise_gpus(4, &[(LABEL, "nvidia-l4")]).await?;
         let namespace = cluster.namespace("gpus").await?;
-        let mut wants = shell("echo placed");
+        let mut wants = shell(&image, "echo placed");
         wants["resources"] = json!({"limits": {"nvidia.com/gpu": "4"}});
         let here = json!({"nodeSelector": {LABEL: "nvidia-l4"}});
-        let _: Pod = create(cluster, &namespace, pod("four", wants.clone(), here)).await?;
+        let _: Pod = create(cluster, &namespace, pod("four", &wants.clone(), &here)).await?;
         ensure!(finished(cluster, &namespace, "four", "Succeeded").await? == "placed\n");
 
         let elsewhere = json!({"nodeSelector": {LABEL: "nvidia-a100-80gb"}});
-        let _: Pod = create(cluster, &namespace, pod("wrong", wants, elsewhere)).await?;
+        let _: Pod = create(cluster, &namespace, pod("wrong", &wants, &elsewhere)).await?;
         let pods = Api::<Pod>::namespaced(cluster.client(), &namespace);
         eventually("wrong pod to be refused", LIMIT, async || {
             let conditions = pods

@@ -1,5 +1,6 @@
 //! The local model hub: that the real client takes it for one, and that its faults do what they say.
 //! Must not test Substratus; what the hub is trusted for is settled here.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod client;
 mod faults;

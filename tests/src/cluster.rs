@@ -238,7 +238,7 @@ impl Cluster {
         if self.ready.mode != Mode::Api {
             eventually(
                 "service account of a namespace",
-                Duration::from_secs(60),
+                Duration::from_mins(1),
                 async || service_account(&self.client(), &name).await,
             )
             .await?;
@@ -327,7 +327,7 @@ fn shared(
 }
 
 /// Cargo puts it beside our own program, or one folder above a test's.
-fn supervisor_program() -> Result<PathBuf> {
+pub fn supervisor_program() -> Result<PathBuf> {
     let own = env::current_exe().context("finding our own program")?;
     let folders = own.ancestors().skip(1).take(2);
     folders

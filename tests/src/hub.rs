@@ -27,6 +27,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -143,7 +144,7 @@ pub struct Hub {
     pub url: String,
     /// Where large files come from.
     pub cdn_url: String,
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
     _stop: DropGuard,
 }
 
@@ -151,7 +152,7 @@ impl Hub {
     /// A hub with no repository.
     pub fn builder() -> Builder {
         let settings =
-            Settings { page_size: 1000, url_ttl: Duration::from_secs(3600), tokens: Vec::new(), cdn_url: None };
+            Settings { page_size: 1000, url_ttl: Duration::from_hours(1), tokens: Vec::new(), cdn_url: None };
         Builder { settings, repos: Vec::new() }
     }
 

@@ -4,6 +4,7 @@ mod artifact;
 mod layer;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -75,7 +76,8 @@ impl Image {
     }
 }
 
-/// Busybox with all its commands in `/bin`, for helper containers.
+/// Busybox with all its commands in `/bin`, for helper containers. Some builds of it crash when they look up a name (`wget`,
+/// `nc`); [`visitor`] has a program that does not.
 pub fn busybox() -> Result<Image> {
     let program = Path::new("/bin/busybox");
     let listed = Command::new(program)
@@ -106,6 +108,17 @@ pub fn busybox() -> Result<Image> {
         env: BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]),
         ..Image::default()
     })
+}
+
+/// Busybox and this harness's static program, for pods that visit others: `substratus-cluster fetch URL`.
+pub fn visitor() -> Result<Image> {
+    let mut image = busybox()?;
+    image.layers.push(Layer::default().file(
+        "bin/substratus-cluster",
+        &crate::cluster::supervisor_program()?,
+        0o755,
+    )?);
+    Ok(image)
 }
 
 /// The operator's own image: the static program, its other names, and the components of `plugins`.
@@ -149,6 +162,15 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
         env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
         user: "65532:65532".to_owned(),
         ..Image::default()
+    })
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
     })
 }
 

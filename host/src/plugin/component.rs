@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(refused(b""), Refusal::NotWasm);
         assert_eq!(refused(b"#!/bin/sh"), Refusal::NotWasm);
         assert_eq!(refused(&Module::new().finish()), Refusal::CoreModule);
-        let engine = Engine::default();
+        let engine = super::super::engine::open().unwrap();
         let native = engine.precompile_component(&Component::new().finish()).unwrap();
         assert_eq!(refused(&native), Refusal::NativeCode);
         assert!(matches!(refused(b"\0asm\x0d\0\x01\0garbage"), Refusal::Invalid(_)));

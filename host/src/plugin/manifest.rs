@@ -100,10 +100,11 @@ impl Manifest {
             let reason = format!("{} bytes, and at most {} are taken", bytes.len(), crate::limits::MANIFEST_BYTES);
             return Err(mistake("(document)", reason));
         }
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let manifest: Self = serde_path_to_error::deserialize(&mut json)
+        // Through a value, so that a mistake has its path and no line of a file that its author never saw.
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| mistake("(document)", error.to_string()))?;
+        let manifest: Self = serde_path_to_error::deserialize(value)
             .map_err(|error| mistake(&error.path().to_string(), error.inner().to_string()))?;
-        json.end().map_err(|error| mistake("(document)", error.to_string()))?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -156,7 +157,9 @@ impl Manifest {
         let claims = &self.claims;
         unique("claims.schemes", &claims.schemes)?;
         unique("claims.engines", &claims.engines)?;
-        unique("claims.clouds", &claims.clouds)?;
+        // The empty text is a `CLOUD` that nobody set.
+        let clouds: Vec<String> = claims.clouds.iter().filter(|cloud| !cloud.is_empty()).cloned().collect();
+        unique("claims.clouds", &clouds)?;
         let repositories: Vec<String> = claims.images.iter().map(|claim| claim.repository.clone()).collect();
         unique("claims.images", &repositories)?;
         for scheme in &claims.schemes {

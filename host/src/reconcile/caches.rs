@@ -20,6 +20,7 @@ use super::views::{
     ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView,
 };
 use crate::kinds::shared::names::MANAGED_BY;
+use crate::plugin::types::Node;
 
 /// Something that concerns an object: look at it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,12 +75,12 @@ impl Pods {
         let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => {
-                for object in pod_owner(pod) {
+                if let Some(object) = pod_owner(pod) {
                     pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
                 }
             }
             watcher::Event::Delete(pod) => {
-                for object in pod_owner(pod) {
+                if let Some(object) = pod_owner(pod) {
                     if let Some(known) = pods.get_mut(&object) {
                         known.remove(&pod.name_any());
                         if known.is_empty() {
@@ -304,4 +305,50 @@ where
     T: Resource<DynamicType: Default + Eq + Hash + Clone> + Clone + 'static,
 {
     store.get(&ObjectRef::new(name).within(namespace))
+}
+
+/// Most nodes that a GPU policy is told of.
+const MAX_NODES: usize = 500;
+
+impl Caches {
+    /// Nodes that offer extended resources or say something about accelerators, by name.
+    pub fn accelerator_nodes(&self) -> Vec<Node> {
+        let mut nodes: Vec<Node> = self.nodes.state().iter().filter_map(|node| accelerator_node(node)).collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes.truncate(MAX_NODES);
+        nodes
+    }
+
+    /// Waits until every watch has seen its whole list once.
+    pub async fn synced(&self) {
+        // An error means that the watch ended, and then the operator is stopping.
+        drop(tokio::join!(
+            self.models.wait_until_ready(),
+            self.servers.wait_until_ready(),
+            self.plugins.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.config_maps.wait_until_ready(),
+            self.service_accounts.wait_until_ready(),
+            self.nodes.wait_until_ready(),
+        ));
+    }
+}
+
+fn accelerator_node(node: &NodeView) -> Option<Node> {
+    let resources: Vec<(String, u64)> = node
+        .status
+        .allocatable
+        .iter()
+        .filter(|(name, _)| name.contains('/') && !name.starts_with("hugepages"))
+        .filter_map(|(name, amount)| Some((name.clone(), amount.parse().ok()?)))
+        .collect();
+    let speaks = |name: &&String| name.contains("accelerator") || name.contains("gpu") || name.contains("tpu");
+    let concerned = !resources.is_empty() || node.labels().keys().any(|name| speaks(&name));
+    concerned.then(|| Node {
+        name: node.name_any(),
+        labels: node.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        resources,
+    })
 }

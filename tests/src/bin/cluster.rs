@@ -5,12 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use substratus_tests::cluster::layout::{Layout, Mode};
 use substratus_tests::cluster::settings::Settings;
-use substratus_tests::cluster::{cleanup, netns, preflight, supervisor};
+use substratus_tests::cluster::{cleanup, eventually, netns, preflight, supervisor};
 use substratus_tests::image;
 
 /// A real single-node Kubernetes in a network namespace of its own, for tests and for the quick start
@@ -58,6 +59,14 @@ enum Task {
         #[arg(long, value_enum, default_value_t = Mode::Node)]
         mode: Mode,
     },
+    /// Print what a URL answers; tests run this inside pods
+    Fetch {
+        /// The URL, by any name that the pod can resolve
+        url: url::Url,
+        /// Seconds to keep trying until it answers with success
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+    },
     /// Pack the operator's image as an OCI layout, without a container engine
     Image {
         /// The static `substratus` program
@@ -75,8 +84,15 @@ enum Task {
     },
 }
 
-fn main() -> Result<ExitCode> {
-    let Arguments { settings, task } = Arguments::parse();
+fn main() -> ExitCode {
+    run(Arguments::parse()).unwrap_or_else(|error| {
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(Arguments { settings, task }: Arguments) -> Result<ExitCode> {
     match task {
         Task::Up {
             dir,
@@ -86,7 +102,7 @@ fn main() -> Result<ExitCode> {
         Task::Down { dir: Some(dir) } => cleanup::down(&Layout::new(std::path::absolute(dir)?))?,
         Task::Down { dir: None } => cleanup::sweep(&settings.root)?,
         Task::Exec { dir, command } => {
-            exec(&settings, &Layout::new(std::path::absolute(dir)?), &command)?
+            exec(&settings, &Layout::new(std::path::absolute(dir)?), &command)?;
         }
         Task::Preflight { mode } => {
             io::stdout().write_all(preflight::report(&settings).as_bytes())?;
@@ -94,6 +110,7 @@ fn main() -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Task::Fetch { url, wait } => fetch(&url, Duration::from_secs(wait))?,
         Task::Image {
             binary,
             plugins,
@@ -111,6 +128,23 @@ fn main() -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn fetch(url: &url::Url, limit: Duration) -> Result<()> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        // A pod's image may have no certificates at all, which is an error where none are named.
+        .tls_certs_only([])
+        .timeout(Duration::from_secs(5))
+        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let page = runtime.block_on(eventually(url.as_str(), limit, async || {
+        let answer = client.get(url.clone()).send().await?.error_for_status()?;
+        Ok(Some(answer.bytes().await?))
+    }))?;
+    Ok(io::stdout().write_all(&page)?)
 }
 
 /// Replaces this process; returns only with an error.

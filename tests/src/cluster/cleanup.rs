@@ -41,7 +41,7 @@ pub fn down(layout: &Layout) -> Result<()> {
             break held;
         }
         ensure!(
-            asked.elapsed() < Duration::from_secs(60),
+            asked.elapsed() < Duration::from_mins(1),
             "the supervisor of {} does not stop",
             layout.dir().display()
         );
@@ -69,13 +69,8 @@ pub fn pid_file(layout: &Layout) -> PathBuf {
 
 /// Removes what dead supervisors left below `root`.
 pub fn sweep(root: &Path) -> Result<()> {
-    for entry in fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-    {
-        let layout = Layout::new(entry.path());
+    for dir in list(root).into_iter().filter(|path| path.is_dir()) {
+        let layout = Layout::new(dir);
         if let Some(_held) = lock(&layout)? {
             remove(&layout)
                 .with_context(|| format!("removing the remains in {}", layout.dir().display()))?;
@@ -97,14 +92,16 @@ pub fn remove(layout: &Layout) -> Result<()> {
 
 /// Ends containers, unmounts, and removes cgroups and namespace: all but the directory itself.
 pub fn stop(layout: &Layout) -> Result<()> {
-    let sockets = shim_sockets(layout);
+    let strays = strays(layout);
     kill_shims(layout)?;
     cgroup::remove(&layout.name())?;
     unmount(layout.dir())?;
     netns::delete(&layout.name())?;
-    for socket in sockets.into_iter().chain(pod_leftovers(layout)) {
+    // Whoever looks for a running cluster must not find this one.
+    let _ = fs::remove_file(layout.ready());
+    for path in strays {
         // Already gone is what we want.
-        let _ = fs::remove_file(socket);
+        let _ = fs::remove_file(path);
     }
     Ok(())
 }
@@ -137,12 +134,16 @@ fn unmount(folder: &Path) -> Result<()> {
             .args(mounts.iter().rev())
             .output()
             .context("running `umount`")?;
-        last = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        last = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             sleep(Duration::from_millis(100));
         }
     }
-    bail!("cannot unmount all below {}: {last}", folder.display())
+    bail!(
+        "cannot unmount all below {}: {}",
+        folder.display(),
+        last.trim()
+    )
 }
 
 fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -155,34 +156,36 @@ fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Sockets that shims keep in a folder shared by every containerd of the machine.
-fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
+/// What containerd and the kubelet put where every cluster puts it: sockets of shims, results of network set-up, links to logs.
+/// To be asked while containerd's state still says which containers there were.
+fn strays(layout: &Layout) -> Vec<PathBuf> {
     let bundles = layout
         .state("containerd")
         .join("state/io.containerd.runtime.v2.task/k8s.io");
-    let addresses = fs::read_dir(bundles).into_iter().flatten().flatten();
-    addresses
-        .filter_map(|bundle| fs::read_to_string(bundle.path().join("address")).ok())
-        .filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)))
-        .collect()
+    let bundles = list(&bundles);
+    let sockets = bundles
+        .iter()
+        .filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok())
+        .filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)));
+    let ours: Vec<String> = bundles
+        .iter()
+        .chain([&PathBuf::from(layout.name())])
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let results = list(Path::new("/var/lib/cni/results"))
+        .into_iter()
+        .filter(|result| {
+            let name = result.to_string_lossy();
+            ours.iter().any(|own| name.contains(own))
+        });
+    let links = list(Path::new("/var/log/containers"))
+        .into_iter()
+        .filter(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(layout.dir())));
+    sockets.chain(results).chain(links).collect()
 }
 
-/// Links to pod logs and results of network set-up, which the kubelet and containerd put where every cluster puts them.
-fn pod_leftovers(layout: &Layout) -> Vec<PathBuf> {
-    let list = |folder: &str| {
-        fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-    };
-    let network = format!("{}-", layout.name());
-    let links = list("/var/log/containers")
-        .filter(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(layout.dir())));
-    let results = list("/var/lib/cni/results").filter(|result| {
-        result
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&network))
-    });
-    links.chain(results).collect()
+/// What is in a folder; nothing if there is none.
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }

@@ -54,12 +54,8 @@ impl Layout {
     /// Name of the network namespace, the cgroup and the pod network; eight digits keep it unique on the machine.
     pub fn name(&self) -> String {
         let hash = Sha256::digest(self.dir.as_os_str().as_encoded_bytes());
-        let digits: String = hash
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("substratus-{digits}")
+        let digits = crate::image::hex(&hash);
+        format!("substratus-{}", digits.get(..8).unwrap_or(&digits))
     }
 
     /// The file that stands for the network namespace.

@@ -93,17 +93,19 @@ pub fn require(settings: &Settings, mode: Mode) -> Result<()> {
 /// A page for people: what works here, and what a run will touch.
 pub fn report(settings: &Settings) -> String {
     let mut page = String::new();
+    let mut problems = Vec::new();
     for mode in [Mode::Api, Mode::Control, Mode::Node] {
-        let problems = missing(settings, mode);
-        // Writing to a String cannot fail.
-        let _ = match problems.is_empty() {
-            true => writeln!(page, "{mode:?}: ready"),
-            false => writeln!(
-                page,
-                "{mode:?}: not possible\n  - {}",
-                problems.join("\n  - ")
-            ),
+        problems = missing(settings, mode);
+        let verdict = if problems.is_empty() {
+            "ready"
+        } else {
+            "not possible"
         };
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "{}: {verdict}", format!("{mode:?}").to_lowercase());
+    }
+    for problem in problems {
+        let _ = writeln!(page, "  - {problem}");
     }
     let _ = write!(
         page,

@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::{Ready, cgroup, cleanup, control, eventually, netns, node, pki, preflight};
 
 /// Longest start that is not called a failure; a busy machine with few processors takes a while.
-const START_LIMIT: Duration = Duration::from_secs(240);
+const START_LIMIT: Duration = Duration::from_mins(4);
 
 /// Runs a cluster until a signal or, with `parent_pipe`, until standard input closes; then removes it. Prints one line of
 /// JSON (a [`Ready`]) on standard output when the cluster is healthy; progress goes to standard error.

@@ -1,7 +1,12 @@
 //! What a file of the hub holds — bytes, a file on disk, or noise made on the fly — and how to read it at an offset.
 //! Must not know HTTP.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -68,10 +73,10 @@ impl Content {
             Inner::Noise { block, .. } => Ok(slice(block, at.checked_rem(block.len() as u64).unwrap_or(0), max)),
             Inner::File { .. } if max == 0 => Ok(Bytes::new()),
             Inner::File { file, .. } => {
-                let mut buffer = Vec::with_capacity(max);
-                rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at)?;
-                buffer.truncate(max);
-                Ok(buffer.into())
+                let mut buffer = Buffer::take();
+                rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer.0), at)?;
+                buffer.0.truncate(max);
+                Ok(Bytes::from_owner(buffer))
             }
         }
     }
@@ -101,6 +106,35 @@ impl Content {
 impl<T: Into<Vec<u8>>> From<T> for Content {
     fn from(bytes: T) -> Self {
         Self(Arc::new(Inner::Bytes(Bytes::from(bytes.into()))))
+    }
+}
+
+/// Room for a chunk, used again once it is sent: fresh memory for every chunk costs more than reading it.
+struct Buffer(Vec<u8>);
+
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+impl Buffer {
+    fn take() -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(CHUNK)))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut used = std::mem::take(&mut self.0);
+        used.clear();
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < 32 {
+            spare.push(used);
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -53,12 +53,20 @@ impl Commit {
         self.entries.get(index)
     }
 
-    /// Everything below `directory` ("" is the root), or only its direct children.
-    pub(super) fn below<'a>(&'a self, directory: &str, recursive: bool) -> impl Iterator<Item = &'a Entry> {
+    /// Everything below `directory` ("" is the root) whose path comes after `after`, or only direct children.
+    pub(super) fn below<'a>(
+        &'a self,
+        directory: &str,
+        recursive: bool,
+        after: &str,
+    ) -> impl Iterator<Item = &'a Entry> {
         let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
-        self.entries.iter().filter(move |entry| {
-            entry.path.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
-        })
+        let after = after.max(&prefix);
+        let start = self.entries.partition_point(|entry| entry.path.as_str() <= after);
+        let rest = self.entries.get(start..).unwrap_or_default().iter();
+        rest.map_while(move |entry| entry.path.strip_prefix(&prefix).map(|name| (name, entry)))
+            .filter(move |(name, _)| recursive || !name.contains('/'))
+            .map(|(_, entry)| entry)
     }
 }
 
@@ -168,8 +176,9 @@ mod tests {
         assert_eq!(paths("main"), ["x", "x/y.txt", "x/z.txt"]);
         let main = published.commit("main").unwrap();
         assert_eq!(published.commit(&main.sha).unwrap().sha, main.sha);
-        assert_eq!(main.below("", false).count(), 1);
-        assert_eq!(main.below("x", false).count(), 2);
+        assert_eq!(main.below("", false, "").count(), 1);
+        assert_eq!(main.below("x", false, "").count(), 2);
+        assert_eq!(main.below("", true, "x/y.txt").count(), 1);
         assert!(published.commit("v2").is_none());
     }
 }

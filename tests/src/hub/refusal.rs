@@ -5,7 +5,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::fault::Service;
 
@@ -15,12 +15,12 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: Option<&'static str>,
     message: String,
-    headers: HeaderMap,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: HeaderMap::new() }
+        Self { status, code, message: message.into(), headers: Vec::new() }
     }
 
     /// Nobody learns whether a private repository exists: 401 without a token, 404 with one.
@@ -91,21 +91,22 @@ impl Refusal {
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
-        }
+        self.headers.push((name, value.to_owned()));
         self
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = Json(serde_json::json!({ "error": self.message }));
-        let message = self.message.clone();
-        let mut told = self.with("x-error-message", &message);
-        if let Some(code) = told.code {
-            told = told.with("x-error-code", code);
+        let mut response = (self.status, Json(serde_json::json!({ "error": self.message }))).into_response();
+        let code = self.code.map(|code| ("x-error-code", code.to_owned()));
+        let headers = self.headers.into_iter().chain([("x-error-message", self.message)]).chain(code);
+        for (name, value) in headers {
+            // A name from the request may hold what a header cannot.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(HeaderName::from_static(name), value);
+            }
         }
-        (told.status, told.headers, body).into_response()
+        response
     }
 }

@@ -93,7 +93,7 @@ impl Artifact {
             br#"{"imageLayoutVersion":"1.0.0"}"#,
         )?;
         append(&mut archive, "index.json", &serde_json::to_vec(&index)?)?;
-        let blobs = self.blobs.iter().map(|(digest, blob)| (digest, blob));
+        let blobs = self.blobs.iter();
         for (digest, blob) in blobs.chain([(&self.digest, &self.manifest)]) {
             append(
                 &mut archive,
@@ -126,9 +126,7 @@ impl Artifact {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    format!("sha256:{}", super::hex(&Sha256::digest(bytes)))
 }
 
 fn append(archive: &mut Builder<BufWriter<File>>, path: &str, bytes: &[u8]) -> Result<()> {

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use substratus_crds::{ModelSpec, PluginUsed};
 
 use super::observe::Observed;
 use super::plan::{Plan, Run};
@@ -25,6 +24,7 @@ use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, hash, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
+use crate::store;
 use crate::worker::report::EXIT_FINAL;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
@@ -32,8 +32,6 @@ use crate::worker::request::{LoadRequest, REQUEST_KEY};
 const REQUEST_DIR: &str = "/etc/substratus/request";
 /// Folder where the worker finds its token for the store.
 const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
-/// Audience of that token: good for the operator's store and for nothing else.
-pub const STORE_AUDIENCE: &str = "substratus-store";
 
 /// The children, and which try the Job is.
 pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<(Vec<Child>, Attempt), Verdict> {
@@ -43,8 +41,10 @@ pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Res
         Run::Container { image, .. } => container(observed, environment, plan, image)?,
     };
     let mut children = vec![service_account::child(&observed.owner, names::MODELLER, environment), params_map(observed)];
-    if let Run::Load { plugin, grant, config } = &plan.run {
-        children.push(request_map(observed, plan, plugin, grant, config.clone()));
+    if let Some(request) = request(observed, plan) {
+        let text = serde_json::to_string_pretty(&request).unwrap_or_default();
+        let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
+        children.push(config_map(observed, names::model_job(observed.name()), data));
     }
     let (job, attempt) = job(observed, plan, template);
     children.push(job);
@@ -56,28 +56,22 @@ fn params_map(observed: &Observed) -> Child {
     config_map(observed, names::params(observed.name(), "model"), data)
 }
 
-fn request_map(
-    observed: &Observed,
-    plan: &Plan,
-    plugin: &PluginUsed,
-    grant: &Grant,
-    config: serde_json::Map<String, serde_json::Value>,
-) -> Child {
-    let spec: &ModelSpec = &observed.model.spec;
-    let request = LoadRequest {
+/// What the worker is asked to do, where one runs.
+pub fn request(observed: &Observed, plan: &Plan) -> Option<LoadRequest> {
+    let Run::Load { plugin, grant, config } = &plan.run else { return None };
+    let spec = &observed.model.spec;
+    Some(LoadRequest {
         inputs: plan.inputs.clone(),
         namespace: observed.owner.namespace.clone(),
         name: observed.name().to_owned(),
         plugin: plugin.clone(),
         grant: grant.clone(),
-        config,
+        config: config.clone(),
         source: spec.source.clone(),
         params: params::to_json(spec.params.as_ref()),
         files: spec.files.clone().unwrap_or_default(),
         target: plan.target.clone(),
-    };
-    let text = serde_json::to_string_pretty(&request).unwrap_or_default();
-    config_map(observed, names::model_job(observed.name()), BTreeMap::from([(REQUEST_KEY.to_owned(), text)]))
+    })
 }
 
 fn config_map(observed: &Observed, name: String, data: BTreeMap<String, String>) -> Child {
@@ -141,7 +135,7 @@ fn request_mount(observed: &Observed) -> Mount {
 
 fn token_mount() -> Mount {
     let token = ServiceAccountTokenProjection {
-        audience: Some(STORE_AUDIENCE.to_owned()),
+        audience: Some(store::AUDIENCE.to_owned()),
         expiration_seconds: Some(3600),
         path: "token".to_owned(),
     };
@@ -251,7 +245,7 @@ fn failure_policy() -> PodFailurePolicy {
     let on_disruption = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
         on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-            status: Some("True".to_owned()),
+            status: "True".to_owned(),
             type_: "DisruptionTarget".to_owned(),
         }]),
         ..PodFailurePolicyRule::default()

@@ -39,6 +39,19 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// One sentence for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Load { plugin, because } => {
+                format!("plugin `{}` {} loads it: {because}", plugin.name, plugin.manifest.version)
+            }
+            Self::Container { image, note: None } => format!("the image `{image}` runs as a container; no plugin claims it"),
+            Self::Container { image, note: Some(note) } => format!("the image `{image}` runs as a container; {note}"),
+        }
+    }
+}
+
 /// Checks the spec and chooses the way.
 pub fn validate(observed: &Observed) -> Result<Valid, Verdict> {
     let spec = &observed.model.spec;

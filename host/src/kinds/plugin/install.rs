@@ -56,7 +56,8 @@ pub async fn install(object: &Plugin, context: &Context) -> Installed {
     }
 }
 
-fn activate(object: &Plugin, digest: String, manifest: Manifest) -> Result<Active, String> {
+/// A checked component with the configuration and grants of its Plugin object.
+pub fn activate(object: &Plugin, digest: String, manifest: Manifest) -> Result<Active, String> {
     let given: Map<String, Value> = object.spec.config.clone().unwrap_or_default();
     let config = manifest.config(&given).map_err(|problems| format!("spec.config: {}", describe_problems(&problems)))?;
     // A bundled plugin came with the operator and is trusted with what it asks for; any other gets what it is granted.
@@ -151,7 +152,7 @@ impl Failure {
             PluginError::Registry(RegistryError::Auth { .. }) => (said::RESOLVED, said::REGISTRY_AUTH),
             PluginError::Registry(RegistryError::TooLarge { .. }) => (said::RESOLVED, said::TOO_LARGE),
             PluginError::Registry(RegistryError::DigestMismatch { .. }) => (said::VERIFIED, said::DIGEST_MISMATCH),
-            PluginError::Registry(RegistryError::NotComponent { .. }) => (said::COMPATIBLE, said::NOT_A_COMPONENT),
+            PluginError::Registry(RegistryError::NotAPlugin { .. }) => (said::COMPATIBLE, said::NOT_A_COMPONENT),
             PluginError::Registry(_) => (said::RESOLVED, said::REGISTRY_UNAVAILABLE),
             PluginError::Refused(Refusal::TooLarge { .. }) => (said::COMPATIBLE, said::TOO_LARGE),
             PluginError::Refused(Refusal::NotWasm | Refusal::CoreModule | Refusal::NativeCode | Refusal::Invalid(_)) => {

@@ -43,6 +43,20 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// One sentence for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Adapter { plugin, because, .. } => {
+                format!("plugin `{}` {} plans it: {because}", plugin.name, plugin.manifest.version)
+            }
+            Self::Best => "the server adapter that fits best plans it".to_owned(),
+            Self::Container { image, note: None } => format!("the image `{image}` runs as a container; no plugin claims it"),
+            Self::Container { image, note: Some(note) } => format!("the image `{image}` runs as a container; {note}"),
+        }
+    }
+}
+
 /// Checks the spec and chooses the way.
 pub fn validate(observed: &Observed) -> Result<Valid, Verdict> {
     let spec = &observed.server.spec;

@@ -1,0 +1,324 @@
+//! `substratus plugin …`: what authors of plugins do, with the host that runs them in a cluster. Knows no Kubernetes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::cases::{self, AskError, Case};
+use super::{Offline, PlainHttp, PluginOptions, Plugins, RegistryAuth, component, package, registry};
+
+/// Authoring plugins.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Compile a plugin's crate and package it as a component
+    Build(Build),
+    /// Push a component to an OCI registry
+    Push(Push),
+    /// Ask a plugin one question, in the real sandbox
+    Run(Run),
+    /// Run a plugin's cases, in the real sandbox
+    Test(Test),
+    /// Show what a plugin is, asks for and may be told
+    Inspect(Inspect),
+}
+
+/// `plugin build`
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Folder of the crate, with its plugin.yaml
+    #[arg(required_unless_present = "module")]
+    folder: Option<PathBuf>,
+    /// File to write [default: NAME.wasm in the crate's target/plugins folder]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Folder where cargo keeps what it compiles [default: the workspace's own]
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+    /// Package this core module or component; nothing is compiled
+    #[arg(long, value_name = "FILE", requires = "manifest", requires = "output", conflicts_with = "folder")]
+    module: Option<PathBuf>,
+    /// The manifest of --module
+    #[arg(long, value_name = "FILE", requires = "module")]
+    manifest: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// `plugin push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Component that `plugin build` wrote
+    file: PathBuf,
+    /// Where to: registry/repository:tag
+    reference: String,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// `plugin run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Component that `plugin build` wrote
+    file: PathBuf,
+    /// resolve, refresh, place, fit or serve
+    #[arg(long)]
+    call: String,
+    /// JSON file with the request; members left out are filled as in case files
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// Cursor of a page (resolve)
+    #[arg(long)]
+    cursor: Option<String>,
+    /// Path of a file (refresh)
+    #[arg(long)]
+    path: Option<String>,
+    /// JSON file with the placement before this one (place)
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+/// `plugin test`
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Folder of the crate, with its plugin.yaml and cases/
+    folder: PathBuf,
+    /// Test this component instead of compiling the crate
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+    /// Folder where cargo keeps what it compiles [default: the workspace's own]
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// `plugin inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A component's file, or a reference in a registry
+    plugin: String,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// How to speak to registries.
+#[derive(Debug, Args)]
+struct RegistryArgs {
+    /// User name at the registry
+    #[arg(long, env = "SUBSTRATUS_REGISTRY_USERNAME", requires = "password")]
+    username: Option<String>,
+    /// Password or token at the registry
+    #[arg(long, env = "SUBSTRATUS_REGISTRY_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+    /// Registry spoken to without TLS: host or host:port
+    #[arg(long, env = "SUBSTRATUS_PLAIN_HTTP", value_delimiter = ',')]
+    plain_http: Vec<String>,
+    /// Docker's folder of settings, for credentials [default: ~/.docker]
+    #[arg(long, env = "DOCKER_CONFIG", value_name = "DIR")]
+    docker_config: Option<PathBuf>,
+}
+
+/// Where components and compiled code are kept.
+#[derive(Debug, Args)]
+struct CacheArgs {
+    /// Folder for components and compiled code [default: ~/.cache/substratus/plugins]
+    #[arg(long, env = "SUBSTRATUS_PLUGIN_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+struct Format {
+    /// How to print
+    #[arg(short = 'o', long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl PluginCommand {
+    /// Does it.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Build(args) => build(&args),
+            Self::Push(args) => push(&args).await,
+            Self::Run(args) => run(&args).await,
+            Self::Test(args) => test(&args).await,
+            Self::Inspect(args) => inspect(&args).await,
+        }
+    }
+}
+
+fn build(args: &Build) -> anyhow::Result<ExitCode> {
+    let (manifest, bytes, output) = match (&args.folder, &args.module, &args.manifest) {
+        (_, Some(module), Some(manifest)) => {
+            let manifest = package::read_manifest(manifest)?;
+            let bytes = std::fs::read(module).with_context(|| format!("read {}", module.display()))?;
+            (manifest.clone(), package::package_module(&bytes, &manifest)?, None)
+        }
+        (Some(folder), ..) => {
+            let built = package::build(folder, args.target_dir.as_deref())?;
+            let output = built.target.join("plugins").join(format!("{}.wasm", built.manifest.name));
+            (built.manifest, built.bytes, Some(output))
+        }
+        _ => bail!("name the folder of a plugin's crate"),
+    };
+    let output = args.output.clone().or(output).context("name the file to write with --output")?;
+    if let Some(folder) = output.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    }
+    std::fs::write(&output, &bytes).with_context(|| format!("write {}", output.display()))?;
+    let digest = super::cache::digest_of(&bytes);
+    let text = format!("{} {} ({:?}): {}, {} KiB, {digest}", manifest.name, manifest.version, manifest.role, output.display(), bytes.len().div_ceil(1024));
+    let value = json!({"name": manifest.name, "version": manifest.version, "file": output, "bytes": bytes.len(), "digest": digest});
+    print(args.format.format, &text, &value)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn push(args: &Push) -> anyhow::Result<ExitCode> {
+    let bytes = std::fs::read(&args.file).with_context(|| format!("read {}", args.file.display()))?;
+    let pushed = super::push(&args.reference, &bytes, args.registry.auth(&args.reference)?, &args.registry.plain()).await?;
+    print(args.format.format, &pushed, &json!({"reference": pushed}))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(args: &Run) -> anyhow::Result<ExitCode> {
+    let plugins = args.cache.open()?;
+    let loaded = plugins.add_file(&args.file)?;
+    let case = Case::question(
+        &args.call,
+        args.request.as_deref().map_or(Ok(Value::Null), read_json)?,
+        args.cursor.clone(),
+        args.path.clone(),
+        args.previous.as_deref().map_or(Ok(Value::Null), read_json)?,
+    );
+    match cases::ask(&plugins, &loaded.digest, &case, Arc::new(Offline)).await {
+        Ok(answer) => print(OutputFormat::Json, "", &answer)?,
+        Err(AskError::Plugin(error)) => return Err(error.into()),
+        Err(AskError::Case(error)) => return Err(error),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn test(args: &Test) -> anyhow::Result<ExitCode> {
+    let plugins = args.cache.open()?;
+    let loaded = match &args.component {
+        Some(file) => plugins.add_file(file)?,
+        None => plugins.add(&package::build(&args.folder, args.target_dir.as_deref())?.bytes)?,
+    };
+    let results = cases::run_all(&plugins, &loaded.digest, &args.folder.join("cases")).await?;
+    let failed = results.iter().filter(|result| result.mistake.is_some()).count();
+    let mut text = String::new();
+    for result in &results {
+        match &result.mistake {
+            None => text.push_str(&format!("ok    {}: {}\n", result.file, result.name)),
+            Some(mistake) => text.push_str(&format!("FAIL  {}: {}\n{mistake}\n", result.file, result.name)),
+        }
+    }
+    text.push_str(&format!("{} of {} cases passed", results.len() - failed, results.len()));
+    print(args.format.format, &text, &serde_json::to_value(&results)?)?;
+    if results.is_empty() {
+        bail!("no case in {}", args.folder.join("cases").display());
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
+    let plugins = args.cache.open()?;
+    let file = Path::new(&args.plugin);
+    let (digest, source) = if file.exists() {
+        (plugins.add_file(file)?.digest, args.plugin.clone())
+    } else {
+        let auth = args.registry.auth(&args.plugin)?;
+        let pulled = plugins.pull(&args.plugin, auth, &args.registry.plain()).await?;
+        (pulled.digest, pulled.reference_with_digest)
+    };
+    let bytes = plugins.bytes(&digest)?;
+    let manifest = plugins.manifest(&digest)?;
+    let outline = component::outline(&bytes)?;
+    let value = json!({
+        "source": source, "digest": digest, "bytes": bytes.len(), "manifest": manifest,
+        "imports": outline.imports, "exports": outline.exports,
+    });
+    let mut text = format!(
+        "{} {} ({:?}), for hosts {}\n{}\nsource   {source}\ndigest   {digest}\nsize     {} KiB\n",
+        manifest.name, manifest.version, manifest.role, manifest.host, manifest.description, bytes.len().div_ceil(1024),
+    );
+    let secrets: Vec<String> = manifest.secrets.iter().map(|secret| format!("{} → {}", secret.name, secret.hosts.join(" "))).collect();
+    let images: Vec<String> = manifest.claims.images.iter().map(|claim| claim.repository.clone()).collect();
+    for (name, values) in [
+        ("schemes", &manifest.claims.schemes), ("stands for", &images), ("engines", &manifest.claims.engines),
+        ("clouds", &manifest.claims.clouds), ("hosts", &manifest.hosts), ("secrets", &secrets), ("images", &manifest.images),
+        ("scheduling", &manifest.scheduling), ("imports", &outline.imports), ("exports", &outline.exports),
+    ] {
+        if !values.is_empty() {
+            text.push_str(&format!("{name:<11}{}\n", values.join(", ")));
+        }
+    }
+    print(args.format.format, text.trim_end(), &value)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl RegistryArgs {
+    /// Flags and environment first, then docker's own settings.
+    fn auth(&self, reference: &str) -> anyhow::Result<RegistryAuth> {
+        if let (Some(username), Some(password)) = (&self.username, &self.password) {
+            return Ok(RegistryAuth::Basic { username: username.clone(), password: password.clone() });
+        }
+        let folder = self.docker_config.clone().or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
+        let Some(file) = folder.map(|folder| folder.join("config.json")).filter(|file| file.exists()) else {
+            return Ok(RegistryAuth::Anonymous);
+        };
+        let json = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        let reference = registry::parse(reference)?;
+        RegistryAuth::from_docker_config(&json, reference.registry()).with_context(|| format!("read {}", file.display()))
+    }
+
+    fn plain(&self) -> PlainHttp {
+        PlainHttp(self.plain_http.clone())
+    }
+}
+
+impl CacheArgs {
+    fn open(&self) -> anyhow::Result<Plugins> {
+        let cache = self.cache.clone().or_else(|| std::env::home_dir().map(|home| home.join(".cache/substratus/plugins")));
+        let cache = cache.context("there is no home folder; name a folder with --cache")?;
+        Ok(Plugins::open(PluginOptions { cache, bundled: Vec::new() })?)
+    }
+}
+
+fn read_json(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
+}
+
+fn print(format: OutputFormat, text: &str, value: &Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        OutputFormat::Text => writeln!(out, "{text}")?,
+        OutputFormat::Json => writeln!(out, "{value:#}")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Numbers of a running load, shared by everything that moves bytes. Knows nothing of who reads them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters; all of them only ever tell the user something, none decides anything.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of all files, as far as known.
+    total: AtomicU64,
+    /// Bytes on disk.
+    done: AtomicU64,
+    /// Bytes that came over the network in this run.
+    fetched: AtomicU64,
+    files: AtomicU64,
+    files_done: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of all files, as far as known.
+    pub total: u64,
+    /// Bytes on disk.
+    pub done: u64,
+    /// Bytes that came over the network in this run.
+    pub fetched: u64,
+    /// Files of the load.
+    pub files: u64,
+    /// Files that are whole and verified.
+    pub files_done: u64,
+}
+
+impl Counters {
+    /// A load of so many files and bytes.
+    pub fn expect(&self, files: u64, bytes: u64) {
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes arrived and are on disk.
+    pub fn arrived(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Ordering::Relaxed);
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes were there already.
+    pub fn found(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes turned out to be no good.
+    pub fn lost(&self, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A file is whole.
+    pub fn file(&self) {
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of them now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            total: self.total.load(Ordering::Relaxed),
+            done: self.done.load(Ordering::Relaxed),
+            fetched: self.fetched.load(Ordering::Relaxed),
+            files: self.files.load(Ordering::Relaxed),
+            files_done: self.files_done.load(Ordering::Relaxed),
+        }
+    }
+}

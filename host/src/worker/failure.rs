@@ -1,0 +1,60 @@
+//! How a load fails: the reason a condition will carry, and a sentence for the user. Knows nothing of where it happened.
+
+use substratus_crds::conditions::reason;
+use thiserror::Error;
+
+use super::egress::EgressError;
+use crate::bucket::SinkError;
+
+/// A failed load.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct LoadError {
+    /// One of `substratus_crds::conditions::reason`.
+    pub reason: &'static str,
+    /// What happened and what to do.
+    pub message: String,
+    /// Seconds the source asked to wait.
+    pub retry_after: Option<u64>,
+}
+
+impl LoadError {
+    /// A failure for `reason`.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None }
+    }
+
+    /// A failure that may pass.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(reason::UNAVAILABLE, message)
+    }
+
+    /// Whether the same pod would meet a failure for `reason` again: somebody has to change something first.
+    pub fn reason_is_final(reason: &str) -> bool {
+        !matches!(reason, reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
+    }
+}
+
+impl From<EgressError> for LoadError {
+    fn from(error: EgressError) -> Self {
+        let reason = match &error {
+            EgressError::Denied(_) => reason::PLUGIN_DENIED,
+            EgressError::Invalid(_) => reason::PLUGIN_FAILED,
+            EgressError::Limit(_) | EgressError::Unavailable(_) => reason::UNAVAILABLE,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<SinkError> for LoadError {
+    fn from(error: SinkError) -> Self {
+        let reason = match &error {
+            SinkError::NoSpace(_) => reason::TOO_LARGE,
+            SinkError::Refused(..) => reason::REFUSED,
+            SinkError::Unsupported(_) => reason::UNSUPPORTED,
+            SinkError::Busy(_) => reason::UNAVAILABLE,
+            SinkError::Io { .. } => reason::JOB_FAILED,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

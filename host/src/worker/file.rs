@@ -1,0 +1,178 @@
+//! One file of a plan, from what an earlier run left to its name in the bucket. Decides what to ask for; [`super::fetch`] asks.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+
+use substratus_crds::conditions::reason;
+use tokio::task::JoinSet;
+
+use super::failure::LoadError;
+use super::fetch::{Fetch, Opened, Stop};
+use super::plan::PlanFile;
+use super::transfer::Transfer;
+use super::verify::Verifier;
+use crate::bucket::sink::Verified;
+use crate::bucket::{SinkFile, hex};
+
+/// A file that is being loaded.
+pub(super) struct FileLoad {
+    transfer: Arc<Transfer>,
+    file: Arc<PlanFile>,
+    /// The size that nobody knew was added to the sum.
+    counted: AtomicBool,
+}
+
+impl FileLoad {
+    pub(super) fn new(transfer: Arc<Transfer>, file: PlanFile) -> Self {
+        Self { transfer, file: Arc::new(file), counted: AtomicBool::new(false) }
+    }
+
+    /// Loads, verifies, names. Bytes that do not match are fetched again once.
+    pub(super) async fn run(self) -> Result<Verified, LoadError> {
+        let (transfer, file) = (&self.transfer, &self.file);
+        if let Some(verified) = transfer.journal.finished(file)
+            && transfer.sink.finished(&file.path).await? == Some(verified.size)
+        {
+            transfer.counters.found(verified.size);
+            transfer.counters.file();
+            return Ok(verified);
+        }
+        let mut mismatches = 0;
+        let mut restarts = 0;
+        loop {
+            let verified = match self.attempt().await {
+                Ok(verified) => verified,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::StartOver(why)) => {
+                    restarts += 1;
+                    self.forget();
+                    if restarts >= transfer.tuning.attempts {
+                        return Err(LoadError::unavailable(format!("cannot fetch `{}`: {why}", file.path)));
+                    }
+                    tokio::time::sleep(transfer.tuning.pause_after(restarts)).await;
+                    continue;
+                }
+            };
+            if file.sha256.is_none_or(|planned| planned == verified.sha256) {
+                return Ok(verified);
+            }
+            mismatches += 1;
+            self.forget();
+            let found = hex(&verified.sha256);
+            tracing::warn!(path = %file.path, %found, "the bytes do not match the digest");
+            if mismatches == 2 {
+                transfer.sink.remove(&file.path).await?;
+                let planned = file.sha256.map(|digest| hex(&digest)).unwrap_or_default();
+                let message = format!("`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken", file.path);
+                return Err(LoadError::new(reason::DIGEST_MISMATCH, message));
+            }
+        }
+    }
+
+    fn forget(&self) {
+        self.transfer.counters.lost(self.transfer.journal.done(&self.file.path));
+        self.transfer.journal.forget(&self.file.path);
+    }
+
+    /// Adds a size that was learnt to the sum, once.
+    fn count(&self, size: Option<u64>) {
+        if let Some(size) = size
+            && !self.counted.swap(true, Ordering::Relaxed)
+        {
+            self.transfer.counters.expect(0, size);
+        }
+    }
+
+    async fn attempt(&self) -> Result<Verified, Stop> {
+        let (transfer, file) = (&self.transfer, &self.file);
+        let sink_file = transfer.sink.create(&file.path, file.size).await?;
+        let verifier = Verifier::start(sink_file.clone());
+        let size = self.bytes(sink_file.clone(), verifier.front()).await?;
+        let verified = verifier.finish(size).await?;
+        if file.sha256.is_none_or(|planned| planned == verified.sha256) {
+            sink_file.finish(verified).await?;
+            transfer.journal.finish(&file.path, verified)?;
+            transfer.counters.file();
+            tracing::info!(path = %file.path, bytes = verified.size, "file complete");
+        }
+        Ok(verified)
+    }
+
+    /// Gets every byte to disk; answers with how many there are.
+    async fn bytes(&self, sink_file: SinkFile, front: Sender<u64>) -> Result<u64, Stop> {
+        let (transfer, file) = (&self.transfer, &self.file);
+        let part = transfer.tuning.part;
+        let fetch = Arc::new(Fetch::new(Arc::clone(transfer), Arc::clone(file), sink_file));
+        let Some(size) = file.size else { return self.unknown(&fetch, front).await };
+        let done = transfer.journal.begin(&file.path, size, file.sha256);
+        transfer.counters.found(done.len());
+        // The thread that hashes ends early only with an error, which its join shows.
+        let _ = front.send(done.front());
+        let mut missing: VecDeque<_> = done.missing(size, part).into();
+        let Some(first) = missing.pop_front() else { return Ok(size) };
+        // A file of one part is asked for as it is: not every server knows ranges.
+        let wanted = (first != (0..size)).then(|| first.clone());
+        let opened = fetch.connect(wanted.as_ref(), Some(size)).await?;
+        if opened.whole && wanted.is_some() {
+            if !done.is_empty() {
+                return Err(Stop::StartOver("the server does not know ranges any more".to_owned()));
+            }
+            fetch.part(0..size, Some(opened), &front).await?;
+        } else {
+            self.parts(&fetch, first, opened, missing, &front).await?;
+        }
+        Ok(size)
+    }
+
+    /// The first part and all others beside it, in order, so that the hash can follow.
+    async fn parts(
+        &self,
+        fetch: &Arc<Fetch>,
+        first: Range<u64>,
+        opened: Opened,
+        mut missing: VecDeque<Range<u64>>,
+        front: &Sender<u64>,
+    ) -> Result<(), Stop> {
+        let mut running = JoinSet::new();
+        let mut next = Some((first, Some(opened)));
+        loop {
+            while running.len() < self.transfer.tuning.connections
+                && let Some((range, opened)) = next.take().or_else(|| missing.pop_front().map(|range| (range, None)))
+            {
+                let (fetch, front) = (Arc::clone(fetch), front.clone());
+                running.spawn(async move { fetch.part(range, opened, &front).await });
+            }
+            let Some(joined) = running.join_next().await else { return Ok(()) };
+            joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a part's task ended: {error}")))??;
+        }
+    }
+
+    /// A file whose size nobody knows: the first answer says it, or the end of the only one does. Not resumed by a later run.
+    async fn unknown(&self, fetch: &Arc<Fetch>, front: Sender<u64>) -> Result<u64, Stop> {
+        let (transfer, file) = (&self.transfer, &self.file);
+        let first = 0..transfer.tuning.part;
+        let opened = fetch.connect(Some(&first), None).await?;
+        let size = opened.total;
+        transfer.journal.begin(&file.path, size.unwrap_or(u64::MAX), file.sha256);
+        self.count(size);
+        match (opened.whole, size) {
+            (_, Some(0)) => Ok(0),
+            (true, Some(size)) => fetch.part(0..size, Some(opened), &front).await,
+            (true, None) => {
+                let size = fetch.part(0..u64::MAX, Some(opened), &front).await?;
+                self.count(Some(size));
+                Ok(size)
+            }
+            (false, Some(size)) => {
+                let first = 0..size.min(first.end);
+                let missing = super::ranges::Ranges::default().missing(size, transfer.tuning.part).into_iter().skip(1).collect();
+                self.parts(fetch, first, opened, missing, &front).await?;
+                Ok(size)
+            }
+            (false, None) => Err(Stop::Failed(LoadError::unavailable(format!("the server does not say how large `{}` is", file.path)))),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A load from request to manifest: the order of steps, and nothing of how each works.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use substratus_crds::SourceStatus;
+use substratus_crds::conditions::reason;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::counters::Counters;
+use super::egress::{Egress, Patience};
+use super::failure::LoadError;
+use super::journal::Journal;
+use super::manifest::{self, MANIFEST, Manifest};
+use super::plan::Plan;
+use super::progress::{Reporter, Store};
+use super::report::Outcome;
+use super::request::LoadRequest;
+use super::resolve::Loader;
+use super::secrets::Secrets;
+use super::transfer::{Transfer, Tuning};
+use crate::bucket::{BucketUrl, Sink};
+use crate::plugin::Plugins;
+
+/// How often the journal is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// What a load needs beside its request.
+pub struct Surroundings {
+    /// Knows the loader by its digest.
+    pub plugins: Plugins,
+    /// The process's environment; only variables that the grant names are looked at.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where progress is reported to.
+    pub progress: Option<(Store, Url)>,
+    /// How hard to try.
+    pub tuning: Tuning,
+    /// How long to wait.
+    pub patience: Patience,
+    /// Ends the load early; what is there stays for the next run.
+    pub stop: CancellationToken,
+}
+
+/// What a load would fetch: the loader's plan, checked, and no byte of a file. Credentials come from `env`.
+pub async fn look(
+    plugins: &Plugins,
+    request: &LoadRequest,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Plan, LoadError> {
+    let secrets =
+        Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
+    let (plan, _) = Loader::new(plugins.clone(), request, egress, Tuning::default()).resolve().await?;
+    Ok(plan)
+}
+
+/// Runs a load and says how it ended.
+pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
+    match run(request, around).await {
+        Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
+        Err(error) => Outcome::Failed {
+            inputs: request.inputs.clone(),
+            reason: error.reason.to_owned(),
+            message: error.message,
+            retry_after: error.retry_after,
+        },
+    }
+}
+
+async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus, LoadError> {
+    let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
+    let sink = Sink::open(&target).await?;
+    if let Some(manifest) = Manifest::read(&sink)? {
+        if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
+            tracing::info!(revision = manifest.revision, "the artifact is complete already");
+            return Ok(manifest.source);
+        }
+        set_aside(&sink, &manifest)?;
+    }
+    let secrets = Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
+    let loader = Loader::new(around.plugins, request, egress.clone(), around.tuning);
+    let counters = Arc::new(Counters::default());
+    let _reporter = Reporter::start(Arc::clone(&counters), request.inputs.clone(), around.progress);
+    let work = async {
+        let (plan, loader) = loader.resolve().await?;
+        tracing::info!(revision = plan.revision, files = plan.files.len(), bytes = plan.source.bytes, "the plan is made");
+        fetch(request, &plan, loader, egress, sink, counters, around.tuning, &around.stop).await
+    };
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = stopped_for_good(&around.stop) => Err(interrupted()),
+    }
+}
+
+/// The files of an earlier load may be what this one needs: they become finished files of an unfinished load.
+fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
+    Journal::adopt(sink.records(), manifest)?;
+    Ok(sink.records().remove(MANIFEST)?)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one load, each made in `run`")]
+async fn fetch(
+    request: &LoadRequest,
+    plan: &Plan,
+    loader: Loader,
+    egress: Egress,
+    sink: Sink,
+    counters: Arc<Counters>,
+    tuning: Tuning,
+    stop: &CancellationToken,
+) -> Result<SourceStatus, LoadError> {
+    let (journal, stale) = Journal::open(sink.records(), &request.inputs, plan)?;
+    for path in stale {
+        sink.remove(&path).await?;
+    }
+    counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
+    let transfer = Arc::new(Transfer::new(egress, sink.clone(), journal, counters, Arc::new(loader), tuning));
+    let result = tokio::select! {
+        result = Arc::clone(&transfer).run(plan) => result,
+        error = keep_flushing(&transfer.journal) => Err(error),
+        () = stop.cancelled() => Err(interrupted()),
+    };
+    transfer.journal.flush()?;
+    let verified = result?;
+    let bytes = verified.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    let source = SourceStatus { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), ..plan.source.clone() };
+    manifest::write(&sink, &request.inputs, plan, &source, &verified)?;
+    transfer.journal.close()?;
+    Ok(source)
+}
+
+/// Ends with an error only.
+async fn keep_flushing(journal: &Journal) -> LoadError {
+    loop {
+        tokio::time::sleep(FLUSH_EVERY).await;
+        if let Err(error) = journal.flush() {
+            return error.into();
+        }
+    }
+}
+
+/// A transfer that is told to stop flushes first; a load that stops before has nothing to flush.
+async fn stopped_for_good(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+fn interrupted() -> LoadError {
+    LoadError::unavailable("the load was interrupted; the next run goes on where it stopped")
+}

@@ -1,0 +1,138 @@
+//! Moves the files of a plan: several at a time, each over several byte ranges, every connection counted against one bound.
+//! Knows no plugin: where a file moved to is asked through [`Refresh`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use substratus_crds::conditions::reason;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::counters::Counters;
+use super::egress::Egress;
+use super::failure::LoadError;
+use super::file::FileLoad;
+use super::journal::Journal;
+use super::plan::{Origin, Plan, PlanFile};
+use crate::bucket::Sink;
+use crate::bucket::sink::Verified;
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Connections at the same time, over all files.
+    pub connections: usize,
+    /// Files at the same time.
+    pub files: usize,
+    /// Bytes asked for in one request.
+    pub part: u64,
+    /// Attempts without a byte of progress before giving up.
+    pub attempts: u32,
+    /// Pause before the second attempt; doubled each time.
+    pub pause: Duration,
+    /// Longest time that servers may make us wait, all waits of one request together.
+    pub max_wait: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            files: 8,
+            part: 16 * 1024 * 1024,
+            attempts: 6,
+            pause: Duration::from_millis(500),
+            max_wait: Duration::from_mins(15),
+        }
+    }
+}
+
+impl Tuning {
+    /// Pause after so many attempts in a row that brought nothing.
+    pub fn pause_after(&self, attempts: u32) -> Duration {
+        self.pause.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(Duration::from_secs(30))
+    }
+}
+
+/// Where is the file now? Asked when its URL expired or was refused.
+pub trait Refresh: Send + Sync {
+    /// The file's newest origin.
+    fn refresh<'a>(&'a self, file: &'a PlanFile) -> BoxFuture<'a, Result<Origin, LoadError>>;
+}
+
+/// Everything that the files of one load share.
+pub struct Transfer {
+    /// The only way out.
+    pub egress: Egress,
+    /// The only way to disk.
+    pub sink: Sink,
+    /// What is done.
+    pub journal: Journal,
+    /// What the user sees.
+    pub counters: Arc<Counters>,
+    /// Who knows new URLs.
+    pub refresh: Arc<dyn Refresh>,
+    /// How hard to try.
+    pub tuning: Tuning,
+    /// Free connections.
+    pub(super) connections: Arc<Semaphore>,
+    quiet_until: Mutex<Instant>,
+}
+
+impl Transfer {
+    /// A transfer that has not begun.
+    pub fn new(egress: Egress, sink: Sink, journal: Journal, counters: Arc<Counters>, refresh: Arc<dyn Refresh>, tuning: Tuning) -> Self {
+        let connections = Arc::new(Semaphore::new(tuning.connections));
+        Self { egress, sink, journal, counters, refresh, tuning, connections, quiet_until: Mutex::new(Instant::now()) }
+    }
+
+    /// Fetches what is not there yet. Answers with size and digest of every file, in the plan's order.
+    pub async fn run(self: Arc<Self>, plan: &Plan) -> Result<Vec<Verified>, LoadError> {
+        self.check_room(plan).await?;
+        let mut verified = vec![None; plan.files.len()];
+        let mut waiting = plan.files.iter().enumerate();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.tuning.files
+                && let Some((index, file)) = waiting.next()
+            {
+                let load = FileLoad::new(Arc::clone(&self), file.clone());
+                running.spawn(async move { (index, load.run().await) });
+            }
+            // Dropping the set at an error ends the other files; what they wrote is in the journal.
+            let Some(joined) = running.join_next().await else { break };
+            let (index, result) = joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a file's task ended: {error}")))?;
+            if let Some(slot) = verified.get_mut(index) {
+                *slot = Some(result?);
+            }
+        }
+        Ok(verified.into_iter().flatten().collect())
+    }
+
+    /// Before the first byte: is there room for all that lacks? Files in work have theirs set aside.
+    async fn check_room(&self, plan: &Plan) -> Result<(), LoadError> {
+        let lacks = |file: &&PlanFile| self.journal.finished(file).is_none() && !self.journal.begun(&file.path);
+        let needed: u64 = plan.files.iter().filter(lacks).filter_map(|file| file.size).fold(0, u64::saturating_add);
+        match self.sink.free().await? {
+            Some(free) if needed > free => {
+                let message = format!("the files need {needed} bytes and the bucket has {free} free; make room or choose fewer files with spec.files");
+                Err(LoadError::new(reason::TOO_LARGE, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A server asked everybody to be quiet for so long.
+    pub(super) fn hush(&self, wait: Duration) {
+        let mut quiet = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *quiet = (*quiet).max(Instant::now() + wait);
+    }
+
+    /// Waits until servers may be asked again.
+    pub(super) async fn until_quiet_ends(&self) {
+        let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep_until(until).await;
+    }
+}

@@ -1,0 +1,60 @@
+//! One pass of SHA-256 over a file while it is being written: the hash follows the front of what is there, on a thread of its
+//! own, off the network's path. Knows nothing of where bytes come from.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
+
+use crate::bucket::sink::Verified;
+use crate::bucket::{SinkError, SinkFile};
+
+/// Bytes read back at once.
+const BLOCK: usize = 1024 * 1024;
+
+/// A running hash.
+#[derive(Debug)]
+pub struct Verifier {
+    front: Sender<u64>,
+    thread: JoinHandle<Result<Verified, SinkError>>,
+}
+
+impl Verifier {
+    /// Starts hashing `file` from its beginning, as far as it is told that bytes are there.
+    pub fn start(file: SinkFile) -> Self {
+        let (front, told) = channel();
+        Self { front, thread: tokio::task::spawn_blocking(move || follow(&file, &told)) }
+    }
+
+    /// The handle that tells how far the file is whole.
+    pub fn front(&self) -> Sender<u64> {
+        self.front.clone()
+    }
+
+    /// The file is whole and has `size` bytes: waits for the hash to get there. Every handle from [`Self::front`] must be gone.
+    pub async fn finish(self, size: u64) -> Result<Verified, SinkError> {
+        // The thread ends early only with an error, which the join shows.
+        let _ = self.front.send(size);
+        drop(self.front);
+        let joined = self.thread.await;
+        joined.unwrap_or_else(|error| Err(SinkError::io("hash", "a file")(std::io::Error::other(error))))
+    }
+}
+
+/// Hashes up to the newest front until nobody can tell a newer one.
+fn follow(file: &SinkFile, told: &Receiver<u64>) -> Result<Verified, SinkError> {
+    let (mut hash, mut position, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
+    while let Ok(front) = told.recv() {
+        let front = told.try_iter().fold(front, u64::max);
+        while position < front {
+            let wanted = usize::try_from(front - position).map_or(BLOCK, |left| left.min(BLOCK));
+            let read = file.read_at(position, block.get_mut(..wanted).unwrap_or_default())?;
+            if read == 0 {
+                return Err(SinkError::io("read back", "a file")(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            hash.update(block.get(..read).unwrap_or_default());
+            position += read as u64;
+        }
+    }
+    Ok(Verified { size: position, sha256: hash.finalize().into() })
+}

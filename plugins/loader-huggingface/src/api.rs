@@ -1,0 +1,201 @@
+//! The hub's HTTP API: URLs, and the few members of its answers that we read. It decides nothing about files.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use substratus_plugin::{
+    Digest, Failure,
+    http::{Http, Response, encode_path, encode_segment, get, header, no_answer},
+    loader::{File, HttpOrigin, Origin},
+};
+
+use crate::{errors, reference::Repo};
+
+/// The manifest's name for the hub's token.
+const AUTH: &str = "hf";
+const MAX_CONFIG: usize = 1 << 20;
+
+/// What we read of a repository's description. Everything is optional: mirrors leave things out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Info {
+    /// The commit.
+    pub(crate) sha: Option<String>,
+    pub(crate) disabled: Option<bool>,
+    pub(crate) siblings: Option<Vec<Sibling>>,
+    #[serde(rename = "cardData")]
+    pub(crate) card: Value,
+    pub(crate) tags: Value,
+    pub(crate) safetensors: Value,
+    pub(crate) gguf: Value,
+}
+
+/// A file's name in a repository's description.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Sibling {
+    pub(crate) rfilename: String,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    pub(crate) path: String,
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lfs {
+    /// The sha256 of the content.
+    oid: String,
+    size: Option<u64>,
+}
+
+impl Entry {
+    /// Whether it is a file; the rest are folders.
+    pub(crate) fn is_file(&self) -> bool {
+        self.kind == "file"
+    }
+
+    /// As a file of the plan. Small files lie in git and have no sha256.
+    pub(crate) fn into_file(self, repo: &Repo, commit: &str) -> File {
+        let digest = self.lfs.as_ref().map(|lfs| lfs.oid.to_ascii_lowercase()).filter(|oid| is_sha256(oid));
+        File {
+            size: self.lfs.as_ref().and_then(|lfs| lfs.size).or(self.size),
+            digest: digest.map(|hex| Digest { algorithm: "sha256".into(), hex }),
+            origin: origin(repo, commit, &self.path),
+            path: self.path,
+        }
+    }
+}
+
+/// One page of a listing.
+pub(crate) struct Listing {
+    pub(crate) entries: Vec<Entry>,
+    /// Path and query of the next page, below the endpoint.
+    pub(crate) next: Option<String>,
+}
+
+/// Where a file's bytes are. The hub redirects large ones to a signed URL; asking again gives a fresh one.
+pub(crate) fn origin(repo: &Repo, commit: &str, path: &str) -> Origin {
+    Origin::Http(HttpOrigin {
+        url: format!("{}/{}/resolve/{}/{}", repo.endpoint, repo.id, encode_segment(commit), encode_path(path)),
+        headers: Vec::new(),
+        auth: Some(AUTH.into()),
+        expires: None,
+    })
+}
+
+/// The repository at its revision: the commit, the file names, the card.
+pub(crate) fn info(http: &dyn Http, repo: &Repo) -> Result<Info, Failure> {
+    let url = format!("{}/api/models/{}/revision/{}", repo.endpoint, repo.id, encode_segment(&repo.revision));
+    let what = format!("revision {:?}", repo.revision);
+    let info: Info = json(repo, &ask(http, repo, &url, &what)?, &what)?;
+    if info.disabled == Some(true) {
+        return Err(Failure::NotFound(format!(
+            "{} was disabled by {}: choose another repository",
+            repo.id, repo.endpoint
+        )));
+    }
+    Ok(info)
+}
+
+/// Path and query of the first page of a listing.
+pub(crate) fn first_page(repo: &Repo, commit: &str) -> String {
+    format!("/api/models/{}/tree/{}?recursive=true&expand=false", repo.id, encode_segment(commit))
+}
+
+/// One page of a listing.
+pub(crate) fn listing(http: &dyn Http, repo: &Repo, page: &str) -> Result<Listing, Failure> {
+    let what = "the list of files";
+    let response = ask(http, repo, &format!("{}{page}", repo.endpoint), what)?;
+    let next = header(&response, "link").and_then(next_link);
+    Ok(Listing { entries: json(repo, &response, what)?, next })
+}
+
+/// The model's own configuration. Lenient: a repository without one, or with an odd one, still loads. A refusal counts: it would
+/// meet every file.
+pub(crate) fn model_config(http: &dyn Http, repo: &Repo, commit: &str) -> Result<Option<Value>, Failure> {
+    let what = "config.json";
+    let url = format!("{}/{}/resolve/{}/{what}", repo.endpoint, repo.id, encode_segment(commit));
+    match ask(http, repo, &url, what) {
+        Ok(response) if response.body.len() <= MAX_CONFIG => Ok(serde_json::from_slice(&response.body).ok()),
+        Err(refused @ (Failure::Gated(_) | Failure::NeedsAuth(_) | Failure::RateLimited(_))) => Err(refused),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn ask(http: &dyn Http, repo: &Repo, url: &str, what: &str) -> Result<Response, Failure> {
+    let response = http
+        .send(&get(url, Some(AUTH)))
+        .map_err(|error| no_answer(error, &format!("asking {} for {what} of {}", repo.endpoint, repo.id)))?;
+    if response.status == 200 { Ok(response) } else { Err(errors::failure(repo, &response, what)) }
+}
+
+fn json<T: for<'a> Deserialize<'a>>(repo: &Repo, response: &Response, what: &str) -> Result<T, Failure> {
+    serde_json::from_slice(&response.body)
+        .map_err(|error| Failure::Unavailable(format!("reading {what} of {} from {}: {error}", repo.id, repo.endpoint)))
+}
+
+/// The `rel="next"` of a `Link` header as path and query from `/api/models/` on: a mirror's links may name the hub itself, but
+/// we stay with the endpoint, for the token goes with us.
+fn next_link(link: &str) -> Option<String> {
+    let next = link.split(',').find(|one| one.contains("rel=\"next\""))?;
+    let url = next.split_once('<')?.1.split_once('>')?.0;
+    let (_, path) = url.split_once("/api/models/")?;
+    is_page(path).then(|| format!("/api/models/{path}"))
+}
+
+/// Whether this can only be a page of a listing.
+pub(crate) fn is_page(page: &str) -> bool {
+    !page.contains("..") && !page.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '#' | '\\'))
+}
+
+pub(crate) fn is_sha256(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Names of numeric members, largest number first; used for `safetensors.parameters`.
+pub(crate) fn counts(value: &Value) -> BTreeMap<std::cmp::Reverse<u64>, String> {
+    let members = value.as_object().into_iter().flatten();
+    members.filter_map(|(name, count)| Some((std::cmp::Reverse(count.as_u64()?), name.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repo() -> Repo {
+        Repo { endpoint: "https://hub.example".into(), id: "org/name".into(), revision: "main".into() }
+    }
+
+    #[test]
+    fn the_next_page_stays_with_the_endpoint() {
+        let page = "/api/models/org/name/tree/abc?recursive=true&expand=false&cursor=Zm9v%3D";
+        for host in ["https://hub.example", "https://huggingface.co", "https://evil.example", ""] {
+            assert_eq!(next_link(&format!("<{host}{page}>; rel=\"next\"")).as_deref(), Some(page), "{host}");
+        }
+        assert_eq!(next_link("<https://hub.example/elsewhere>; rel=\"next\""), None);
+        assert_eq!(next_link("<https://hub.example/api/models/../../x>; rel=\"next\""), None);
+        assert_eq!(next_link("<https://hub.example/api/models/a>; rel=\"prev\""), None);
+        assert_eq!(next_link("rel=\"next\""), None);
+    }
+
+    #[test]
+    fn only_lfs_files_have_a_digest() {
+        let oid = "A".repeat(64);
+        let text = format!(r#"{{"type":"file","oid":"git","path":"a b/w.bin","size":3,"lfs":{{"oid":"{oid}","size":9}}}}"#);
+        let entry: Entry = serde_json::from_str(&text).unwrap();
+        let file = entry.into_file(&repo(), "c0ffee");
+        assert_eq!(file.size, Some(9));
+        assert_eq!(file.digest.unwrap().hex, "a".repeat(64));
+        let Origin::Http(origin) = file.origin else { panic!("not http") };
+        assert_eq!(origin.url, "https://hub.example/org/name/resolve/c0ffee/a%20b/w.bin");
+
+        let small: Entry = serde_json::from_str(r#"{"type":"file","oid":"git","path":"config.json","size":3}"#).unwrap();
+        assert_eq!(small.into_file(&repo(), "c0ffee").digest, None);
+    }
+}
