@@ -3,5 +3,6 @@
 mod cluster;
 mod engine;
 mod hub;
+mod image;
 mod manners;
 mod tidy;
