@@ -7,6 +7,7 @@ mod hub;
 mod image;
 mod load;
 mod manners;
+mod operator;
 mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;

@@ -6,3 +6,4 @@ pub mod guests;
 pub mod hub;
 pub mod image;
 pub mod install;
+pub mod operator;

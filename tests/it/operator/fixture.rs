@@ -1,0 +1,259 @@
+//! One operator for the whole file, a namespace for every test, and a test's hands on the API server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use substratus_tests::cluster::{Cluster, eventually};
+use substratus_tests::install;
+use substratus_tests::operator::Operator;
+use tokio::sync::{Mutex, RwLock};
+
+use super::LIMIT;
+
+/// A namespace on the shared cluster, beside the shared operator.
+pub(super) struct Fixture {
+    cluster: &'static Cluster,
+    namespace: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    operator: Mutex<Option<Operator>>,
+    /// Held for writing by whoever restarts the operator.
+    calm: RwLock<()>,
+}
+
+/// Runs a test in a namespace of its own.
+pub(super) fn on_cluster(test: impl AsyncFnOnce(&Fixture) -> Result<()>) -> Result<()> {
+    let cluster = Cluster::control()?;
+    cluster.block_on(async {
+        let shared = shared(cluster).await?;
+        let namespace = cluster.namespace("operator").await?;
+        let fixture = Fixture { cluster, namespace, shared };
+        let result = test(&fixture).await;
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let operator = fixture.shared.operator.lock().await;
+                let tail = operator.as_ref().map(Operator::tail).unwrap_or_default();
+                Err(error.context(tail))
+            }
+        }
+    })
+}
+
+async fn shared(cluster: &Cluster) -> Result<Arc<Shared>> {
+    static SHARED: std::sync::Mutex<Option<Arc<Shared>>> = std::sync::Mutex::new(None);
+    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // Every test has a runtime of its own, so the first one starts the operator while the others' threads wait.
+    let starting = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(shared) = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
+        return Ok(shared);
+    }
+    let definitions: Vec<DynamicObject> = substratus_crds::crds()
+        .iter()
+        .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
+        .collect::<Result<_>>()?;
+    install::apply(&cluster.client(), &definitions).await?;
+    let operator = Operator::start(cluster, &[]).await?;
+    let shared = Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() });
+    *SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&shared));
+    drop(starting);
+    Ok(shared)
+}
+
+/// A condition of an object, or null.
+pub(super) fn condition(object: &Value, kind: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).cloned().unwrap_or(Value::Null)
+}
+
+/// What a worker says of a whole load.
+pub(super) fn loaded(model: &Value, bytes: i64) -> Value {
+    json!({"outcome": "complete", "inputs": model["status"]["plan"]["inputs"], "source": {
+        "revision": "abc", "format": "gguf", "architecture": "llama", "entrypoint": "tiny.gguf", "bytes": bytes, "files": 1}})
+}
+
+fn resource(kind: &str) -> Result<ApiResource> {
+    let (group, version) = match kind {
+        "Model" | "Server" => ("substratus.ai", "v1"),
+        "Plugin" => ("substratus.ai", "v1alpha1"),
+        "Job" => ("batch", "v1"),
+        "Deployment" => ("apps", "v1"),
+        "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Event" => ("", "v1"),
+        other => bail!("no such kind here: {other}"),
+    };
+    Ok(ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)))
+}
+
+impl Fixture {
+    fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
+        let resource = resource(kind)?;
+        Ok(match kind {
+            "Plugin" => Api::all_with(self.cluster.client(), &resource),
+            _ => Api::namespaced_with(self.cluster.client(), &self.namespace, &resource),
+        })
+    }
+
+    pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
+        let resource = resource(kind)?;
+        let object = json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        self.api(kind)?.create(&PostParams::default(), &serde_json::from_value(object)?).await.with_context(|| format!("create {name}"))?;
+        Ok(())
+    }
+
+    pub(super) async fn get(&self, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::to_value(self.api(kind)?.get(name).await?)?)
+    }
+
+    pub(super) async fn merge(&self, kind: &str, name: &str, patch: Value) -> Result<()> {
+        self.api(kind)?.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn annotate(&self, kind: &str, name: &str, annotation: &str, value: &str) -> Result<()> {
+        self.merge(kind, name, json!({"metadata": {"annotations": {annotation: value}}})).await
+    }
+
+    pub(super) async fn set_status(&self, kind: &str, name: &str, status: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"status": status}));
+        self.api(kind)?.patch_status(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    pub(super) async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        self.api(kind)?.delete(name, &now).await?;
+        Ok(())
+    }
+
+    /// Waits until the object exists and `probe` is content with it.
+    pub(super) async fn wait(&self, kind: &str, name: &str, limit: Duration, probe: impl AsyncFn(&Value) -> Result<Option<()>>) -> Result<Value> {
+        let api = self.api(kind)?;
+        eventually(&format!("{kind} {name}"), limit, async || {
+            let Some(object) = api.get_opt(name).await? else { return Ok(None) };
+            let object = serde_json::to_value(object)?;
+            match probe(&object).await? {
+                Some(()) => Ok(Some(object)),
+                None => bail!("now: {}", object["status"]),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the condition has this reason.
+    pub(super) async fn reason(&self, kind: &str, name: &str, kind_of_condition: &str, reason: &str) -> Result<Value> {
+        self.wait(kind, name, LIMIT, async |object| Ok((condition(object, kind_of_condition)["reason"] == reason).then_some(()))).await
+    }
+
+    /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.
+    pub(super) async fn pod_ends(&self, job: &str, exit_code: i32, message: &Value) -> Result<String> {
+        let pods = self.api("Pod")?;
+        let owned = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+        let name = eventually(&format!("a pod of {job}"), LIMIT, async || {
+            let pods = pods.list(&owned).await?;
+            let fresh = pods.items.into_iter().find(|pod| {
+                let phase = pod.data.pointer("/status/phase").and_then(Value::as_str);
+                pod.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
+            });
+            Ok(fresh.and_then(|pod| pod.metadata.name))
+        })
+        .await?;
+        let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
+        let terminated = json!({"exitCode": exit_code, "reason": if exit_code == 0 { "Completed" } else { "Error" },
+            "message": message.to_string(), "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
+        let container = json!({"name": "model", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
+        self.set_status("Pod", &name, json!({"phase": phase, "containerStatuses": [container]})).await?;
+        Ok(name)
+    }
+
+    /// Ends the Model's load well and waits until it is ready.
+    pub(super) async fn load(&self, name: &str, bytes: i64) -> Result<Value> {
+        let model = self.wait("Model", name, LIMIT, async |model| Ok(model["status"]["plan"].is_object().then_some(()))).await?;
+        self.pod_ends(&format!("{name}-modeller"), 0, &loaded(&model, bytes)).await?;
+        self.wait("Model", name, LIMIT, async |model| Ok((model["status"]["ready"] == true).then_some(()))).await
+    }
+
+    /// Nobody runs a kubelet here, so finished pods of a deleted Job are removed by hand.
+    pub(super) async fn drop_finished_pods(&self, job: &str) -> Result<()> {
+        let pods = self.api("Pod")?;
+        for pod in pods.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await? {
+            let phase = pod.data.pointer("/status/phase").and_then(Value::as_str);
+            if let (Some(name), Some("Succeeded" | "Failed")) = (&pod.metadata.name, phase) {
+                // The Job's own clean-up may have been faster.
+                drop(self.delete("Pod", name).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// The Event of this reason about the object.
+    pub(super) async fn event(&self, name: &str, reason: &str) -> Result<Value> {
+        let events = self.api("Event")?;
+        eventually(&format!("an Event {reason} of {name}"), LIMIT, async || {
+            let all = events.list(&ListParams::default()).await?;
+            let found = all.items.into_iter().find(|event| {
+                event.data.pointer("/involvedObject/name").and_then(Value::as_str) == Some(name)
+                    && event.data.get("reason").and_then(Value::as_str) == Some(reason)
+            });
+            Ok(found.map(serde_json::to_value).transpose()?)
+        })
+        .await
+    }
+
+    /// Resource versions of everything that the operator writes in this namespace.
+    pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
+        let mut versions = BTreeMap::new();
+        for kind in ["Model", "Server", "Job", "Deployment", "Service", "ConfigMap", "ServiceAccount"] {
+            for object in self.api(kind)?.list(&ListParams::default()).await? {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Waits until nothing is written for three seconds.
+    pub(super) async fn settled(&self) -> Result<BTreeMap<String, String>> {
+        let mut before = self.versions().await?;
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let now = self.versions().await?;
+            if now == before {
+                return Ok(now);
+            }
+            before = now;
+        }
+        bail!("the operator does not come to rest: {before:?}")
+    }
+
+    pub(super) async fn restart_operator(&self) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        *operator = Some(running.restart(self.cluster, &[]).await?);
+        Ok(())
+    }
+
+    pub(super) async fn metrics(&self) -> Result<String> {
+        let _calm = self.shared.calm.read().await;
+        let operator = self.shared.operator.lock().await;
+        operator.as_ref().context("no operator runs")?.metrics().await
+    }
+
+    pub(super) async fn create_plugin(&self, name: &str, spec: Value) -> Result<()> {
+        self.create("Plugin", name, spec).await
+    }
+
+    pub(super) async fn delete_plugin(&self, name: &str) -> Result<()> {
+        self.delete("Plugin", name).await
+    }
+
+    pub(super) async fn plugin(&self, name: &str, kind_of_condition: &str, reason: &str) -> Result<Value> {
+        self.reason("Plugin", name, kind_of_condition, reason).await
+    }
+}

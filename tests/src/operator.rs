@@ -1,0 +1,119 @@
+//! The operator as a process beside a test's API server. Knows how it is started and stopped, not what it does.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::cluster::{Cluster, eventually};
+use crate::guests;
+
+/// Where the probes and metrics of the process answer.
+pub const ADMIN: &str = "127.0.0.1:8081";
+
+/// A running operator; killed when dropped.
+pub struct Operator {
+    child: Child,
+    /// Its log.
+    pub log: PathBuf,
+    home: tempfile::TempDir,
+}
+
+/// The program under test: built by `make build` beside the test binary.
+pub fn program() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("find the test binary")?;
+    let program = here.ancestors().map(|folder| folder.join("substratus")).find(|path| path.is_file());
+    program.context("the program `substratus` is not built; run the tests with `make test`, or `cargo build --workspace` first")
+}
+
+/// A folder with every first-party plugin, as the image has it.
+pub fn plugins() -> Result<PathBuf> {
+    let folder = guests::root().join("target/guests/bundle");
+    std::fs::create_dir_all(&folder)?;
+    for plugin in guests::plugins()? {
+        let name = Path::new(&plugin).file_name().context("a plugin has a folder")?;
+        let file = folder.join(name).with_extension("wasm");
+        let built = std::fs::read(guests::component(&plugin)?)?;
+        if std::fs::read(&file).ok().as_ref() != Some(&built) {
+            std::fs::write(&file, built)?;
+        }
+    }
+    Ok(folder)
+}
+
+impl Operator {
+    /// Starts it in the cluster's network and waits until it is ready. `args` come after the usual ones.
+    pub async fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        Self::start_in(cluster, tempfile::tempdir()?, args).await
+    }
+
+    async fn start_in(cluster: &Cluster, home: tempfile::TempDir, args: &[&str]) -> Result<Self> {
+        let plugins = tokio::task::spawn_blocking(plugins).await??;
+        let log = home.path().join("operator.log");
+        let output = std::fs::File::options().create(true).append(true).open(&log)?;
+        let child = cluster
+            .command(program()?)
+            .arg("operator")
+            .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
+            .args(["--health-probe-bind-address", ADMIN, "--metrics-bind-address", ADMIN])
+            .arg("--plugins-dir")
+            .arg(plugins)
+            .arg("--plugin-cache-dir")
+            .arg(home.path().join("cache"))
+            .args(["--log-filter", "info,substratus=debug"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("start the operator")?;
+        let operator = Self { child, log, home };
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let url = format!("http://{ADMIN}/readyz");
+        let result = eventually("the operator to be ready", Duration::from_mins(1), async || {
+            Ok(reqwest::get(&url).await?.error_for_status().ok().map(drop))
+        });
+        result.await.with_context(|| self.tail())
+    }
+
+    /// Stops it as a kubelet would, and starts it again on the same cache.
+    pub async fn restart(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        let home = self.stop().await?;
+        Self::start_in(cluster, home, args).await
+    }
+
+    /// Asks it to end and waits for that.
+    pub async fn stop(mut self) -> Result<tempfile::TempDir> {
+        if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        eventually("the operator to end", Duration::from_secs(30), async || Ok(self.child.try_wait()?.map(drop))).await?;
+        Ok(std::mem::replace(&mut self.home, tempfile::tempdir()?))
+    }
+
+    /// The metrics page.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(reqwest::get(format!("http://{ADMIN}/metrics")).await?.error_for_status()?.text().await?)
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(40);
+        format!("the operator's last words:\n{}", lines.get(from..).unwrap_or_default().join("\n"))
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
