@@ -48,10 +48,11 @@ pub struct Tier {
 
 /// GPU policies and server adapters: no network, no clock, an answer in microseconds.
 ///
-/// The wall limit is ten times the processor limit, so that a busy node is not taken for a bad plugin.
+/// There is nothing that a pure guest could wait for: the wall limit is fifty times the processor limit, so that a busy node is
+/// not taken for a bad plugin.
 pub const PURE: Tier = Tier {
     name: "pure",
-    wall: Duration::from_secs(1),
+    wall: Duration::from_secs(5),
     cpu: Duration::from_millis(100),
     memory: 64 * MIB,
     table_elements: 20_000,

@@ -2,14 +2,14 @@
 
 use substratus_crds::Grants;
 
-use super::hosts::HostPattern;
 use super::{Grant, GrantedSecret, Manifest};
+use crate::worker::allow::HostPattern;
 
 impl Manifest {
     /// What the plugin may do: the smaller of what it asks for and what is granted. `None` grants all that it asks for: a bundled
     /// plugin that no administrator has touched.
     ///
-    /// One exact host, and one image repository in full, count even where the manifest does not know them: its author cannot
+    /// One exact host or range of addresses, and one image repository in full, count even where the manifest does not know them: its author cannot
     /// know an administrator's mirror. Patterns and prefixes never widen what was asked for.
     pub fn grant(&self, granted: Option<&Grants>) -> Grant {
         let Some(granted) = granted else { return self.asked() };
@@ -49,7 +49,7 @@ impl Manifest {
 }
 
 fn smaller_hosts(asked: &[String], granted: &[String]) -> Vec<String> {
-    smaller(asked, granted, host_covers, |host| host.parse::<HostPattern>().is_ok_and(|pattern| pattern.is_exact()))
+    smaller(asked, granted, host_covers, |host| host.parse::<HostPattern>().is_ok() && !host.contains("://*."))
 }
 
 /// Of every pair the narrower one; and what was granted by its full name.

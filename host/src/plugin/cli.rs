@@ -9,9 +9,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use substratus_crds::{Grants, SecretGrant};
 
 use super::cases::{self, AskError, Case};
-use super::{Offline, PlainHttp, PluginOptions, Plugins, RegistryAuth, component, package, registry};
+use super::{HostCalls, Manifest, Offline, PlainHttp, PluginOptions, Plugins, RegistryAuth, component, package, registry};
+use crate::worker::calls::LoaderCalls;
+use crate::worker::egress::{Egress, Patience};
+use crate::worker::secrets::Secrets;
 
 /// Authoring plugins.
 #[derive(Debug, Subcommand)]
@@ -80,6 +84,12 @@ pub struct Run {
     /// Path of a file (refresh)
     #[arg(long)]
     path: Option<String>,
+    /// Host that it may reach, such as https://hub.example; without any there is no network
+    #[arg(long, value_name = "HOST")]
+    grant: Vec<String>,
+    /// Secret that it may use, taken from the environment, and a host that may get it
+    #[arg(long, value_name = "USE=HOST")]
+    send_secret: Vec<String>,
     /// JSON file with the placement before this one (place)
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
@@ -215,7 +225,8 @@ async fn run(args: &Run) -> anyhow::Result<ExitCode> {
         args.path.clone(),
         args.previous.as_deref().map_or(Ok(Value::Null), read_json)?,
     );
-    match cases::ask(&plugins, &loaded.digest, &case, Arc::new(Offline)).await {
+    let calls = args.calls(&loaded.manifest)?;
+    match cases::ask(&plugins, &loaded.digest, &case, calls).await {
         Ok(answer) => print(OutputFormat::Json, "", &answer)?,
         Err(AskError::Plugin(error)) => return Err(error.into()),
         Err(AskError::Case(error)) => return Err(error),
@@ -281,6 +292,24 @@ async fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
     }
     print(args.format.format, text.trim_end(), &value)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Run {
+    /// The network that a worker would give, with what is granted here.
+    fn calls(&self, manifest: &Manifest) -> anyhow::Result<Arc<dyn HostCalls>> {
+        if self.grant.is_empty() {
+            return Ok(Arc::new(Offline));
+        }
+        let mut grants = Grants { hosts: self.grant.clone(), ..Grants::default() };
+        for pair in &self.send_secret {
+            let (name, host) = pair.split_once('=').context("write --send-secret USE=HOST")?;
+            grants.secrets.push(SecretGrant { name: name.to_owned(), hosts: vec![host.to_owned()] });
+        }
+        let grant = manifest.grant(Some(&grants));
+        let secrets = Secrets::from_env(&grant, std::env::vars_os())?;
+        let egress = Egress::new(&grant.hosts, secrets, Patience::default())?;
+        Ok(Arc::new(LoaderCalls::new(egress, manifest.name.clone())))
+    }
 }
 
 impl RegistryArgs {

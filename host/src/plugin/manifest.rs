@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use substratus_crds::PluginRole;
 
 use super::error::Refusal;
-use super::hosts::HostPattern;
 use super::schema;
 use super::types::Problem;
 use super::{HOST_VERSION, SecretScheme};
+use crate::worker::allow::HostPattern;
 
 /// A plugin's manifest, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -278,7 +278,7 @@ config:
         insta::assert_snapshot!(refused("as: bearer", "as: cookie"), @"the plugin's manifest is wrong at `secrets[0].as`: unknown variant `cookie`, expected `bearer` or `basic`");
         insta::assert_snapshot!(refused("schemes: [test]", "schemes: [test], flavours: [a]"), @"the plugin's manifest is wrong at `claims.flavours`: unknown field `flavours`, expected one of `schemes`, `images`, `engines`, `clouds`");
         insta::assert_snapshot!(refused(">=0.1, <0.2", ">=0.2"), @"the plugin runs on hosts >=0.2 and this is 0.1.0; rebuild it against this version, or correct `host` in plugin.yaml");
-        insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: `hub.example` is no host pattern; write `https://host`, `https://host:port` or `https://*.domain`");
+        insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: host pattern `hub.example` has no scheme http or https; write scheme://host[:port], https://*.example.com or scheme://address/bits[:port]");
         insta::assert_snapshot!(refused("schemes: [test]", "clouds: [gke]"), @"the plugin's manifest is wrong at `claims.clouds`: only a GpuPolicy has these, and this is a ModelLoader; leave it out");
         insta::assert_snapshot!(refused("type: string", "type: string, pattern: x"), @"the plugin's manifest is wrong at `config.properties.endpoint`: keyword `pattern` is not supported; supported: $schema, additionalProperties, default, description, enum, items, maximum, minimum, properties, required, title, type");
     }
