@@ -72,7 +72,13 @@ pub fn serve(request: &Request, config: &Config) -> Result<Container, Failure> {
         }
     };
     let mut warnings: Vec<String> = asked::unread(request, "llama.cpp", PARAMS).into_iter().collect();
-    let args = args(request, hardware, &file, &mut warnings)?;
+    let mut args = args(request, hardware, &file, &mut warnings)?;
+    let apis: &[&str] = if embeds(request) {
+        args.push("--embeddings".into());
+        &["openai/embeddings"]
+    } else {
+        &["openai/completions", "openai/chat"]
+    };
     // The weights are mapped, the context is allocated; the rest is the server.
     let memory = request.model.bytes.map_or(8 * GIB, |bytes| whole_gib(bytes / 20 * 21)) + 2 * GIB;
     warnings.extend(asked::short_of_memory(request, memory));
@@ -94,7 +100,7 @@ pub fn serve(request: &Request, config: &Config) -> Result<Container, Failure> {
             running: Some("llamacpp:requests_processing".into()),
             waiting: Some("llamacpp:requests_deferred".into()),
         }),
-        apis: vec!["openai/completions".into(), "openai/chat".into()],
+        apis: apis.iter().map(|api| (*api).to_owned()).collect(),
         drain_seconds: 5,
         grace_seconds: 30,
         reason: reason(request, hardware),
@@ -135,6 +141,11 @@ fn args(
     }
     args.push("--metrics".into());
     Ok(args)
+}
+
+/// Encoders make vectors, not text: `bert`, `nomic-bert`, `gemma-embedding`.
+fn embeds(request: &Request) -> bool {
+    request.model.architecture.as_deref().is_some_and(|name| name.contains("bert") || name.contains("embedding"))
 }
 
 /// The parameter, or the stock image's variable. Negative means all, as in the stock image.
@@ -244,6 +255,14 @@ mod tests {
         assert_eq!(context(json!({"entrypoint": "m.gguf", "context_length": 131_072})), "8192");
         assert_eq!(context(json!({"entrypoint": "m.gguf", "context_length": 2048})), "2048");
         assert_eq!(context(json!({"entrypoint": "m.gguf"})), "4096");
+    }
+
+    #[test]
+    fn encoders_offer_embeddings() {
+        let of = |name: &str| served(json!({"model": {"entrypoint": "m.gguf", "architecture": name}})).unwrap();
+        assert_eq!(of("nomic-bert").apis, ["openai/embeddings"]);
+        assert!(of("nomic-bert").args.contains(&"--embeddings".to_owned()));
+        assert!(!of("llama").args.contains(&"--embeddings".to_owned()));
     }
 
     #[test]

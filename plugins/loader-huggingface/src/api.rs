@@ -62,7 +62,8 @@ impl Entry {
 
     /// As a file of the plan. Small files lie in git and have no sha256.
     pub(crate) fn into_file(self, repo: &Repo, commit: &str) -> File {
-        let digest = self.lfs.as_ref().map(|lfs| lfs.oid.to_ascii_lowercase()).filter(|oid| is_sha256(oid));
+        let oid = self.lfs.as_ref().map(|lfs| lfs.oid.trim_start_matches("sha256:").to_ascii_lowercase());
+        let digest = oid.filter(|oid| is_sha256(oid));
         File {
             size: self.lfs.as_ref().and_then(|lfs| lfs.size).or(self.size),
             digest: digest.map(|hex| Digest { algorithm: "sha256".into(), hex }),
@@ -154,7 +155,7 @@ pub(crate) fn is_page(page: &str) -> bool {
     !page.contains("..") && !page.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '#' | '\\'))
 }
 
-pub(crate) fn is_sha256(hex: &str) -> bool {
+fn is_sha256(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
