@@ -1,6 +1,6 @@
 //! Loads by the real program, with the real Hugging Face loader, from the local hub: whole, resumed, spoilt and refused.
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod refused;
 mod resume;
