@@ -7,12 +7,13 @@
 //! | question | answer |
 //! |---|---|
 //! | In which order does it start? | [`supervisor`] |
-//! | With which flags? | [`control`], [`node`] |
+//! | With which flags? | [`control`], [`node`], [`configuration`] |
 //! | What is removed afterwards? | [`cleanup`] |
 //! | What does a machine need? | [`preflight`] |
 
 pub mod cgroup;
 pub mod cleanup;
+pub mod configuration;
 pub mod control;
 pub mod layout;
 pub mod netns;
@@ -21,21 +22,22 @@ pub mod pki;
 pub mod preflight;
 pub mod process;
 pub mod settings;
+pub mod start;
 pub mod supervisor;
+pub mod sysctl;
+pub mod wait;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -46,6 +48,7 @@ use tokio::runtime::Runtime;
 
 pub use layout::Mode;
 use settings::Settings;
+pub use wait::eventually;
 
 /// What a supervisor tells once its cluster is healthy, also in `ready.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,25 +107,8 @@ impl Cluster {
 
     /// Starts a cluster that ends with the returned value or with this process.
     pub fn start(mode: Mode) -> Result<Self> {
-        let mut supervisor = Command::new(supervisor_program()?)
-            .args(["up", "--parent-pipe", "--mode"])
-            .arg(format!("{mode:?}").to_lowercase())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the supervisor of the test cluster")?;
-        let mut line = String::new();
-        if let Some(output) = supervisor.stdout.take() {
-            BufReader::new(output)
-                .read_line(&mut line)
-                .context("waiting for the test cluster")?;
-        }
-        if line.is_empty() {
-            let status = supervisor.wait().context("waiting for the supervisor")?;
-            bail!("the test cluster did not start ({status}); the reason is on standard error");
-        }
-        let ready = serde_json::from_str(&line).context("reading the supervisor's answer")?;
-        Self::open(ready, Some(supervisor))
+        let (ready, process) = start::supervisor(mode)?;
+        Self::open(ready, Some(process))
     }
 
     /// Uses the cluster that runs in `dir`, and leaves it running.
@@ -276,27 +262,6 @@ impl Drop for Cluster {
     }
 }
 
-/// Tries until the probe finds something; its errors count as "not yet", and the last one explains a timeout.
-pub async fn eventually<T>(
-    what: &str,
-    limit: Duration,
-    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
-) -> Result<T> {
-    let began = Instant::now();
-    loop {
-        let outcome = probe().await;
-        let last = match outcome {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => anyhow!("not yet there"),
-            Err(error) => error,
-        };
-        if began.elapsed() > limit {
-            return Err(last.context(format!("waited {} s for the {what}", limit.as_secs())));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// A client for a kubeconfig; must be called on a thread inside the cluster's network.
 async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
@@ -324,14 +289,4 @@ fn shared(
     slot.get_or_init(|| start().map_err(|error| format!("{error:#}")))
         .as_ref()
         .map_err(|error| anyhow!("{error}"))
-}
-
-/// Cargo puts it beside our own program, or one folder above a test's.
-pub fn supervisor_program() -> Result<PathBuf> {
-    let own = env::current_exe().context("finding our own program")?;
-    let folders = own.ancestors().skip(1).take(2);
-    folders
-        .map(|folder| folder.join("substratus-cluster"))
-        .find(|program| program.is_file())
-        .context("cannot find `substratus-cluster` near our own program; `cargo build -p substratus-tests --bins` makes it")
 }

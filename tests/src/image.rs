@@ -115,7 +115,7 @@ pub fn visitor() -> Result<Image> {
     let mut image = busybox()?;
     image.layers.push(Layer::default().file(
         "bin/substratus-cluster",
-        &crate::cluster::supervisor_program()?,
+        &crate::cluster::start::program()?,
         0o755,
     )?);
     Ok(image)
@@ -166,7 +166,7 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
 }
 
 /// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut digits, byte| {
         // Writing to a String cannot fail.
         let _ = write!(digits, "{byte:02x}");

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout::Layout;
-use super::{cgroup, netns, process};
+use super::{cgroup, netns, process, sysctl};
 
 /// Takes the lock of a cluster directory; `None` while another supervisor holds it.
 pub fn lock(layout: &Layout) -> Result<Option<File>> {
@@ -92,6 +92,7 @@ pub fn remove(layout: &Layout) -> Result<()> {
 
 /// Ends containers, unmounts, and removes cgroups and namespace: all but the directory itself.
 pub fn stop(layout: &Layout) -> Result<()> {
+    sysctl::restore(layout)?;
     let strays = strays(layout);
     kill_shims(layout)?;
     cgroup::remove(&layout.name())?;

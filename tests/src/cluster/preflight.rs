@@ -113,9 +113,8 @@ pub fn report(settings: &Settings) -> String {
   - state below {root}/<id> (or --dir), mounts included
   - the network namespace substratus-<id> in /run/netns; the machine's own addresses and packet filters stay untouched
   - the cgroup substratus-<id> in every hierarchy
-a node also leaves traces of every kubelet and containerd:
-  - folders /var/lib/kubelet/device-plugins, /var/log/containers, /var/lib/cni, /run/containerd (emptied of what is ours)
-  - kernel settings vm.overcommit_memory=1, vm.panic_on_oom=0, kernel.panic=10, kernel.panic_on_oops=1 (until the next boot)
+  - kernel settings that a kubelet changes (vm.overcommit_memory, kernel.panic, …), put back at the end
+what stays of a node: the folders /var/lib/kubelet/device-plugins, /var/log/containers, /var/lib/cni, /run/containerd, emptied of what is ours
 ",
         root = settings.root.display()
     );

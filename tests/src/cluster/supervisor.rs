@@ -12,7 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::layout::{Layout, Mode, NODE_ADDRESS, REGISTRY};
 use super::process::Children;
 use super::settings::Settings;
-use super::{Ready, cgroup, cleanup, control, eventually, netns, node, pki, preflight};
+use super::{
+    Ready, cgroup, cleanup, configuration, control, eventually, netns, node, pki, preflight, sysctl,
+};
 
 /// Longest start that is not called a failure; a busy machine with few processors takes a while.
 const START_LIMIT: Duration = Duration::from_mins(4);
@@ -112,7 +114,8 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
     children.start(&control::api_server(layout))?;
     if mode == Mode::Node {
         cgroup::create(&layout.name())?;
-        node::write_configuration(layout)?;
+        sysctl::remember(layout)?;
+        configuration::write(layout)?;
         children.start(&node::registry(layout))?;
         children.start(&node::containerd(layout))?;
     }
