@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
-use substratus::plugin::package;
 use substratus::worker::report::{EXIT_FINAL, Outcome};
+use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Builder, Content, Hub, Repo};
 use tempfile::TempDir;
 
@@ -35,25 +35,6 @@ fn program() -> &'static Path {
         assert!(build.status().unwrap().success());
         folder.join("substratus")
     })
-}
-
-/// A folder with the loader as a component.
-fn plugins() -> &'static Path {
-    static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
-    PLUGINS.get_or_init(|| {
-        let target = root().join("target/guests");
-        let built = package::build(&root().join("plugins/loader-huggingface"), Some(&target)).unwrap();
-        let folder = target.join("load");
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("loader-huggingface.wasm");
-        std::fs::write(file.with_extension("new"), &built.bytes).unwrap();
-        std::fs::rename(file.with_extension("new"), &file).unwrap();
-        folder
-    })
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// A hub and a place to load into.
@@ -83,7 +64,7 @@ impl Bench {
     fn command(&self) -> Command {
         let mut command = Command::new(program());
         command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "3", "--stall", "2"]);
-        command.arg("--to").arg(self.target()).arg("--plugins").arg(plugins());
+        command.arg("--to").arg(self.target()).arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
         command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
         command.args(["--config", &format!("endpoint={}", self.hub.url)]);
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
