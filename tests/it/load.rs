@@ -57,7 +57,7 @@ impl Bench {
         let repo = Repo::model("acme/tiny")
             .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
             .file("model.safetensors", Content::noise(7, size));
-        Self::new(Hub::builder().repo(repo))
+        Self::new(Hub::builder().token(TOKEN).repo(repo))
     }
 
     /// `substratus load hf://acme/tiny` into the folder, few attempts, no long waits.
