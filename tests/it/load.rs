@@ -1,6 +1,6 @@
 //! Loads by the real program, with the real Hugging Face loader, from the local hub: whole, resumed, spoilt and refused.
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod refused;
 mod resume;
@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
-use substratus::plugin::package;
 use substratus::worker::report::{EXIT_FINAL, Outcome};
+use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Builder, Content, Hub, Repo};
 use tempfile::TempDir;
 
@@ -37,25 +37,6 @@ fn program() -> &'static Path {
     })
 }
 
-/// A folder with the loader as a component.
-fn plugins() -> &'static Path {
-    static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
-    PLUGINS.get_or_init(|| {
-        let target = root().join("target/guests");
-        let built = package::build(&root().join("plugins/loader-huggingface"), Some(&target)).unwrap();
-        let folder = target.join("load");
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("loader-huggingface.wasm");
-        std::fs::write(file.with_extension("new"), &built.bytes).unwrap();
-        std::fs::rename(file.with_extension("new"), &file).unwrap();
-        folder
-    })
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// A hub and a place to load into.
 struct Bench {
     hub: Hub,
@@ -76,14 +57,14 @@ impl Bench {
         let repo = Repo::model("acme/tiny")
             .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
             .file("model.safetensors", Content::noise(7, size));
-        Self::new(Hub::builder().repo(repo))
+        Self::new(Hub::builder().token(TOKEN).repo(repo))
     }
 
     /// `substratus load hf://acme/tiny` into the folder, few attempts, no long waits.
     fn command(&self) -> Command {
         let mut command = Command::new(program());
         command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "3", "--stall", "2"]);
-        command.arg("--to").arg(self.target()).arg("--plugins").arg(plugins());
+        command.arg("--to").arg(self.target()).arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
         command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
         command.args(["--config", &format!("endpoint={}", self.hub.url)]);
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
@@ -110,8 +91,8 @@ impl Bench {
     fn assert_weights(&self) {
         let bytes = std::fs::read(self.artifact("model.safetensors")).unwrap();
         let expected = self.hub.sha256(substratus_tests::hub::Kind::Model, "acme/tiny", "main", "model.safetensors").unwrap();
-        let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(found, expected);
+        let found = substratus::worker::journal::unhex(&expected).unwrap();
+        assert!(Sha256::digest(&bytes)[..] == found);
         assert!(!self.artifact("model.safetensors.partial").exists());
     }
 

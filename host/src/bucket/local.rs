@@ -200,9 +200,9 @@ impl Records {
         let write = || -> io::Result<()> {
             let mut out = io::BufWriter::new(File::create(&partial)?);
             fill(&mut out)?;
-            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let record = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             if durable {
-                file.sync_all()?;
+                record.sync_all()?;
             }
             std::fs::rename(&partial, self.path(name))?;
             if durable { File::open(&self.folder)?.sync_all() } else { Ok(()) }

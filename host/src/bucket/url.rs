@@ -40,7 +40,7 @@ pub enum Scheme {
     S3,
     /// Azure Blob Storage.
     Az,
-    /// A PersistentVolumeClaim: the bucket is the claim's name.
+    /// A `PersistentVolumeClaim`: the bucket is the claim's name.
     Pvc,
 }
 

@@ -34,7 +34,7 @@ fn classify_v4(address: Ipv4Addr) -> Class {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         _ if METADATA_V4.contains(&address) || address.is_link_local() => Class::Guarded,
-        (0, ..) | (224..=239, ..) => Class::Never,
+        (0 | 224..=239, ..) => Class::Never,
         _ if address.is_broadcast() => Class::Never,
         // Private, shared by a carrier, protocol assignments, benchmarks, the reserved class that some clusters use.
         (10 | 127 | 240..=255, ..) | (100, 64..=127, _) | (172, 16..=31, _) | (192, 168, _) | (192, 0, 0) | (198, 18..=19, _) => {
@@ -50,9 +50,8 @@ fn classify_v6(address: Ipv6Addr) -> Class {
         _ if METADATA_V6.contains(&address) => Class::Guarded,
         _ if address.is_loopback() => Class::Private,
         // Unspecified, IPv4-compatible, Teredo, multicast.
-        0 => Class::Never,
+        0 | 0xff00.. => Class::Never,
         0x2001 if second == 0 => Class::Never,
-        0xff00.. => Class::Never,
         0xfe80..=0xfebf => Class::Guarded,
         // Site-local, unique local, a site's own NAT64 prefix.
         0xfec0..=0xfeff | 0xfc00..=0xfdff => Class::Private,
@@ -67,11 +66,10 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     if let Some(v4) = v6.to_ipv4_mapped() {
         return v4.into();
     }
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into();
-    match (a, b, c, d, e, f) {
-        (0x64, 0xff9b, 0, 0, 0, 0) => v4(g, h),
-        (0x2002, ..) => v4(b, c),
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into()
+        }
         _ => address,
     }
 }

@@ -149,7 +149,7 @@ impl FromStr for HostPattern {
         if let Some((address, rest)) = rest.split_once('/') {
             let (bits, port) = rest.split_once(':').map_or((rest, None), |(bits, port)| (bits, Some(port)));
             let range = Range::parse(address.trim_matches(['[', ']']), bits).ok_or_else(|| refuse("holds a path or a broken range"))?;
-            let port = port.map_or(Some(default_port(secure)), |port| port.parse().ok().filter(|port| *port != 0));
+            let port = port.map_or_else(|| Some(default_port(secure)), |port| port.parse().ok().filter(|port| *port != 0));
             let port = port.ok_or_else(|| refuse("has no port between 1 and 65535"))?;
             return Ok(Self { secure, host: HostRule::Range(range), port });
         }

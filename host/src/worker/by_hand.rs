@@ -15,7 +15,7 @@ use crate::plugin::{Grant, GrantedSecret, Loaded, Plugins, describe_problems};
 /// What a person says of a load.
 #[derive(Debug, Args)]
 pub struct ByHand {
-    /// What to fetch, such as hf://org/name[@revision]
+    /// What to fetch, such as `hf://org/name[@revision]`
     #[arg(required_unless_present = "request")]
     source: Option<String>,
     /// Folder to fetch into: the files go below DIR/artifacts

@@ -2,7 +2,7 @@
 //! its outcome into an exit code; moves no byte.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use super::report::{EXIT_FINAL, MAX_TERMINATION_MESSAGE, Outcome};
 use super::request::LoadRequest;
 use super::transfer::Tuning;
 use crate::plugin::{PluginOptions, Plugins};
+use crate::telemetry;
 
 /// Where Kubernetes looks for a container's last words.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -59,6 +60,9 @@ pub struct LoadArgs {
     /// What to print at the end
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    /// What is logged [default: info, and warn where a person looks on]
+    #[arg(long, value_name = "FILTER", env = "LOG_FILTER")]
+    log_filter: Option<String>,
     /// Connections at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
@@ -83,6 +87,9 @@ enum Output {
 impl LoadArgs {
     /// Runs the load; the exit code says whether another try could end otherwise.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        // A person has the progress line; a pod's log gets a line per file.
+        let usual = if std::io::stderr().is_terminal() { "warn" } else { "info" };
+        telemetry::init(telemetry::Format::Human, self.log_filter.as_deref().unwrap_or(usual))?;
         let stop = CancellationToken::new();
         end_on_signal(stop.clone())?;
         let outcome = match self.prepare(stop).await {

@@ -277,7 +277,7 @@ impl Fetch {
         while bytes < BATCH {
             match opened.answer.response.chunk().await {
                 Ok(Some(chunk)) if chunk.len() as u64 > *left => {
-                    return (chunks, Some(Err(Trouble::Failed(self.changed("the server sends more bytes than it said")))));
+                    return (chunks, Some(Err(Trouble::Retry("the server sends more bytes than it said".to_owned()))));
                 }
                 Ok(Some(chunk)) => {
                     *left -= chunk.len() as u64;

@@ -89,9 +89,9 @@ impl FileLoad {
     async fn attempt(&self) -> Result<Verified, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
         let sink_file = transfer.sink.create(&file.path, file.size).await?;
-        let verifier = Verifier::start(sink_file.clone());
-        let size = self.bytes(sink_file.clone(), verifier.front()).await?;
-        let verified = verifier.finish(size).await?;
+        let hash = Verifier::start(sink_file.clone());
+        let size = self.bytes(sink_file.clone(), hash.front()).await?;
+        let verified = hash.finish(size).await?;
         if file.sha256.is_none_or(|planned| planned == verified.sha256) {
             sink_file.finish(verified).await?;
             transfer.journal.finish(&file.path, verified)?;

@@ -81,7 +81,7 @@ impl Journal {
         let mut files = before.files;
         let finished = read_finished(records)?;
         let planned: HashMap<&str, &PlanFile> = plan.files.iter().map(|file| (file.path.as_str(), file)).collect();
-        let stale = files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
+        let unplanned = files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
         files.retain(|path, work| {
             planned.get(path.as_str()).is_some_and(|file| {
                 let sha256 = file.sha256.map(|digest| hex(&digest));
@@ -92,7 +92,7 @@ impl Journal {
         let document = Document { load, boot, files };
         let log = File::options().create(true).append(true).open(records.path(FINISHED)).map_err(SinkError::io("open record", FINISHED))?;
         let state = State { document, finished, log, dirty: false };
-        Ok((Self { records: records.clone(), state: Mutex::new(state) }, stale))
+        Ok((Self { records: records.clone(), state: Mutex::new(state) }, unplanned))
     }
 
     /// Takes over the files of a complete load whose target now gets another one.
@@ -285,7 +285,7 @@ mod tests {
         journal.finish("f", verified).unwrap();
         let path = sink.records().path(FINISHED);
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{text}{}", &text[..20])).unwrap();
+        std::fs::write(&path, format!("{text}{}", text.get(..20).unwrap())).unwrap();
         let finished = |plan: &Plan| Journal::open(sink.records(), "inputs", plan).unwrap().0.finished(&plan.files[0]);
         assert_eq!(finished(&plan("a", None)), Some(verified));
         assert_eq!(finished(&plan("b", None)), None);

@@ -112,7 +112,9 @@ impl Loader {
             };
             waited += pause;
             if failures >= self.tuning.attempts || waited > self.tuning.max_wait {
-                return Err(LoadError { retry_after: Some(pause.as_secs()), ..self.failure(&error) });
+                let failure = self.failure(&error);
+                let asked = (failure.reason == reason::RATE_LIMITED).then_some(pause.as_secs());
+                return Err(LoadError { retry_after: asked, ..failure });
             }
             tracing::info!(seconds = pause.as_secs_f32(), error = %self.egress.redact(&error.to_string()), "the loader is asked again");
             tokio::time::sleep(pause).await;

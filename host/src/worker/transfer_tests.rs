@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -55,9 +55,15 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     let cut = server.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
     let end = cut.then(|| std::io::Error::other("cut"));
     body.truncate(if cut { body.len() / 2 } else { body.len() });
-    // A stream has no length of its own, and an error in it breaks the connection.
-    let chunks = [Ok(body)].into_iter().chain(end.map(Err));
-    response.body(Body::from_stream(futures::stream::iter(chunks))).unwrap()
+    // A stream has no length of its own, and an error in it breaks the connection, here once the first bytes are out.
+    let chunks = futures::stream::iter([Ok(body)].into_iter().chain(end.map(Err)));
+    let chunks = chunks.then(async |chunk| {
+        if chunk.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        chunk
+    });
+    response.body(Body::from_stream(chunks)).unwrap()
 }
 
 /// Knows where a file moved to.

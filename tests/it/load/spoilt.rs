@@ -30,6 +30,7 @@ fn a_connection_that_stalls_is_replaced() {
 #[test]
 fn short_and_long_bodies_do_not_pass() {
     survives(Rule::cdn("model.safetensors", Fault::ShortBody(1000)).once());
+    survives(Rule::cdn("model.safetensors", Fault::ExtraBody(1000)).once());
     survives(Rule::cdn("model.safetensors", Fault::CutAfter(0)).once());
 }
 
