@@ -30,6 +30,8 @@ use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
 /// Folder where the worker finds its request.
 const REQUEST_DIR: &str = "/etc/substratus/request";
+/// Folder that the worker may write to, besides its target.
+const SCRATCH_DIR: &str = "/tmp";
 /// Folder where the worker finds its token for the store.
 const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
 
@@ -99,7 +101,9 @@ fn worker(
             "load".to_owned(),
             format!("--request={REQUEST_DIR}/{REQUEST_KEY}"),
             format!("--store={}", environment.store_url),
+            format!("--progress-url={}/progress/{}/{}", environment.store_url, observed.owner.namespace, observed.name()),
             format!("--token-file={TOKEN_DIR}/token"),
+            format!("--plugin-cache={SCRATCH_DIR}/plugins"),
         ],
         env: env::to_worker(secrets, &plan.env),
         resources: resources::requirements(
@@ -107,7 +111,7 @@ fn worker(
             &Defaults::worker(environment),
             plan.placement.as_ref(),
         ),
-        mounts: vec![mounts::target(&plan.target)?, request_mount(observed), token_mount()],
+        mounts: vec![mounts::target(&plan.target)?, request_mount(observed), token_mount(), mounts::scratch("scratch", SCRATCH_DIR, None, false)],
         placement: plan.placement.clone(),
         security: Security::Worker,
         restart_policy: Some("Never"),

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container as PodContainer, EmptyDirVolumeSource, Lifecycle, LifecycleHandler, PodTemplateSpec, Service, ServicePort,
-    ServiceSpec, SleepAction, Volume, VolumeMount,
+    ConfigMap, Container as PodContainer, Lifecycle, LifecycleHandler, PodTemplateSpec, Service, ServicePort, ServiceSpec,
+    SleepAction,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -137,8 +136,8 @@ fn engine(
 ) -> Result<PodTemplateSpec, Verdict> {
     let spec = &observed.server.spec;
     let mut mounts = mounts(observed, plan)?;
-    mounts.extend(answer.caches.iter().map(|cache| scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)));
-    mounts.extend(answer.shm.map(|bytes| scratch("shm", "/dev/shm", Some(bytes), true)));
+    mounts.extend(answer.caches.iter().map(|cache| mounts::scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)));
+    mounts.extend(answer.shm.map(|bytes| mounts::scratch("shm", "/dev/shm", Some(bytes), true)));
     let mut template = pod::template(Parts {
         object: ("server", observed.name().to_owned()),
         container: "serve",
@@ -179,18 +178,4 @@ fn probes(container: &mut PodContainer, answer: &Container) {
         }),
         ..Lifecycle::default()
     });
-}
-
-fn scratch(volume: &str, path: &str, bytes: Option<u64>, in_memory: bool) -> Mount {
-    Mount {
-        volume: Volume {
-            name: volume.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                medium: in_memory.then(|| "Memory".to_owned()),
-                size_limit: bytes.map(|bytes| Quantity(format!("{}Mi", bytes.div_ceil(1 << 20)))),
-            }),
-            ..Volume::default()
-        },
-        mount: VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() },
-    }
 }

@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use substratus_crds::conditions::reason;
 
 use super::verdict::Verdict;
@@ -65,6 +66,21 @@ pub fn config_map_volume(volume: &str, config_map: String) -> Volume {
         name: volume.to_owned(),
         config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
+    }
+}
+
+/// A folder that lives as long as the pod.
+pub fn scratch(volume: &str, path: &str, bytes: Option<u64>, in_memory: bool) -> Mount {
+    Mount {
+        volume: Volume {
+            name: volume.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: in_memory.then(|| "Memory".to_owned()),
+                size_limit: bytes.map(|bytes| Quantity(format!("{}Mi", bytes.div_ceil(1 << 20)))),
+            }),
+            ..Volume::default()
+        },
+        mount: VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() },
     }
 }
 
