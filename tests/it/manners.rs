@@ -2,7 +2,6 @@
 //! endpoints fit together. `manners/api.rs` proves the same before a real API server.
 
 mod api;
-mod process;
 
 use std::collections::BTreeSet;
 use std::fs;
