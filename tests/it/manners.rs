@@ -2,6 +2,7 @@
 //! endpoints fit together. `manners/api.rs` proves the same before a real API server.
 
 mod api;
+mod process;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -18,7 +18,7 @@ pub const AUDIENCE: &str = "substratus-store";
 pub const WORKER_ACCOUNT: &str = "modeller";
 
 /// A verdict is asked for again after this; a deleted pod may call for so long.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// Verdicts that are remembered; a flood of tokens empties the memory rather than filling ours.
 const MAX_REMEMBERED: usize = 4096;
 /// Longest token that is looked at.

@@ -14,7 +14,7 @@ use crate::worker::report::Progress;
 /// Reports of one Model are this far apart at least; a worker sends one a second.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// A load that was silent for so long makes room for others.
-const STALE: Duration = Duration::from_secs(300);
+const STALE: Duration = Duration::from_mins(5);
 /// Loads that are remembered.
 const MAX_LOADS: usize = 10_000;
 /// Changes that a slow listener may be behind before it is told to look at everything.

@@ -16,7 +16,7 @@ use substratus_tests::cluster::Cluster;
 use substratus_tests::install;
 use tokio::sync::OnceCell;
 
-async fn installed(cluster: &Cluster) -> Result<()> {
+pub(super) async fn installed(cluster: &Cluster) -> Result<()> {
     static ONCE: OnceCell<()> = OnceCell::const_new();
     let install = async || install::apply(&cluster.client(), &install::objects(&install::deploy("base"))?).await;
     ONCE.get_or_try_init(install).await.map(|_| ())
