@@ -110,10 +110,11 @@ struct Inner {
 impl Plugins {
     /// Starts the engine, opens the store and reads the bundled plugins. A bad bundled file is logged and left out.
     pub fn open(options: PluginOptions) -> Result<Self, PluginError> {
+        let PluginOptions { cache, bundled: folders } = options;
         let engine = engine::open()?;
-        let cache = Arc::new(Cache::open(&options.cache, &engine)?);
+        let cache = Arc::new(Cache::open(&cache, &engine)?);
         let shelf = Shelf::new(engine.clone(), Arc::clone(&cache));
-        let bundled = options.bundled.iter().flat_map(|folder| bundled(&cache, folder)).collect();
+        let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
         Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer: OnceLock::new() }) })
     }
 

@@ -8,7 +8,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/substratus}
+cache=${1:-$HOME/.cache/substratus}
 python=/usr/bin/python3
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)

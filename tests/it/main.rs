@@ -2,7 +2,12 @@
 
 mod cluster;
 mod engine;
+mod hostile;
 mod hub;
 mod image;
+mod load;
 mod manners;
+mod plugin_cache;
+mod plugin_cases;
+mod plugin_registry;
 mod tidy;

@@ -7,7 +7,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/substratus}
+cache=${1:-$HOME/.cache/substratus}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 model=$cache/model-$(cat "$here/build.sh" "$here/make_tiny_gguf.py" "$here/../requirements.txt" | sha256sum | cut -c1-16)

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod guests;
 pub mod hub;
 pub mod image;
 pub mod install;

@@ -7,6 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::telemetry::{self, Format};
 
+/// Loopback is reached directly, whatever proxy the machine has.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 struct Running {
     address: SocketAddr,
     admin: Admin,
@@ -26,13 +31,13 @@ async fn start() -> Running {
 
 impl Running {
     async fn get(&self, path: &str) -> (u16, String) {
-        let response = reqwest::get(format!("http://{}{path}", self.address)).await.unwrap();
+        let response = client().get(format!("http://{}{path}", self.address)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
     async fn put_filter(&self, filter: &str) -> u16 {
         let url = format!("http://{}/loglevel", self.address);
-        reqwest::Client::new().put(url).body(filter.to_owned()).send().await.unwrap().status().as_u16()
+        client().put(url).body(filter.to_owned()).send().await.unwrap().status().as_u16()
     }
 }
 
@@ -53,7 +58,7 @@ async fn ready_is_every_check_passed_and_alive_is_none() {
 async fn metrics_are_openmetrics() {
     let running = start().await;
     running.admin.metrics.leading(true);
-    let response = reqwest::get(format!("http://{}/metrics", running.address)).await.unwrap();
+    let response = client().get(format!("http://{}/metrics", running.address)).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], CONTENT_TYPE);
     assert!(response.text().await.unwrap().contains("substratus_leader 1\n"));
 }
@@ -84,5 +89,5 @@ async fn shutdown_ends_the_server() {
     let running = start().await;
     running.stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), running.server).await.unwrap().unwrap().unwrap();
-    assert!(reqwest::get(format!("http://{}/livez", running.address)).await.is_err());
+    assert!(client().get(format!("http://{}/livez", running.address)).send().await.is_err());
 }

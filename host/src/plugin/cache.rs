@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::{PluginError, engine, hex};
+use super::{PluginError, Refusal, engine, hex};
 
 const TAG: usize = 32;
 
@@ -102,8 +102,8 @@ impl Cache {
         if let Err(error) = self.write(&self.code_path(digest), &[&tag, code]) {
             tracing::warn!(%error, "compiled code cannot be kept");
         }
-        deserialize(engine, code)
-            .map_err(|error| PluginError::Engine { action: "load the code just compiled", reason: format!("{error:#}") })
+        // Fresh code fits the engine: what it may not fit is the room that instances have.
+        deserialize(engine, code).map_err(|error| Refusal::Invalid(format!("{error:#}")).into())
     }
 
     fn code_path(&self, digest: &str) -> PathBuf {

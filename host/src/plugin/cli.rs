@@ -1,6 +1,7 @@
 //! `substratus plugin …`: what authors of plugins do, with the host that runs them in a cluster. Knows no Kubernetes.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -233,11 +234,11 @@ async fn test(args: &Test) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     for result in &results {
         match &result.mistake {
-            None => text.push_str(&format!("ok    {}: {}\n", result.file, result.name)),
-            Some(mistake) => text.push_str(&format!("FAIL  {}: {}\n{mistake}\n", result.file, result.name)),
+            None => writeln!(text, "ok    {}: {}", result.file, result.name)?,
+            Some(mistake) => writeln!(text, "FAIL  {}: {}\n{mistake}", result.file, result.name)?,
         }
     }
-    text.push_str(&format!("{} of {} cases passed", results.len() - failed, results.len()));
+    write!(text, "{} of {} cases passed", results.len() - failed, results.len())?;
     print(args.format.format, &text, &serde_json::to_value(&results)?)?;
     if results.is_empty() {
         bail!("no case in {}", args.folder.join("cases").display());
@@ -274,7 +275,8 @@ async fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
         ("scheduling", &manifest.scheduling), ("imports", &outline.imports), ("exports", &outline.exports),
     ] {
         if !values.is_empty() {
-            text.push_str(&format!("{name:<11}{}\n", values.join(", ")));
+            let values: Vec<&str> = values.iter().map(|value| if value.is_empty() { "\"\"" } else { value }).collect();
+            writeln!(text, "{name:<11}{}", values.join(", "))?;
         }
     }
     print(args.format.format, text.trim_end(), &value)?;

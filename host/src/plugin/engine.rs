@@ -82,11 +82,18 @@ fn pool() -> InstanceAllocationStrategy {
         .total_stacks(256)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(8 << 20)
+        .max_memories_per_module(count(limits::BULK.memories))
+        .max_tables_per_module(count(limits::BULK.tables))
         .max_memory_size(limits::BULK.memory)
         .table_elements(limits::BULK.table_elements)
         .linear_memory_keep_resident(0)
         .table_keep_resident(0);
     InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// A number of the table of limits, as the pool takes it.
+fn count(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// Ticks as long as the engine lives. Its own thread, so that a busy executor never stops the clock.

@@ -192,7 +192,7 @@ pub enum Refusal {
         reason: String,
     },
     /// It cannot even start within its tier.
-    #[error("the component needs {needed} of {limit} to start and tier `{tier}` has {max}")]
+    #[error("the component needs {needed} {limit} to start and tier `{tier}` has {max}")]
     Resources {
         /// Which limit.
         limit: &'static str,

@@ -111,12 +111,11 @@ impl Shelf {
 fn load(engine: &Engine, cache: &Cache, digest: &str) -> Result<Ready, PluginError> {
     let bytes = cache.blob(digest)?;
     let manifest = component::check(&bytes)?;
-    let component = match cache.code(engine, digest) {
-        Some(component) => component,
-        None => {
-            let code = engine.precompile_component(&bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
-            cache.keep_code(engine, digest, &code)?
-        }
+    let component = if let Some(component) = cache.code(engine, digest) {
+        component
+    } else {
+        let code = engine.precompile_component(&bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
+        cache.keep_code(engine, digest, &code)?
     };
     let tier = tier(manifest.role);
     check_resources(&component, tier)?;

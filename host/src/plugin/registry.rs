@@ -201,7 +201,7 @@ impl Registry {
 
     /// The manifest of the reference's digest or tag.
     pub(super) async fn manifest(&self) -> Result<Artifact, RegistryError> {
-        let wanted = self.reference.digest().or(self.reference.tag()).unwrap_or("latest");
+        let wanted = self.reference.digest().or_else(|| self.reference.tag()).unwrap_or("latest");
         let max = limits::OCI_MANIFEST_BYTES as u64;
         let bytes = self.get("the manifest", &format!("manifests/{wanted}"), max).await?;
         let digest = digest_of(&bytes);

@@ -102,7 +102,9 @@ fn fill(schema: &Value, value: &mut Value) {
         }
         Value::Array(values) => {
             if let Some(items) = schema.get("items") {
-                values.iter_mut().for_each(|value| fill(items, value));
+                for value in values {
+                    fill(items, value);
+                }
             }
         }
         _ => {}

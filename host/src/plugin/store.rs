@@ -105,17 +105,17 @@ impl types::Host for State {}
 impl log::Host for State {
     /// Lines over the limit are dropped; the last one that fits says so.
     async fn write(&mut self, level: LogLevel, message: String) -> wasmtime::Result<()> {
-        let line = sentence(&message);
-        let over = self.log_lines >= self.tier.log_lines || self.log_bytes + line.len() > self.tier.log_bytes;
-        if over {
-            if self.log_lines <= self.tier.log_lines {
-                self.log_lines = self.tier.log_lines + 1;
-                self.calls.log(LogLevel::Warn, "the plugin logs more than its limit; the rest of this call is dropped");
-            }
+        if self.log_lines > self.tier.log_lines {
             return Ok(());
         }
+        let line = sentence(&message);
         self.log_lines += 1;
         self.log_bytes += line.len();
+        if self.log_lines > self.tier.log_lines || self.log_bytes > self.tier.log_bytes {
+            self.log_lines = self.tier.log_lines + 1;
+            self.calls.log(LogLevel::Warn, "the plugin logs more than its limit; the rest of this call is dropped");
+            return Ok(());
+        }
         self.calls.log(level, &line);
         Ok(())
     }

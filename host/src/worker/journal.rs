@@ -1,6 +1,6 @@
 //! What a load has done so far, kept beside the files so that the next run goes on where this one ended. Knows no HTTP.
 //!
-//! `journal.json` holds the files in work and which of their bytes are there; it is replaced at once, about once a second.
+//! `journal.json` holds the files in work and which of their bytes are there; it is replaced at once, twice a second.
 //! `finished.jsonl` gets one line per whole file. Bytes are written before they are recorded. After a crash of the whole
 //! machine (another boot, or another node) bytes may be missing that a record speaks of: files with a digest find out by
 //! their hash, files without one begin again.

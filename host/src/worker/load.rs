@@ -25,7 +25,7 @@ use crate::bucket::{BucketUrl, Sink};
 use crate::plugin::Plugins;
 
 /// How often the journal is written.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// What a load needs beside its request.
 pub struct Surroundings {
@@ -87,7 +87,13 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
     let work = async {
         let (plan, loader) = loader.resolve().await?;
         tracing::info!(revision = plan.revision, files = plan.files.len(), bytes = plan.source.bytes, "the plan is made");
-        fetch(request, &plan, loader, egress, sink, counters, around.tuning, &around.stop).await
+        let (journal, stale) = Journal::open(sink.records(), &request.inputs, &plan)?;
+        for path in stale {
+            sink.remove(&path).await?;
+        }
+        counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
+        let transfer = Arc::new(Transfer::new(egress, sink, journal, counters, Arc::new(loader), around.tuning));
+        fetch(request, &plan, &transfer, &around.stop).await
     };
     tokio::select! {
         biased;
@@ -102,25 +108,10 @@ fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
     Ok(sink.records().remove(MANIFEST)?)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one load, each made in `run`")]
-async fn fetch(
-    request: &LoadRequest,
-    plan: &Plan,
-    loader: Loader,
-    egress: Egress,
-    sink: Sink,
-    counters: Arc<Counters>,
-    tuning: Tuning,
-    stop: &CancellationToken,
-) -> Result<SourceStatus, LoadError> {
-    let (journal, stale) = Journal::open(sink.records(), &request.inputs, plan)?;
-    for path in stale {
-        sink.remove(&path).await?;
-    }
-    counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
-    let transfer = Arc::new(Transfer::new(egress, sink.clone(), journal, counters, Arc::new(loader), tuning));
+/// Every file, and the manifest as the last write.
+async fn fetch(request: &LoadRequest, plan: &Plan, transfer: &Arc<Transfer>, stop: &CancellationToken) -> Result<SourceStatus, LoadError> {
     let result = tokio::select! {
-        result = Arc::clone(&transfer).run(plan) => result,
+        result = Arc::clone(transfer).run(plan) => result,
         error = keep_flushing(&transfer.journal) => Err(error),
         () = stop.cancelled() => Err(interrupted()),
     };
@@ -128,7 +119,7 @@ async fn fetch(
     let verified = result?;
     let bytes = verified.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let source = SourceStatus { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), ..plan.source.clone() };
-    manifest::write(&sink, &request.inputs, plan, &source, &verified)?;
+    manifest::write(&transfer.sink, &request.inputs, plan, &source, &verified)?;
     transfer.journal.close()?;
     Ok(source)
 }

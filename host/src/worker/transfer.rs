@@ -136,3 +136,7 @@ impl Transfer {
         tokio::time::sleep_until(until).await;
     }
 }
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod tests;

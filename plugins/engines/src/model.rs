@@ -23,12 +23,13 @@ pub enum Weights {
 impl Weights {
     /// By the loader's word, and where it gave none by the entrypoint.
     pub fn of(model: &Model) -> Self {
-        let entrypoint = model.entrypoint.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let extension = model.entrypoint.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
+        let is_gguf = extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         match model.format.as_deref() {
             Some("safetensors") => Self::Safetensors,
             Some("pytorch") => Self::Pytorch,
             Some("gguf") => Self::Gguf,
-            None | Some("") if entrypoint.ends_with(".gguf") => Self::Gguf,
+            None | Some("") if is_gguf => Self::Gguf,
             None | Some("") => Self::Unknown,
             Some(other) => Self::Other(other.to_owned()),
         }

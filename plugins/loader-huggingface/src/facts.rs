@@ -3,7 +3,7 @@
 use serde_json::Value;
 use substratus_plugin::loader::ModelFacts;
 
-use crate::{api, api::Info, select::Decision, select::Format};
+use crate::{api, api::Info, format::Format, select::Decision};
 
 const CONTEXT_KEYS: [&str; 6] =
     ["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx"];

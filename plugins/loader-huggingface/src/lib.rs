@@ -5,6 +5,7 @@ mod api;
 mod cursor;
 mod errors;
 mod facts;
+mod format;
 mod gguf;
 mod reference;
 mod resolve;

@@ -38,17 +38,13 @@ impl Repo {
     pub(crate) fn of(request: &Request) -> Result<Self, Failure> {
         let endpoint = endpoint(&request.config)?;
         let params = Params::new(&request.params);
-        let (id, field, asked) = match request.source.as_deref().filter(|source| !source.is_empty()) {
-            Some(source) => {
-                let (id, revision) = parse_source(source)?;
-                (id, "spec.source", revision)
-            }
-            None => {
-                let name = params.text("name")?.ok_or_else(|| {
-                    invalid("spec.params.name", "is missing: name a repository, such as facebook/opt-125m")
-                })?;
-                (name, "spec.params.name", None)
-            }
+        let source = request.source.as_deref().filter(|source| !source.is_empty());
+        let (id, field, asked) = if let Some(source) = source {
+            let (id, revision) = parse_source(source)?;
+            (id, "spec.source", revision)
+        } else {
+            let missing = || invalid("spec.params.name", "is missing: name a repository, such as facebook/opt-125m");
+            (params.text("name")?.ok_or_else(missing)?, "spec.params.name", None)
         };
         check_id(&id, field)?;
         let by_param = params.text("revision")?;

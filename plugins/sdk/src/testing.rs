@@ -3,11 +3,14 @@
 
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test helper reports by panicking")]
 
+mod defaults;
+
 use std::{cell::RefCell, collections::BTreeMap, collections::VecDeque, fs, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use self::defaults::{compact, placement_defaults, request_defaults, unknown_member, with_defaults};
 use crate::{
     Failure, adapter, gpu,
     http::{Error, Http, Method, Request, Response},
@@ -212,20 +215,6 @@ fn question<T: DeserializeOwned + Serialize>(case: &Case, kind: &str) -> Result<
     }
 }
 
-/// The first member of `given` that the record, as read, does not have: a misspelt option would otherwise be absent.
-fn unknown_member(given: &Value, known: &Value, at: &str) -> Option<String> {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(name, value)| {
-            let at = format!("{at}.{name}");
-            known.get(name).map_or_else(|| Some(at.clone()), |known| unknown_member(value, known, &at))
-        }),
-        (Value::Array(given), Value::Array(known)) => {
-            given.iter().zip(known).find_map(|(given, known)| unknown_member(given, known, at))
-        }
-        _ => None,
-    }
-}
-
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
@@ -233,61 +222,6 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
 fn read_yaml<T: DeserializeOwned>(file: &Path) -> T {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("reading {}: {error}", file.display()));
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("reading {}: {error}", file.display()))
-}
-
-/// What a case may leave out. One table for all calls: members that a record does not have are ignored when it is read.
-fn request_defaults(kind: &str) -> Value {
-    let mut defaults = json!({
-        "subject": {"kind": kind, "namespace": "default", "name": "example"},
-        "config": "{}", "extensions": [], "params": [], "env": [], "nodes": [],
-        "files": {"include": [], "exclude": []},
-        "count": 1, "cloud": "",
-        "model": {"name": "example", "mount_path": "/content/model"},
-    });
-    if kind == "Server" {
-        // Filled only where a GPU is given: `with_defaults` never adds a member for `OPTIONAL`.
-        defaults["gpu"] = json!({OPTIONAL: true, "count": 1});
-    }
-    defaults
-}
-
-fn placement_defaults() -> Value {
-    json!({OPTIONAL: true, "node_selector": [], "tolerations": [], "limits": [], "claims": [], "reason": "",
-        "alternatives": [], "extensions": []})
-}
-
-const OPTIONAL: &str = "(optional)";
-
-/// Fills what `given` leaves out, recursively through objects.
-fn with_defaults(given: Value, defaults: Value) -> Value {
-    match (given, defaults) {
-        (Value::Null, Value::Object(defaults)) if defaults.contains_key(OPTIONAL) => Value::Null,
-        (Value::Null, Value::Object(defaults)) => with_defaults(json!({}), Value::Object(defaults)),
-        (Value::Object(mut given), Value::Object(defaults)) => {
-            for (name, default) in defaults.into_iter().filter(|(name, _)| name != OPTIONAL) {
-                let value = given.remove(&name).unwrap_or(Value::Null);
-                given.insert(name, with_defaults(value, default));
-            }
-            Value::Object(given)
-        }
-        (Value::Null, default) => default,
-        (given, _) => given,
-    }
-}
-
-/// Without nulls and empty lists: what a case may leave out of an answer.
-fn compact(value: Value) -> Value {
-    match value {
-        Value::Object(members) => Value::Object(
-            members
-                .into_iter()
-                .map(|(name, member)| (name, compact(member)))
-                .filter(|(_, member)| !member.is_null() && member.as_array().is_none_or(|items| !items.is_empty()))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.into_iter().map(compact).collect()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

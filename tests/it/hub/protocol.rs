@@ -1,10 +1,14 @@
 //! What the protocol's page says, header by header.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
 use http::header::{AUTHORIZATION, IF_RANGE, RANGE};
 use serde_json::Value;
-use substratus_tests::hub::{Content, Fault, Hub, Kind, Repo, Rule};
+use substratus_tests::{
+    cluster::netns,
+    hub::{Content, Fault, Hub, Kind, Repo, Rule},
+};
+use tokio::runtime::Handle;
 
 use super::{header, http, location, start};
 
@@ -118,4 +122,24 @@ async fn dropping_the_hub_breaks_open_connections() {
     assert_eq!(hanging.chunk().await.unwrap().unwrap().len(), 10);
     drop(hub);
     assert!(!hanging.chunk().await.unwrap_err().is_timeout());
+}
+
+/// Needs root.
+#[tokio::test]
+async fn a_hub_is_within_the_network_namespace_of_the_thread_that_started_it() {
+    let name = format!("substratus-hub-{}", std::process::id());
+    netns::create(&name).unwrap();
+    let (path, runtime) = (PathBuf::from("/run/netns").join(&name), Handle::current());
+    let inside = move || {
+        netns::enter(&path).unwrap();
+        let hub = Hub::builder().repo(two_files()).start(Ipv4Addr::LOCALHOST.into(), &runtime).unwrap();
+        let url = format!("{}/acme/m/resolve/main/config.json", hub.url);
+        let output = Command::new("curl").args(["-sf", "--max-time", "5", &url]).output().unwrap();
+        (hub, url, output.stdout)
+    };
+    let (hub, url, body) = tokio::task::spawn_blocking(|| std::thread::spawn(inside).join()).await.unwrap().unwrap();
+    assert_eq!(body, b"0123456789");
+    assert!(http().get(&url).send().await.unwrap_err().is_connect());
+    drop(hub);
+    netns::delete(&name).unwrap();
 }

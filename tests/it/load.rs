@@ -1,0 +1,154 @@
+//! Loads by the real program, with the real Hugging Face loader, from the local hub: whole, resumed, spoilt and refused.
+//! Must not look into the worker; what a user, the hub and the operator see is all there is.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod refused;
+mod resume;
+mod spoilt;
+mod whole;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
+use substratus::plugin::package;
+use substratus::worker::report::{EXIT_FINAL, Outcome};
+use substratus_tests::hub::{Builder, Content, Hub, Repo};
+use tempfile::TempDir;
+
+const TOKEN: &str = "hf_it_secret";
+const MIB: u64 = 1024 * 1024;
+
+/// The program, freshly built with the profile of this test.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let folder = own.parent().and_then(Path::parent).unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build.current_dir(root()).args(["build", "--quiet", "--package", "substratus", "--bin", "substratus"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+        folder.join("substratus")
+    })
+}
+
+/// A folder with the loader as a component.
+fn plugins() -> &'static Path {
+    static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
+    PLUGINS.get_or_init(|| {
+        let target = root().join("target/guests");
+        let built = package::build(&root().join("plugins/loader-huggingface"), Some(&target)).unwrap();
+        let folder = target.join("load");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("loader-huggingface.wasm");
+        std::fs::write(file.with_extension("new"), &built.bytes).unwrap();
+        std::fs::rename(file.with_extension("new"), &file).unwrap();
+        folder
+    })
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A hub and a place to load into.
+struct Bench {
+    hub: Hub,
+    folder: TempDir,
+    /// Keeps the hub's requests going while a test waits for a process.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    fn new(builder: Builder) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let hub = builder.start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
+        Self { hub, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
+    }
+
+    /// One public repository `acme/tiny` with a configuration and one large file.
+    fn with_weights(size: u64) -> Self {
+        let repo = Repo::model("acme/tiny")
+            .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
+            .file("model.safetensors", Content::noise(7, size));
+        Self::new(Hub::builder().repo(repo))
+    }
+
+    /// `substratus load hf://acme/tiny` into the folder, few attempts, no long waits.
+    fn command(&self) -> Command {
+        let mut command = Command::new(program());
+        command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "3", "--stall", "2"]);
+        command.arg("--to").arg(self.target()).arg("--plugins").arg(plugins());
+        command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
+        command.args(["--config", &format!("endpoint={}", self.hub.url)]);
+        command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
+        command.arg("--send-secret").arg(format!("hf={}", self.hub.url));
+        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
+        command.env_remove("HF_TOKEN").env_remove("HUGGING_FACE_HUB_TOKEN").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn load(&self) -> Loaded {
+        Loaded::of(self.command().output().unwrap())
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("model")
+    }
+
+    fn artifact(&self, path: &str) -> PathBuf {
+        self.target().join("artifacts").join(path)
+    }
+
+    /// The file is there, under its name, with the bytes that the hub announces.
+    fn assert_weights(&self) {
+        let bytes = std::fs::read(self.artifact("model.safetensors")).unwrap();
+        let expected = self.hub.sha256(substratus_tests::hub::Kind::Model, "acme/tiny", "main", "model.safetensors").unwrap();
+        let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, expected);
+        assert!(!self.artifact("model.safetensors.partial").exists());
+    }
+
+    fn manifest(&self) -> Option<serde_json::Value> {
+        let text = std::fs::read(self.target().join(".substratus/manifest.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+}
+
+/// A process that has ended.
+struct Loaded {
+    code: Option<i32>,
+    outcome: Outcome,
+    everything: String,
+}
+
+impl Loaded {
+    fn of(output: Output) -> Self {
+        let out = String::from_utf8(output.stdout).unwrap();
+        let everything = format!("{out}{}", String::from_utf8(output.stderr).unwrap());
+        assert!(!everything.contains(TOKEN), "a secret shows: {everything}");
+        assert!(!everything.contains('\r'), "a carriage return in a log");
+        let outcome = serde_json::from_str(out.trim()).unwrap_or_else(|_| panic!("no outcome: {everything}"));
+        Self { code: output.status.code(), outcome, everything }
+    }
+
+    fn assert_complete(&self) {
+        assert!(matches!(self.outcome, Outcome::Complete { .. }) && self.code == Some(0), "{}", self.everything);
+    }
+
+    /// Failed for `reason`, finally or not, with a message that says `words`.
+    fn assert_failed(&self, reason: &str, last: bool, words: &[&str]) {
+        let Outcome::Failed { reason: found, message, .. } = &self.outcome else { panic!("{}", self.everything) };
+        assert_eq!(found, reason, "{}", self.everything);
+        assert_eq!(self.code, Some(if last { EXIT_FINAL.into() } else { 1 }), "{}", self.everything);
+        for word in words {
+            assert!(message.contains(word), "`{word}` is not in: {message}");
+        }
+    }
+}

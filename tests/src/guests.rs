@@ -1,0 +1,84 @@
+//! Builds the repository's guests once per content, with the host's own packager. Knows nothing of what they answer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, bail};
+use sha2::{Digest as _, Sha256};
+use substratus::plugin::package;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The component of a plugin crate below the repository's root, such as `plugins/gpu-generic`. Compiled where its sources, the
+/// WIT or the compiler changed since the last time; cargo works in `target/guests`, apart from the lock of an outer build.
+pub fn component(folder: &str) -> anyhow::Result<PathBuf> {
+    // One at a time: two builds of one workspace would only wait for each other.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _turn = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let crate_folder = root().join(folder);
+    let workspace = crate_folder.parent().context("a plugin crate lies in a workspace")?;
+    let target = root().join("target/guests");
+    let name = crate_folder.file_name().context("a plugin crate has a name")?.to_string_lossy().into_owned();
+    let file = target.join("components").join(format!("{name}-{}.wasm", fingerprint(workspace)?));
+    if !file.exists() {
+        let built = package::build(&crate_folder, Some(&target)).with_context(|| format!("build {folder}"))?;
+        fs::create_dir_all(target.join("components"))?;
+        let tmp = file.with_extension(format!("tmp-{}", std::process::id()));
+        fs::write(&tmp, &built.bytes)?;
+        fs::rename(&tmp, &file)?;
+    }
+    Ok(file)
+}
+
+/// Every plugin crate of the repository: the folders of `plugins/` with a `plugin.yaml`.
+pub fn plugins() -> anyhow::Result<Vec<String>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(root().join("plugins"))? {
+        let path = entry?.path();
+        if path.join("plugin.yaml").exists() {
+            let name = path.file_name().context("a folder has a name")?.to_string_lossy().into_owned();
+            folders.push(format!("plugins/{name}"));
+        }
+    }
+    folders.sort();
+    if folders.is_empty() {
+        bail!("there is no plugin in plugins/");
+    }
+    Ok(folders)
+}
+
+/// Hash of everything a guest is made of.
+fn fingerprint(workspace: &Path) -> anyhow::Result<String> {
+    let mut files = BTreeMap::new();
+    collect(workspace, &mut files)?;
+    collect(&root().join("wit"), &mut files)?;
+    collect(&root().join("host/src/plugin"), &mut files)?;
+    files.insert(root().join("rust-toolchain.toml"), fs::read(root().join("rust-toolchain.toml"))?);
+    let mut hash = Sha256::new();
+    for (path, bytes) in files {
+        hash.update(path.to_string_lossy().as_bytes());
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    }
+    Ok(format!("{:x}", u64::from_be_bytes(hash.finalize().as_slice().first_chunk().copied().unwrap_or_default())))
+}
+
+fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() {
+            if name != "target" && name != "cases" {
+                collect(&path, files)?;
+            }
+        } else {
+            files.insert(path.clone(), fs::read(&path)?);
+        }
+    }
+    Ok(())
+}
