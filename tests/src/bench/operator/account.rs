@@ -25,8 +25,8 @@ pub(super) async fn count_writes(cluster: &Cluster) -> Result<()> {
     let subject = json!({"kind": "ServiceAccount", "serviceAccount": {"name": ACCOUNT, "namespace": NAMESPACE}});
     let schema = json!({
         "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": SCHEMA},
-        // Before all others, and without a limit that would slow the operator down.
-        "spec": {"matchingPrecedence": 1, "priorityLevelConfiguration": {"name": "exempt"},
+        // Before all others but the exempt administrators, and without a limit that would slow the operator down.
+        "spec": {"matchingPrecedence": 2, "priorityLevelConfiguration": {"name": "exempt"},
             "rules": [{"subjects": [subject], "resourceRules": [everything]}]},
     });
     install::apply(&cluster.client(), &[serde_json::from_value(schema)?]).await
