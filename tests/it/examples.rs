@@ -196,7 +196,7 @@ fn the_plan_of_falcon_40b() {
         (cdn.as_str(), "[cdn]"),
         // Of the plugins as compiled here, and of inputs that hold the hub's address.
         ("[0-9a-f]{64}", "[sha256]"),
-        ("(-hash): \"?[0-9a-f]{16}\"?", "$1: [hash]"),
+        ("(-hash|/identity|\"inputs\"): \"?[0-9a-f]{16}[-0-9a-f]*\"?", "$1: [hash]"),
     ];
     insta::with_settings!({filters => filters}, { insta::assert_snapshot!("falcon_40b", text) });
 }

@@ -21,11 +21,10 @@ impl fmt::Display for Table {
         let widths: Vec<usize> = (0..heads.len()).map(width).collect();
         writeln!(f, "{}", self.title)?;
         for line in lines() {
-            let mut out = String::new();
-            for (column, (text, width)) in line.iter().zip(&widths).enumerate() {
-                out += &if column == 0 { format!("  {text:<width$}") } else { format!("  {text:>width$}") };
-            }
-            writeln!(f, "{}", out.trim_end())?;
+            let cells = line.iter().zip(&widths).enumerate().map(|(column, (text, &width))| {
+                if column == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") }
+            });
+            writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
