@@ -90,7 +90,7 @@ fn a_field_that_is_not_ours_would_be_found() {
 
 /// A hub with every repository that the examples name, and a manifest that sends the bundled loader there.
 struct Bench {
-    hub: Hub,
+    _hub: Hub,
     folder: TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -119,7 +119,7 @@ impl Bench {
         let mirror = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "Plugin", "metadata": {"name": "loader-huggingface"},
             "spec": {"config": {"endpoint": url}, "grants": grants}});
         std::fs::write(folder.path().join("mirror.yaml"), mirror.to_string()).unwrap();
-        Self { hub, folder, _runtime: runtime }
+        Self { _hub: hub, folder, _runtime: runtime }
     }
 
     /// `substratus explain` for files and the local hub: what it printed, where it succeeded.
@@ -189,11 +189,9 @@ fn the_plan_of_falcon_40b() {
     let bench = Bench::start();
     let files = ["model.yaml", "server.yaml"].map(|file| root().join("falcon-40b").join(file));
     let text = bench.explain(&files, &["--cloud", "gcp"]).unwrap();
-    let hub = bench.hub.url.replace('.', "\\.");
-    let cdn = bench.hub.cdn_url.replace('.', "\\.");
     let filters = vec![
-        (hub.as_str(), "[hub]"),
-        (cdn.as_str(), "[cdn]"),
+        // The hub and its CDN alike: hosts are sorted, and which port is the lower one is chance.
+        (r"http://127\.0\.0\.1:[0-9]+", "[here]"),
         // Of the plugins as compiled here, and of inputs that hold the hub's address.
         ("[0-9a-f]{64}", "[sha256]"),
         ("(-hash|/identity|\"inputs\"): \"?[0-9a-f]{16}[-0-9a-f]*\"?", "$1: [hash]"),
