@@ -22,7 +22,7 @@ const TOKEN: &str = "hf_it_secret";
 const MIB: u64 = 1024 * 1024;
 
 /// The program, freshly built with the profile of this test.
-fn program() -> &'static Path {
+pub(super) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let own = std::env::current_exe().unwrap();

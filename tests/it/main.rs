@@ -2,9 +2,11 @@
 
 mod cluster;
 mod engine;
+mod examples;
 mod hostile;
 mod hub;
 mod image;
+mod kubectl_explain;
 mod load;
 mod manners;
 mod operator;

@@ -1,5 +1,6 @@
 //! The harness of the tests, the demo and the benches: real peers to run against. It knows nothing of the operator's insides.
 
+pub mod bench;
 pub mod cluster;
 pub mod engine;
 pub mod guests;

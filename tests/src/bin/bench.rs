@@ -1,0 +1,128 @@
+//! `substratus-bench`: prints what was measured, as tables or as JSON. All work is in `substratus_tests::bench`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value};
+use substratus_tests::bench::{load, operator, plugins};
+
+/// Measures Substratus next to its peers, in one run on one machine
+#[derive(Debug, Parser)]
+#[command(name = "substratus-bench", version, after_long_help = AFTER)]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Section::All)]
+    section: Section,
+    /// The `substratus` program to measure; build it with `cargo build --release`
+    #[arg(long, value_name = "PATH", default_value_os_t = beside("substratus"))]
+    substratus: PathBuf,
+    /// Folder of the bundled plugins (`make plugins` fills it)
+    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    plugins: PathBuf,
+    /// load: MiB of the file
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]
+    size: u64,
+    /// load: times that every program runs, in turn with the others
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// load: connections of `substratus load`
+    #[arg(long, value_name = "N")]
+    connections: Option<u16>,
+    /// plugins: calls of every function
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    calls: u32,
+    /// operator: Models in the second half
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    models: u32,
+    /// operator: how long it is watched at rest
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    rest: u64,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+const AFTER: &str = "\
+load      One file from a hub on this machine: `substratus load`, which checks the SHA-256, `curl` and `aria2c -x16`, which do
+          not. The programs take turns; medians are printed. Peak memory and CPU time are those of the process.
+plugins   Every plugin of the folder, in this process: compiled for the first time, found compiled, and asked one call after the
+          other, each answered by a fresh instance.
+operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
+          to ready, memory, and how many objects it writes, which at rest must be none.
+
+Nothing here passes or fails. Measure a release build on an idle machine:
+  cargo build --release --workspace --bins && target/x86_64-unknown-linux-musl/release/substratus-bench
+  substratus-bench load --size 512 --runs 3 -o json";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    Load,
+    Plugins,
+    Operator,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("note: this is not a release build; its numbers say little");
+    }
+    let wants = |section| arguments.section == section || arguments.section == Section::All;
+    ensure!(arguments.plugins.is_dir(), "there is no folder {}; `make plugins` makes it, or name another with --plugins", arguments.plugins.display());
+    if wants(Section::Load) || wants(Section::Operator) {
+        let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
+        arguments.substratus.metadata().with_context(missing)?;
+    }
+    let mut report = Map::new();
+    let mut say = |name: &str, table: String, rows: Value| {
+        if arguments.output == Output::Text {
+            println!("{table}");
+        }
+        report.insert(name.to_owned(), rows);
+    };
+    let (substratus, folder): (&Path, &Path) = (&arguments.substratus, &arguments.plugins);
+    if wants(Section::Load) {
+        let (runs, connections) = (arguments.runs, arguments.connections);
+        let options = load::Options { substratus, plugins: folder, size: arguments.size << 20, runs, connections };
+        let rows = load::measure(&options).context("measuring loads")?;
+        say("load", load::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Plugins) {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let rows = runtime.block_on(plugins::measure(folder, arguments.calls)).context("measuring plugins")?;
+        say("plugins", plugins::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Operator) {
+        let options = operator::Options { substratus, plugins: folder, models: arguments.models, rest: Duration::from_secs(arguments.rest) };
+        let rows = operator::measure(&options).context("measuring the operator")?;
+        say("operator", operator::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
+    }
+    if arguments.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    Ok(())
+}
+
+/// A program built with this one.
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name))).unwrap_or_else(|| name.into())
+}
