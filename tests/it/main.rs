@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
 mod cluster;
+mod e2e;
 mod engine;
 mod hostile;
 mod hub;

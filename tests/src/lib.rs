@@ -1,8 +1,10 @@
 //! The harness of the tests, the demo and the benches: real peers to run against. It knows nothing of the operator's insides.
 
 pub mod cluster;
+pub mod demo;
 pub mod engine;
 pub mod guests;
 pub mod hub;
 pub mod image;
 pub mod install;
+pub mod platform;

@@ -1,0 +1,92 @@
+//! The demo: a cluster, a model imported, a load killed and resumed, an engine that answers. It drives what users drive and
+//! must not reach into the operator.
+//!
+//! | question | answer |
+//! |---|---|
+//! | What does it change on the machine? | [`crate::cluster::preflight::report`], printed first |
+//! | Where does the cluster run? | [`background`] |
+//! | What is shown? | [`story`] |
+
+pub mod background;
+pub mod screen;
+pub mod story;
+
+use std::io::{IsTerminal as _, stdin};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cluster::layout::{Layout, Mode};
+use crate::cluster::settings::Settings;
+use crate::cluster::{Cluster, cleanup, preflight};
+use crate::platform;
+use screen::Screen;
+
+/// Namespace of everything that the demo makes, besides the operator's own.
+pub const NAMESPACE: &str = "substratus-demo";
+
+/// Where the demo's cluster lives unless told otherwise.
+pub fn default_dir(settings: &Settings) -> PathBuf {
+    settings.root.join("demo")
+}
+
+/// Starts the cluster, installs, and shows the whole way.
+pub fn up(settings: &Settings, dir: &Path, consent: bool) -> Result<()> {
+    let screen = Screen::start();
+    let layout = Layout::new(std::path::absolute(dir).context("finding the demo's folder")?);
+    let program = platform::program()?;
+    ready_to_start(settings, &layout, &screen, consent)?;
+    background::start(settings, &layout, &screen)?;
+    let cluster = Cluster::attach(layout.dir())?;
+    let told = cluster.block_on(story::tell(&cluster, &program, &screen));
+    screen.line("");
+    if told.is_err() {
+        screen.line(&format!("The cluster still runs, to look into it: {}", story::kubectl(&cluster, &["get", "pods", "-A"])));
+        screen.line(&format!("and to remove it: {}", down_command(&layout)));
+    }
+    told
+}
+
+/// Ends the cluster and removes what it used.
+pub fn down(dir: &Path) -> Result<()> {
+    let screen = Screen::start();
+    let layout = Layout::new(std::path::absolute(dir).context("finding the demo's folder")?);
+    cleanup::down(&layout)?;
+    background::forget(&layout)?;
+    screen.step("the cluster, its network namespace, its cgroups and its folder are gone");
+    Ok(())
+}
+
+/// The command line that ends this demo.
+pub fn down_command(layout: &Layout) -> String {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("substratus-demo"));
+    format!("{} down --dir {}", own.display(), layout.dir().display())
+}
+
+/// Says what will happen, what is missing, and asks.
+fn ready_to_start(settings: &Settings, layout: &Layout, screen: &Screen, consent: bool) -> Result<()> {
+    screen.title("Substratus demo: a real single-node Kubernetes on this machine, in a network namespace of its own");
+    screen.quote(&preflight::report(settings));
+    let mut missing = preflight::missing(settings, Mode::Node);
+    for (program, package) in [("strip", "binutils"), ("cargo", "rustup (https://rustup.rs)"), ("python3", "python3 and python3-pip")] {
+        if settings.find(program).is_none() && which(program).is_none() {
+            missing.push(format!("missing {program}: install {package}"));
+        }
+    }
+    if settings.find("kubectl").is_none() {
+        missing.push(format!("missing kubectl: tests/cluster/build-tools.sh {}", settings.tools.display()));
+    }
+    if !missing.is_empty() {
+        bail!("this machine cannot run the demo yet\n  - {}", missing.join("\n  - "));
+    }
+    screen.line(&format!("state of this demo: {} (removed by `down`)", layout.dir().display()));
+    if consent || (stdin().is_terminal() && screen.ask("Start it?")?) {
+        return Ok(());
+    }
+    bail!("not started; say --yes to start without being asked")
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    let home = std::env::home_dir()?;
+    Some(home.join(".cargo/bin").join(program)).filter(|path| path.is_file())
+}
