@@ -8,6 +8,7 @@
 //! | What is shown? | [`story`] |
 
 pub mod background;
+pub mod relay;
 pub mod screen;
 pub mod story;
 
