@@ -5,12 +5,14 @@
 //! |---|---|
 //! | What does it change on the machine? | [`crate::cluster::preflight::report`], printed first |
 //! | Where does the cluster run? | [`background`] |
-//! | What is shown? | [`story`] |
+//! | What is shown? | [`story`], and with a hub of the user's [`yours`] |
+//! | How do pods reach that hub? | [`relay`] |
 
 pub mod background;
 pub mod relay;
 pub mod screen;
 pub mod story;
+pub mod yours;
 
 use std::io::{IsTerminal as _, stdin};
 use std::path::{Path, PathBuf};
@@ -31,15 +33,33 @@ pub fn default_dir(settings: &Settings) -> PathBuf {
     settings.root.join("demo")
 }
 
+/// A model of the user's choice.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Address of a hub that speaks Hugging Face's API, as this machine reaches it.
+    pub hub: String,
+    /// `org/name` of a repository with a GGUF file.
+    pub model: String,
+}
+
 /// Starts the cluster, installs, and shows the whole way.
-pub fn up(settings: &Settings, dir: &Path, consent: bool) -> Result<()> {
+pub fn up(settings: &Settings, dir: &Path, consent: bool, wish: Option<&Wish>) -> Result<()> {
     let screen = Screen::start();
     let layout = Layout::new(std::path::absolute(dir).context("finding the demo's folder")?);
     let program = platform::program()?;
     ready_to_start(settings, &layout, &screen, consent)?;
     background::start(settings, &layout, &screen)?;
+    // Made before this thread enters the cluster's network: its own threads stay where the outside world is.
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let cluster = Cluster::attach(layout.dir())?;
-    let told = cluster.block_on(story::tell(&cluster, &program, &screen));
+    let told = cluster.block_on(async {
+        story::tell(&cluster, &program, &screen).await?;
+        if let Some(wish) = wish {
+            yours::tell(&cluster, wish, outside.handle(), &screen).await?;
+        }
+        story::go_on(&cluster, &screen);
+        Ok(())
+    });
     screen.line("");
     if told.is_err() {
         screen.line(&format!("The cluster still runs, to look into it: {}", story::kubectl(&cluster, &["get", "pods", "-A"])));

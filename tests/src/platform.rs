@@ -65,23 +65,24 @@ impl Platform {
         installed::operator_ready(cluster).await?;
         say("operator is ready");
         let platform = Self { hub, image, bucket };
-        installed::loader(cluster, &loader(&[&platform.hub.url, &platform.hub.cdn_url], &platform.hub.url)).await?;
+        point_loader(cluster, &platform.hub.url, &platform.hub.cdn_url).await?;
         say("loader-huggingface.wasm may talk to this hub, and to nobody else");
         Ok(platform)
     }
 }
 
-/// The Plugin object that points the bundled loader to a hub: its hosts, and which of them gets the token.
-fn loader(hosts: &[&str], endpoint: &str) -> serde_json::Value {
-    json!({
+/// Lets the bundled loader speak to the hub at `endpoint`, which alone may get a token, and fetch from `elsewhere` too.
+pub async fn point_loader(cluster: &Cluster, endpoint: &str, elsewhere: &str) -> Result<()> {
+    let object = json!({
         "apiVersion": "substratus.ai/v1alpha1",
         "kind": "Plugin",
         "metadata": {"name": "loader-huggingface"},
         "spec": {
             "config": {"endpoint": endpoint},
-            "grants": {"hosts": hosts, "secrets": [{"use": "hf", "hosts": [endpoint]}]},
+            "grants": {"hosts": [endpoint, elsewhere], "secrets": [{"use": "hf", "hosts": [endpoint]}]},
         },
-    })
+    });
+    installed::loader(cluster, &object).await
 }
 
 /// Stops the operator's pod and waits for the next one to be ready.

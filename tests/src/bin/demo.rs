@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use substratus_tests::cluster::settings::Settings;
-use substratus_tests::demo;
+use substratus_tests::demo::{self, Wish};
 
 /// Substratus on this machine: a real Kubernetes, a model imported, interrupted, resumed and served
 #[derive(Debug, Parser)]
@@ -28,6 +28,12 @@ enum Task {
         /// Start without asking
         #[arg(long, env = "YES", value_parser = clap::builder::FalseyValueParser::new())]
         yes: bool,
+        /// Also import and serve a model from this hub, such as https://huggingface.co or a mirror
+        #[arg(long, env = "HUB", value_name = "URL")]
+        hub: Option<String>,
+        /// The model, `org/name`: a repository with GGUF files that is small enough for this machine's processors
+        #[arg(long, env = "MODEL", value_name = "ORG/NAME")]
+        model: Option<String>,
     },
     /// End it and remove all that it used
     Down {
@@ -41,7 +47,15 @@ fn main() -> ExitCode {
     let Arguments { settings, task } = Arguments::parse();
     let default = demo::default_dir(&settings);
     let outcome = match task {
-        Task::Up { dir, yes } => demo::up(&settings, &dir.unwrap_or(default), yes),
+        Task::Up { dir, yes, hub, model } => {
+            // An empty variable is an absent one.
+            let given = |value: Option<String>| value.filter(|text| !text.is_empty());
+            match (given(hub), given(model)) {
+                (Some(hub), Some(model)) => demo::up(&settings, &dir.unwrap_or(default), yes, Some(&Wish { hub, model })),
+                (None, None) => demo::up(&settings, &dir.unwrap_or(default), yes, None),
+                _ => Err(anyhow::anyhow!("--hub (HUB) and --model (MODEL) belong together: the hub's address, and org/name of a GGUF repository there")),
+            }
+        }
         Task::Down { dir } => demo::down(&dir.unwrap_or(default)),
     };
     match outcome {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use substratus_crds::{Model, Server};
+use substratus_crds::{Model, ModelStatus, Server};
 
 use super::NAMESPACE;
 use super::screen::Screen;
@@ -45,9 +45,7 @@ pub async fn tell(cluster: &Cluster, program: &Path, screen: &Screen) -> Result<
     namespace(cluster).await?;
     import(cluster, &platform.hub, screen).await?;
     serve(cluster, screen).await?;
-    answer(cluster, screen).await?;
-    go_on(cluster, screen);
-    Ok(())
+    answer(cluster, screen).await
 }
 
 async fn namespace(cluster: &Cluster) -> Result<()> {
@@ -83,13 +81,7 @@ async fn import(cluster: &Cluster, hub: &Hub, screen: &Screen) -> Result<()> {
     kill(cluster).await?;
     hub.clear_faults();
     screen.step("the worker was killed with SIGKILL, on purpose; its Job starts a fresh pod");
-    let status = eventually("load", LIMIT, async || {
-        let status = models.get("tiny").await?.status.unwrap_or_default();
-        let said = status.conditions.iter().find(|condition| condition.type_ == "Complete");
-        ensure!(status.ready, "{}", said.map(|condition| condition.message.clone()).unwrap_or_default());
-        Ok(Some(status))
-    })
-    .await?;
+    let status = loaded(cluster, "tiny", screen).await?;
     let again = hub.stats().cdn.bytes_with("filler.dat").saturating_sub(LARGE_BYTES);
     screen.step(&format!("Model is ready; {} of {} MiB were fetched a second time", again >> 20, LARGE_BYTES >> 20));
     let source = status.source.unwrap_or_default();
@@ -101,6 +93,24 @@ async fn import(cluster: &Cluster, hub: &Hub, screen: &Screen) -> Result<()> {
         source.revision.unwrap_or_default()
     ));
     Ok(())
+}
+
+/// Waits for a Model, and shows how its load goes.
+pub(super) async fn loaded(cluster: &Cluster, name: &str, screen: &Screen) -> Result<ModelStatus> {
+    let models = Api::<Model>::namespaced(cluster.client(), NAMESPACE);
+    let mut last = String::new();
+    eventually(&format!("Model {name}"), LIMIT, async || {
+        let status = models.get(name).await?.status.unwrap_or_default();
+        let transfer = status.transfer.clone().unwrap_or_default();
+        if transfer.progress != last && !status.ready {
+            last.clone_from(&transfer.progress);
+            screen.step(&format!("{} of {} MiB, {} MiB/s", transfer.progress, transfer.bytes_total >> 20, transfer.bytes_per_second >> 20));
+        }
+        let said = status.conditions.iter().find(|condition| condition.type_ == "Complete");
+        ensure!(status.ready, "{}", said.map(|condition| condition.message.clone()).unwrap_or_default());
+        Ok(Some(status))
+    })
+    .await
 }
 
 async fn kill(cluster: &Cluster) -> Result<()> {
@@ -119,9 +129,14 @@ async fn serve(cluster: &Cluster, screen: &Screen) -> Result<()> {
     screen.title("Serve: each server adapter (.wasm) says how well its engine fits, the best one runs");
     screen.quote(SERVER);
     platform::apply_text(cluster, NAMESPACE, SERVER)?;
+    serving(cluster, "tiny", screen).await
+}
+
+/// Waits for a Server, and shows why its engine was chosen.
+pub(super) async fn serving(cluster: &Cluster, name: &str, screen: &Screen) -> Result<()> {
     let servers = Api::<Server>::namespaced(cluster.client(), NAMESPACE);
-    let status = eventually("Server", LIMIT, async || {
-        let status = servers.get("tiny").await?.status.unwrap_or_default();
+    let status = eventually(&format!("Server {name}"), LIMIT, async || {
+        let status = servers.get(name).await?.status.unwrap_or_default();
         let said = status.conditions.iter().find(|condition| condition.type_ == "Serving");
         ensure!(status.ready, "{}", said.map(|condition| condition.message.clone()).unwrap_or_default());
         Ok(Some(status))
@@ -138,20 +153,25 @@ async fn answer(cluster: &Cluster, screen: &Screen) -> Result<()> {
     screen.title("Use it");
     let table = platform::kubectl(cluster, &["get", "ai", "--namespace", NAMESPACE])?;
     screen.quote(&format!("$ kubectl get ai -n {NAMESPACE}\n{table}"));
-    let service = Api::<Service>::namespaced(cluster.client(), NAMESPACE).get("tiny-server").await?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service without address")?;
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build()?;
-    let question = json!({"prompt": "Kubernetes is", "max_tokens": 16});
-    let url = format!("http://{address}:8080/v1/completions");
-    let answer = client.post(&url).json(&question).send().await?.error_for_status()?.json::<Value>().await?;
+    let answer = ask(cluster, "tiny", "/v1/completions", &json!({"prompt": "Kubernetes is", "max_tokens": 16}), screen).await?;
     let text = answer["choices"][0]["text"].as_str().context("an answer without text")?;
-    screen.quote(&format!("$ curl {url} -d '{question}'"));
     screen.step(&format!("the engine answered {} tokens: {text:?}", answer["usage"]["completion_tokens"]));
-    screen.quote("It is nonsense: the weights of the built-in model are random, which is what keeps it at half a megabyte.");
+    screen.quote("It is nonsense: the weights of the built-in model are random, which keeps it at half a megabyte.");
     Ok(())
 }
 
-fn go_on(cluster: &Cluster, screen: &Screen) {
+/// Asks a Server through its Service.
+pub(super) async fn ask(cluster: &Cluster, name: &str, path: &str, question: &Value, screen: &Screen) -> Result<Value> {
+    let service = Api::<Service>::namespaced(cluster.client(), NAMESPACE).get(&format!("{name}-server")).await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service without address")?;
+    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
+    let url = format!("http://{address}:8080{path}");
+    screen.quote(&format!("$ curl {url} -d '{question}'"));
+    Ok(client.post(&url).json(question).send().await?.error_for_status()?.json().await?)
+}
+
+/// What the user can do from here.
+pub(super) fn go_on(cluster: &Cluster, screen: &Screen) {
     screen.title("Go on: the cluster keeps running");
     let forward = ["port-forward", "-n", NAMESPACE, "service/tiny-server", "8080:8080"];
     let layout = Layout::new(&cluster.ready().dir);
@@ -168,7 +188,7 @@ fn go_on(cluster: &Cluster, screen: &Screen) {
 }
 
 /// A command line that works outside of the cluster's network.
-pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
+pub(super) fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     let ready = cluster.ready();
     let command = cluster.command("kubectl");
     let found = command.get_args().nth(2).map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
