@@ -63,7 +63,7 @@ pub fn up(settings: &Settings, dir: &Path, consent: bool, wish: Option<&Wish>) -
     screen.line("");
     if told.is_err() {
         screen.line(&format!("The cluster still runs, to look into it: {}", story::kubectl(&cluster, &["get", "pods", "-A"])));
-        screen.line(&format!("and to remove it: {}", down_command(&layout)));
+        screen.line(&format!("and to remove it: {}", command("down", &layout)));
     }
     told
 }
@@ -78,10 +78,35 @@ pub fn down(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The command line that ends this demo.
-pub fn down_command(layout: &Layout) -> String {
+/// Lets this machine talk to the demo's Server at `127.0.0.1:port`, until Ctrl-C.
+pub fn forward(dir: &Path, port: u16) -> Result<()> {
+    let screen = Screen::start();
+    // Bound before this thread enters the cluster's network.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("listening on 127.0.0.1:{port}"))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let cluster = Cluster::attach(&std::path::absolute(dir).context("finding the demo's folder")?)?;
+    cluster.block_on(async {
+        let address = story::address(&cluster, "tiny").await?;
+        screen.line(&format!("http://127.0.0.1:{port} is the Server now, until Ctrl-C; for example:"));
+        screen.line(&format!("  curl http://127.0.0.1:{port}/v1/completions -d '{{\"prompt\": \"hello\", \"max_tokens\": 8}}'"));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            let (mut near, _) = listener.accept().await.context("waiting for a connection")?;
+            let address = address.clone();
+            tokio::spawn(async move {
+                // Either end may close it at any time.
+                let mut far = tokio::net::TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    })
+}
+
+/// The command line of another task for this demo.
+fn command(task: &str, layout: &Layout) -> String {
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("substratus-demo"));
-    format!("{} down --dir {}", own.display(), layout.dir().display())
+    format!("{} {task} --dir {}", own.display(), layout.dir().display())
 }
 
 /// Says what will happen, what is missing, and asks.

@@ -34,6 +34,8 @@ pub struct Loader {
     egress: Egress,
     question: ResolveRequest,
     tuning: Tuning,
+    /// Variables that may carry a token.
+    tokens: Vec<String>,
 }
 
 impl Loader {
@@ -53,7 +55,8 @@ impl Loader {
             extensions: Vec::new(),
         };
         let calls = Arc::new(LoaderCalls::new(egress.clone(), request.plugin.name.clone()));
-        Self { plugins, digest: request.plugin.digest.clone(), calls, egress, question, tuning }
+        let tokens = request.grant.secrets.iter().flat_map(|secret| secret.env.clone()).collect();
+        Self { plugins, digest: request.plugin.digest.clone(), calls, egress, question, tuning, tokens }
     }
 
     /// The whole plan, and this loader bound to the plan's revision.
@@ -154,10 +157,15 @@ impl Loader {
             error if error.is_passing() => reason::UNAVAILABLE,
             _ => reason::PLUGIN_FAILED,
         };
-        let message = match error {
+        let mut message = match error {
             PluginError::Failure(failure) => describe(failure),
             error => error.to_string(),
         };
+        if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
+            // The page alone is half of the way: who was let in shows it by a token.
+            let names = self.tokens.join(" or ");
+            message.push_str(&format!("; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"));
+        }
         LoadError::new(reason, self.egress.redact(&message))
     }
 }

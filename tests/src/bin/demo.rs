@@ -35,6 +35,15 @@ enum Task {
         #[arg(long, env = "MODEL", value_name = "ORG/NAME")]
         model: Option<String>,
     },
+    /// Let this machine's programs talk to the demo's Server
+    Forward {
+        /// Folder given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Port on 127.0.0.1; 0 takes a free one
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
     /// End it and remove all that it used
     Down {
         /// Folder given to `up`
@@ -56,6 +65,7 @@ fn main() -> ExitCode {
                 _ => Err(anyhow::anyhow!("--hub (HUB) and --model (MODEL) belong together: the hub's address, and org/name of a GGUF repository there")),
             }
         }
+        Task::Forward { dir, port } => demo::forward(&dir.unwrap_or(default), port),
         Task::Down { dir } => demo::down(&dir.unwrap_or(default)),
     };
     match outcome {

@@ -15,7 +15,7 @@ use super::NAMESPACE;
 use super::screen::Screen;
 use crate::cluster::layout::Layout;
 use crate::cluster::{Cluster, eventually, process};
-use crate::hub::{Fault, Hub, Rule};
+use crate::hub::{Fault, Rule};
 use crate::platform::{self, LARGE, LARGE_BYTES, Parts, Platform};
 
 const LIMIT: Duration = Duration::from_mins(5);
@@ -43,7 +43,7 @@ pub async fn tell(cluster: &Cluster, program: &Path, screen: &Screen) -> Result<
     let parts = Parts { program, repositories: platform::repositories()? };
     let platform = Platform::start(cluster, parts, |step| screen.step(step)).await?;
     namespace(cluster).await?;
-    import(cluster, &platform.hub, screen).await?;
+    import(cluster, &platform, screen).await?;
     serve(cluster, screen).await?;
     answer(cluster, screen).await
 }
@@ -55,12 +55,16 @@ async fn namespace(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn import(cluster: &Cluster, hub: &Hub, screen: &Screen) -> Result<()> {
+async fn import(cluster: &Cluster, platform: &Platform, screen: &Screen) -> Result<()> {
+    let hub = &platform.hub;
     screen.title("Import: loader-huggingface.wasm says what to fetch, native code fetches and verifies it");
     screen.quote(MODEL);
     let models = Api::<Model>::namespaced(cluster.client(), NAMESPACE);
     if models.get_opt("tiny").await?.is_some() {
         platform::kubectl(cluster, &["delete", "model,server", "--all", "--namespace", NAMESPACE])?;
+        platform::kubectl(cluster, &["wait", "--for=delete", "pod", "--all", "--timeout=120s", "--namespace", NAMESPACE])?;
+        // Else the next load would find everything there already, and there would be nothing to interrupt.
+        fs::remove_dir_all(&platform.bucket).with_context(|| format!("emptying {}", platform.bucket.display()))?;
         screen.step("what an earlier demo made was deleted");
     }
     hub.fault(Rule::cdn(LARGE, Fault::BytesPerSecond(SLOW)));
@@ -71,7 +75,7 @@ async fn import(cluster: &Cluster, hub: &Hub, screen: &Screen) -> Result<()> {
         let status = models.get("tiny").await?.status.unwrap_or_default();
         ensure!(!status.ready, "the load was over before it could be interrupted; an artifact of an earlier demo was found");
         let transfer = status.transfer.unwrap_or_default();
-        if transfer.progress != last {
+        if transfer.progress != last && transfer.bytes_total > 0 {
             last.clone_from(&transfer.progress);
             screen.step(&format!("{} of {} MiB, {} MiB/s", transfer.progress, transfer.bytes_total >> 20, transfer.bytes_per_second >> 20));
         }
@@ -86,7 +90,7 @@ async fn import(cluster: &Cluster, hub: &Hub, screen: &Screen) -> Result<()> {
     screen.step(&format!("Model is ready; {} of {} MiB were fetched a second time", again >> 20, LARGE_BYTES >> 20));
     let source = status.source.unwrap_or_default();
     screen.quote(&format!(
-        "{} files, {} bytes of {}, every file checked against the hub's sha256, revision {}",
+        "{} files, {} bytes of {}, large files checked against the hub's sha256, revision {}",
         source.files,
         source.bytes,
         source.format.unwrap_or_default(),
@@ -102,7 +106,7 @@ pub(super) async fn loaded(cluster: &Cluster, name: &str, screen: &Screen) -> Re
     eventually(&format!("Model {name}"), LIMIT, async || {
         let status = models.get(name).await?.status.unwrap_or_default();
         let transfer = status.transfer.clone().unwrap_or_default();
-        if transfer.progress != last && !status.ready {
+        if transfer.progress != last && transfer.bytes_total > 0 && !status.ready {
             last.clone_from(&transfer.progress);
             screen.step(&format!("{} of {} MiB, {} MiB/s", transfer.progress, transfer.bytes_total >> 20, transfer.bytes_per_second >> 20));
         }
@@ -162,24 +166,28 @@ async fn answer(cluster: &Cluster, screen: &Screen) -> Result<()> {
 
 /// Asks a Server through its Service.
 pub(super) async fn ask(cluster: &Cluster, name: &str, path: &str, question: &Value, screen: &Screen) -> Result<Value> {
-    let service = Api::<Service>::namespaced(cluster.client(), NAMESPACE).get(&format!("{name}-server")).await?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service without address")?;
     let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
-    let url = format!("http://{address}:8080{path}");
+    let url = format!("http://{}{path}", address(cluster, name).await?);
     screen.quote(&format!("$ curl {url} -d '{question}'"));
     Ok(client.post(&url).json(question).send().await?.error_for_status()?.json().await?)
+}
+
+/// Where a Server's Service answers, in the cluster's network.
+pub(super) async fn address(cluster: &Cluster, name: &str) -> Result<String> {
+    let service = Api::<Service>::namespaced(cluster.client(), NAMESPACE).get(&format!("{name}-server")).await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service without address")?;
+    Ok(format!("{address}:8080"))
 }
 
 /// What the user can do from here.
 pub(super) fn go_on(cluster: &Cluster, screen: &Screen) {
     screen.title("Go on: the cluster keeps running");
-    let forward = ["port-forward", "-n", NAMESPACE, "service/tiny-server", "8080:8080"];
     let layout = Layout::new(&cluster.ready().dir);
     for (what, command) in [
         ("look", kubectl(cluster, &["get", "ai,pods", "-n", NAMESPACE])),
         ("why", kubectl(cluster, &["describe", "server", "tiny", "-n", NAMESPACE])),
-        ("talk", kubectl(cluster, &forward)),
-        ("remove", super::down_command(&layout)),
+        ("talk", super::command("forward", &layout)),
+        ("remove", super::command("down", &layout)),
     ] {
         screen.line(&format!("{what:>8}:  {command}"));
     }
