@@ -1,6 +1,7 @@
 //! Asks the loader page by page what to fetch, and checks all of it before the first byte: paths, digests, headers, and every
 //! URL against the grant. Fetches nothing itself.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +165,8 @@ impl Loader {
         if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
             // The page alone is half of the way: who was let in shows it by a token.
             let names = self.tokens.join(" or ");
-            message.push_str(&format!("; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"));
+            // Writing to a string cannot fail.
+            let _ = write!(message, "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}");
         }
         LoadError::new(reason, self.egress.redact(&message))
     }

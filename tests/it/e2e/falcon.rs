@@ -1,4 +1,5 @@
 //! Two manifests of the first operator, unchanged: a model is imported and verified, served on the GPUs asked for, and answers.
+#![expect(clippy::indexing_slicing, reason = "what JSON does not have is null")]
 
 use std::fs;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use kube::api::Api;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use substratus_tests::hub::Kind;
+use substratus_tests::image;
 use substratus_tests::platform::{self, TINY};
 
 use super::{condition, folder, question, stage, tell};
@@ -80,7 +82,7 @@ async fn revisions(namespace: &str) -> Result<(Option<i64>, Value)> {
 fn verified(place: &std::path::Path, announced: &str) -> Result<()> {
     let file = place.join("artifacts/tiny.gguf");
     let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = image::hex(&Sha256::digest(&bytes));
     ensure!(found == announced, "the file has {found}, the hub announced {announced}");
     let manifest = fs::read_to_string(place.join(".substratus/manifest.json")).context("reading the manifest")?;
     ensure!(manifest.contains(announced) && manifest.contains("tiny.gguf"), "{manifest}");

@@ -28,7 +28,7 @@ enum Task {
         /// Start without asking
         #[arg(long, env = "YES", value_parser = clap::builder::FalseyValueParser::new())]
         yes: bool,
-        /// Also import and serve a model from this hub, such as https://huggingface.co or a mirror
+        /// Also import and serve a model from this hub, such as <https://huggingface.co> or a mirror
         #[arg(long, env = "HUB", value_name = "URL")]
         hub: Option<String>,
         /// The model, `org/name`: a repository with GGUF files that is small enough for this machine's processors

@@ -105,20 +105,13 @@ impl Shared {
         for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
             headers.remove(name);
         }
-        self.rewrite(&mut headers, header::LOCATION, |text| self.inside(asked, text));
+        rewrite(&mut headers, header::LOCATION, |text| self.inside(asked, text));
         let base = self.upstream.as_str().trim_end_matches('/');
-        self.rewrite(&mut headers, header::LINK, |text| Some(text.replace(base, &self.hub)));
+        rewrite(&mut headers, header::LINK, |text| Some(text.replace(base, &self.hub)));
         let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
-    }
-
-    fn rewrite(&self, headers: &mut HeaderMap, name: HeaderName, change: impl Fn(&str) -> Option<String>) {
-        let changed = headers.get(&name).and_then(|value| change(value.to_str().ok()?)).and_then(|text| HeaderValue::from_str(&text).ok());
-        if let Some(value) = changed {
-            headers.insert(name, value);
-        }
     }
 
     /// What a redirect is for pods: the hub stays the hub, any other place gets a number.
@@ -132,6 +125,13 @@ impl Shared {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.push(target);
         Some(format!("{}/{}/{name}", self.elsewhere, targets.len() - 1))
+    }
+}
+
+fn rewrite(headers: &mut HeaderMap, name: HeaderName, change: impl Fn(&str) -> Option<String>) {
+    let changed = headers.get(&name).and_then(|value| change(value.to_str().ok()?)).and_then(|text| HeaderValue::from_str(&text).ok());
+    if let Some(value) = changed {
+        headers.insert(name, value);
     }
 }
 

@@ -158,8 +158,9 @@ async fn answer(cluster: &Cluster, screen: &Screen) -> Result<()> {
     let table = platform::kubectl(cluster, &["get", "ai", "--namespace", NAMESPACE])?;
     screen.quote(&format!("$ kubectl get ai -n {NAMESPACE}\n{table}"));
     let answer = ask(cluster, "tiny", "/v1/completions", &json!({"prompt": "Kubernetes is", "max_tokens": 16}), screen).await?;
-    let text = answer["choices"][0]["text"].as_str().context("an answer without text")?;
-    screen.step(&format!("the engine answered {} tokens: {text:?}", answer["usage"]["completion_tokens"]));
+    let text = answer.pointer("/choices/0/text").and_then(Value::as_str).context("an answer without text")?;
+    let tokens = answer.pointer("/usage/completion_tokens").and_then(Value::as_u64).context("an answer that counts no tokens")?;
+    screen.step(&format!("the engine answered {tokens} tokens: {text:?}"));
     screen.quote("It is nonsense: the weights of the built-in model are random, which keeps it at half a megabyte.");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::relay::Relay;
@@ -43,7 +43,7 @@ pub(super) async fn tell(cluster: &Cluster, wish: &Wish, outside: &Handle, scree
     story::serving(cluster, "yours", screen).await?;
     let question = json!({"messages": [{"role": "user", "content": "In one sentence: what is Kubernetes?"}], "max_tokens": 64});
     let answer = story::ask(cluster, "yours", "/v1/chat/completions", &question, screen).await?;
-    let text = answer["choices"][0]["message"]["content"].as_str().context("an answer without text")?;
+    let text = answer.pointer("/choices/0/message/content").and_then(Value::as_str).context("an answer without text")?;
     screen.step(&format!("the engine answered: {text}"));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Applies the install manifests as the local overlay would, and waits for what they start. It must not know images.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,7 +78,8 @@ async fn log(cluster: &Cluster) -> String {
         let name = pod.metadata.name.unwrap_or_default();
         let parameters = LogParams { tail_lines: Some(20), ..LogParams::default() };
         let lines = pods.logs(&name, &parameters).await.unwrap_or_else(|error| error.to_string());
-        text.push_str(&format!("\n{name}: {:?}\n{lines}", pod.status.and_then(|status| status.container_statuses)));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{name}: {:?}\n{lines}", pod.status.and_then(|status| status.container_statuses));
     }
     text
 }
