@@ -11,4 +11,5 @@ mod manners;
 mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;
+mod relay;
 mod tidy;
