@@ -59,8 +59,11 @@ fn deployment(object: &mut DynamicObject, image: &str) -> Result<()> {
 pub(super) async fn operator_ready(cluster: &Cluster) -> Result<()> {
     let deployments = Api::<Deployment>::namespaced(cluster.client(), NAMESPACE);
     let waited = eventually("operator", LIMIT, async || {
-        let status = deployments.get("substratus").await?.status.context("no status yet")?;
-        ensure!(status.available_replicas == Some(1), "{:?}", status.conditions);
+        let deployment = deployments.get("substratus").await?;
+        let status = deployment.status.context("no status yet")?;
+        // Of this very image: on a cluster that is used again an older one may still answer.
+        let current = status.observed_generation == deployment.metadata.generation && status.updated_replicas == Some(1);
+        ensure!(current && status.available_replicas == Some(1), "{:?}", status.conditions);
         Ok(Some(()))
     })
     .await;
