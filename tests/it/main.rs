@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
 mod cluster;
+mod e2e;
 mod engine;
 mod examples;
 mod hostile;
@@ -13,4 +14,5 @@ mod operator;
 mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;
+mod relay;
 mod tidy;

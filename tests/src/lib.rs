@@ -2,9 +2,11 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod demo;
 pub mod engine;
 pub mod guests;
 pub mod hub;
 pub mod image;
 pub mod install;
 pub mod operator;
+pub mod platform;

@@ -101,14 +101,17 @@ impl LoadArgs {
     }
 
     async fn prepare(&self, stop: CancellationToken) -> Result<(LoadRequest, Surroundings), (String, LoadError)> {
-        let unnamed = |error: anyhow::Error| (String::new(), LoadError::new(reason::INVALID, format!("{error:#}")));
+        let named = |inputs: &str, error: anyhow::Error| (inputs.to_owned(), LoadError::new(reason::INVALID, format!("{error:#}")));
+        // Read first: a failure belongs to the load that it names.
+        let asked = self.request.as_deref().map(read_request).transpose().map_err(|error| named("", error))?;
+        let inputs = asked.as_ref().map_or("", |request| request.inputs.as_str());
         // The only place where a worker reads its environment.
         let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let plugins = self.open_plugins(&env).map_err(unnamed)?;
-        let store = Store::new(self.token_file.clone()).map_err(|error| unnamed(error.into()))?;
-        let request = match &self.request {
-            Some(file) => read_request(file).map_err(unnamed)?,
-            None => self.by_hand.request(&plugins).map_err(unnamed)?,
+        let plugins = self.open_plugins(&env).map_err(|error| named(inputs, error))?;
+        let store = Store::new(self.token_file.clone()).map_err(|error| named(inputs, error.into()))?;
+        let request = match asked {
+            Some(request) => request,
+            None => self.by_hand.request(&plugins).map_err(|error| named("", error))?,
         };
         if let Err(error) = self.find_plugin(&plugins, &request.plugin.digest, &store).await {
             return Err((request.inputs, error));

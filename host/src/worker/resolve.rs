@@ -1,6 +1,7 @@
 //! Asks the loader page by page what to fetch, and checks all of it before the first byte: paths, digests, headers, and every
 //! URL against the grant. Fetches nothing itself.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Loader {
     egress: Egress,
     question: ResolveRequest,
     tuning: Tuning,
+    /// Variables that may carry a token.
+    tokens: Vec<String>,
 }
 
 impl Loader {
@@ -53,7 +56,8 @@ impl Loader {
             extensions: Vec::new(),
         };
         let calls = Arc::new(LoaderCalls::new(egress.clone(), request.plugin.name.clone()));
-        Self { plugins, digest: request.plugin.digest.clone(), calls, egress, question, tuning }
+        let tokens = request.grant.secrets.iter().flat_map(|secret| secret.env.clone()).collect();
+        Self { plugins, digest: request.plugin.digest.clone(), calls, egress, question, tuning, tokens }
     }
 
     /// The whole plan, and this loader bound to the plan's revision.
@@ -156,10 +160,16 @@ impl Loader {
             error if error.is_passing() => reason::UNAVAILABLE,
             _ => reason::PLUGIN_FAILED,
         };
-        let message = match error {
+        let mut message = match error {
             PluginError::Failure(failure) => describe(failure),
             error => error.to_string(),
         };
+        if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
+            // The page alone is half of the way: who was let in shows it by a token.
+            let names = self.tokens.join(" or ");
+            // Writing to a string cannot fail.
+            let _ = write!(message, "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}");
+        }
         LoadError::new(reason, self.egress.redact(&message))
     }
 }

@@ -1,0 +1,138 @@
+//! The demo: a cluster, a model imported, a load killed and resumed, an engine that answers. It drives what users drive and
+//! must not reach into the operator.
+//!
+//! | question | answer |
+//! |---|---|
+//! | What does it change on the machine? | [`crate::cluster::preflight::report`], printed first |
+//! | Where does the cluster run? | [`background`] |
+//! | What is shown? | [`story`], and with a hub of the user's [`yours`] |
+//! | How do pods reach that hub? | [`relay`] |
+
+pub mod background;
+pub mod relay;
+pub mod screen;
+pub mod story;
+pub mod yours;
+
+use std::io::{IsTerminal as _, stdin};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cluster::layout::{Layout, Mode};
+use crate::cluster::settings::Settings;
+use crate::cluster::{Cluster, cleanup, preflight};
+use crate::platform;
+use screen::Screen;
+
+/// Namespace of everything that the demo makes, besides the operator's own.
+pub const NAMESPACE: &str = "substratus-demo";
+
+/// Where the demo's cluster lives unless told otherwise.
+pub fn default_dir(settings: &Settings) -> PathBuf {
+    settings.root.join("demo")
+}
+
+/// A model of the user's choice.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Address of a hub that speaks Hugging Face's API, as this machine reaches it.
+    pub hub: String,
+    /// `org/name` of a repository with a GGUF file.
+    pub model: String,
+}
+
+/// Starts the cluster, installs, and shows the whole way.
+pub fn up(settings: &Settings, dir: &Path, consent: bool, wish: Option<&Wish>) -> Result<()> {
+    let screen = Screen::start();
+    let layout = Layout::new(std::path::absolute(dir).context("finding the demo's folder")?);
+    let program = platform::program()?;
+    ready_to_start(settings, &layout, &screen, consent)?;
+    background::start(settings, &layout, &screen)?;
+    // Made before this thread enters the cluster's network: its own threads stay where the outside world is.
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let cluster = Cluster::attach(layout.dir())?;
+    let told = cluster.block_on(async {
+        story::tell(&cluster, &program, &screen).await?;
+        if let Some(wish) = wish {
+            yours::tell(&cluster, wish, outside.handle(), &screen).await?;
+        }
+        story::go_on(&cluster, &screen);
+        Ok(())
+    });
+    screen.line("");
+    if told.is_err() {
+        screen.line(&format!("The cluster still runs, to look into it: {}", story::kubectl(&cluster, &["get", "pods", "-A"])));
+        screen.line(&format!("and to remove it: {}", command("down", &layout)));
+    }
+    told
+}
+
+/// Ends the cluster and removes what it used.
+pub fn down(dir: &Path) -> Result<()> {
+    let screen = Screen::start();
+    let layout = Layout::new(std::path::absolute(dir).context("finding the demo's folder")?);
+    cleanup::down(&layout)?;
+    background::forget(&layout)?;
+    screen.step("the cluster, its network namespace, its cgroups and its folder are gone");
+    Ok(())
+}
+
+/// Lets this machine talk to the demo's Server at `127.0.0.1:port`, until Ctrl-C.
+pub fn forward(dir: &Path, port: u16) -> Result<()> {
+    let screen = Screen::start();
+    // Bound before this thread enters the cluster's network.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("listening on 127.0.0.1:{port}"))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let cluster = Cluster::attach(&std::path::absolute(dir).context("finding the demo's folder")?)?;
+    cluster.block_on(async {
+        let address = story::address(&cluster, "tiny").await?;
+        screen.line(&format!("http://127.0.0.1:{port} is the Server now, until Ctrl-C; for example:"));
+        screen.line(&format!("  curl http://127.0.0.1:{port}/v1/completions -d '{{\"prompt\": \"hello\", \"max_tokens\": 8}}'"));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            let (mut near, _) = listener.accept().await.context("waiting for a connection")?;
+            let address = address.clone();
+            tokio::spawn(async move {
+                // Either end may close it at any time.
+                let mut far = tokio::net::TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    })
+}
+
+/// The command line of another task for this demo.
+fn command(task: &str, layout: &Layout) -> String {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("substratus-demo"));
+    format!("{} {task} --dir {}", own.display(), layout.dir().display())
+}
+
+/// Says what will happen, what is missing, and asks.
+fn ready_to_start(settings: &Settings, layout: &Layout, screen: &Screen, consent: bool) -> Result<()> {
+    screen.title("Substratus demo: a real single-node Kubernetes on this machine, in a network namespace of its own");
+    screen.quote(&preflight::report(settings));
+    let mut missing = preflight::missing(settings, Mode::Node);
+    for (program, package) in [("strip", "binutils"), ("cargo", "rustup (https://rustup.rs)"), ("python3", "python3 and python3-pip")] {
+        if settings.find(program).is_none() && which(program).is_none() {
+            missing.push(format!("missing {program}: install {package}"));
+        }
+    }
+    if settings.find("kubectl").is_none() {
+        missing.push(format!("missing kubectl: tests/cluster/build-tools.sh {}", settings.tools.display()));
+    }
+    if !missing.is_empty() {
+        bail!("this machine cannot run the demo yet\n  - {}", missing.join("\n  - "));
+    }
+    screen.line(&format!("state of this demo: {} (removed by `down`)", layout.dir().display()));
+    if consent || (stdin().is_terminal() && screen.ask("Start it?")?) {
+        return Ok(());
+    }
+    bail!("not started; say --yes to start without being asked")
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    let home = std::env::home_dir()?;
+    Some(home.join(".cargo/bin").join(program)).filter(|path| path.is_file())
+}

@@ -1,0 +1,42 @@
+//! What the local hub publishes: the tiny model under the names that manifests use, and something large. It must not know
+//! who loads it.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::engine::{self, TinyModel};
+use crate::hub::{Content, Gated, Repo};
+
+/// The tiny model as one GGUF file, under a name that manifests of the first operator have.
+pub const TINY: &str = "tiiuae/falcon-40b";
+/// The tiny model again, as another repository.
+pub const SECOND: &str = "acme/tiny-second";
+/// The tiny model as safetensors; files only for those who were let in.
+pub const GATED: &str = "meta-llama/Llama-2-7b-hf";
+/// The token that opens [`GATED`].
+pub const TOKEN: &str = "hf_e2e_reader";
+/// The tiny model and a large file beside it.
+pub const LARGE: &str = "acme/large";
+/// Size of that file.
+pub const LARGE_BYTES: u64 = 192 << 20;
+
+/// All of them.
+pub fn repositories() -> Result<Vec<Repo>> {
+    let tiny = engine::tiny_model(&engine::cache()?)?;
+    let gated = Repo::model(GATED).directory(&tiny.repository).context("reading the tiny model")?;
+    Ok(vec![
+        gguf(TINY, &tiny)?.revision("v1").file("README.md", "# The same weights\n").revision("v2"),
+        gguf(SECOND, &tiny)?,
+        gated.gated(Gated::Manual).reader(TOKEN),
+        gguf(LARGE, &tiny)?.file("filler.dat", Content::noise(11, LARGE_BYTES)),
+    ])
+}
+
+/// A repository with the tiny GGUF, and the facts that the real hub reads from its header.
+fn gguf(id: &str, tiny: &TinyModel) -> Result<Repo> {
+    let content = Content::file(&tiny.gguf).with_context(|| format!("opening {}", tiny.gguf.display()))?;
+    Ok(Repo::model(id)
+        .file("tiny.gguf", content)
+        .info("tags", json!(["gguf", "license:apache-2.0"]))
+        .info("gguf", json!({"architecture": "llama", "context_length": 512})))
+}
