@@ -38,7 +38,9 @@ const HEADER: &str = "# Made from the types in crds/src; do not edit. `UPDATE=1 
 fn length_rule(kind: &str, max: usize) -> ValidationRule {
     on_create(
         &format!("size(self.metadata.name) <= {max}"),
-        &format!("the name of a {kind} may have at most {max} characters, because its children's names are made from it and may have 63"),
+        &format!(
+            "the name of a {kind} may have at most {max} characters, because its children's names are made from it and may have 63"
+        ),
     )
 }
 

@@ -17,9 +17,7 @@ pub use model::{FileFilter, Model, ModelSpec, ModelStatus};
 pub use plugin::{Claims, Grants, Plugin, PluginRole, PluginSpec, PluginStatus, SecretGrant};
 pub use server::{Server, ServerSpec, ServerStatus};
 pub use shared::{Build, GitSource, Gpu, ObjectRef, Param, Resources, UploadSource};
-pub use status::{
-    Artifacts, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, SourceStatus, TransferStatus,
-};
+pub use status::{Artifacts, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, SourceStatus, TransferStatus};
 
 /// API group of every kind.
 pub const GROUP: &str = "substratus.ai";

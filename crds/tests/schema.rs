@@ -3,8 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
-    JSONSchemaPropsOrBool,
+    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use substratus_crds::{crds, to_yaml};
 
@@ -51,7 +50,10 @@ fn defaults_are_those_of_the_first_operator() {
             assert_eq!(at(kind, &format!("spec.resources.{field}")).default.unwrap().0, default, "{kind} {field}");
         }
         assert_eq!(at(kind, "spec").default.unwrap().0, serde_json::json!({}));
-        assert!(at(kind, "spec").required.is_none() && root(&definition(kind)).required.is_none(), "every {kind} field is optional");
+        assert!(
+            at(kind, "spec").required.is_none() && root(&definition(kind)).required.is_none(),
+            "every {kind} field is optional"
+        );
         assert_eq!(at(kind, "status.ready").default.unwrap().0, false);
         assert_eq!(at(kind, "status").required.unwrap(), ["ready"]);
         assert!(at(kind, "spec.resources").default.is_none(), "no resources at all differs from empty resources");

@@ -19,7 +19,10 @@ fn committed_yaml_is_what_the_types_say() {
             std::fs::write(&path, &yaml).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == yaml, "{name} has drifted from the types: run `UPDATE=1 cargo test -p substratus-crds` and commit the result");
+        assert!(
+            committed == yaml,
+            "{name} has drifted from the types: run `UPDATE=1 cargo test -p substratus-crds` and commit the result"
+        );
         expected.push(name);
     }
     let mut found: Vec<_> =

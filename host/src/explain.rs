@@ -26,7 +26,9 @@ use crate::worker::request::LoadRequest;
 
 /// Arguments of `substratus explain`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  substratus explain -f model.yaml\n  substratus explain -f model.yaml -f server.yaml --cloud gcp -o yaml\n  cat *.yaml | substratus explain -f - --offline")]
+#[command(
+    after_help = "Examples:\n  substratus explain -f model.yaml\n  substratus explain -f model.yaml -f server.yaml --cloud gcp -o yaml\n  cat *.yaml | substratus explain -f - --offline"
+)]
 pub struct ExplainArgs {
     /// Manifests: files, or `-` for standard input
     #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
@@ -77,7 +79,10 @@ impl ExplainArgs {
         let options = PluginOptions { cache, bundled: vec![self.plugins_dir.clone()] };
         let plugins = Plugins::open(options).context("start the plugin host")?;
         if plugins.bundled().is_empty() {
-            bail!("no plugins in `{}`; name the folder with --plugins-dir (`make plugins` builds the first-party ones)", self.plugins_dir.display());
+            bail!(
+                "no plugins in `{}`; name the folder with --plugins-dir (`make plugins` builds the first-party ones)",
+                self.plugins_dir.display()
+            );
         }
         let bucket = self.artifact_bucket_url.parse().context("read --artifact-bucket-url")?;
         let explainer = Explainer {
@@ -130,7 +135,8 @@ impl Explainer {
 
     /// The report, and the Model as it would be once loaded: Servers are planned for that one.
     async fn model(&self, model: Arc<Model>, known: &[Arc<Model>]) -> (Report, Arc<Model>) {
-        let find = |name: &str| known.iter().find(|other| other.name_any() == name && other.namespace() == model.namespace()).cloned();
+        let find =
+            |name: &str| known.iter().find(|other| other.name_any() == name && other.namespace() == model.namespace()).cloned();
         let observed = model::observe::Observed {
             owner: Owner::of(model.as_ref()),
             job: None,
@@ -185,7 +191,8 @@ impl Explainer {
 
     async fn server(&self, server: Arc<Server>, models: &[Arc<Model>]) -> Report {
         let wanted = server.spec.model.as_ref().map(|reference| reference.name.as_str());
-        let model = models.iter().find(|model| Some(model.name_any().as_str()) == wanted && model.namespace() == server.namespace());
+        let model =
+            models.iter().find(|model| Some(model.name_any().as_str()) == wanted && model.namespace() == server.namespace());
         let observed = server::observe::Observed {
             owner: Owner::of(server.as_ref()),
             model: model.cloned(),

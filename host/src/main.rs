@@ -11,7 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Import, train and serve models on Kubernetes, with plugins in WebAssembly.
 #[derive(Parser)]
-#[command(name = "substratus", version, propagate_version = true, after_help = "Start here: https://kubernetes.io/docs/concepts/extend-kubernetes/operator/ says what an operator is;\n`substratus explain -f model.yaml` shows what this one would do, without a cluster.")]
+#[command(
+    name = "substratus",
+    version,
+    propagate_version = true,
+    after_help = "Start here: https://kubernetes.io/docs/concepts/extend-kubernetes/operator/ says what an operator is;\n`substratus explain -f model.yaml` shows what this one would do, without a cluster."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,7 +84,8 @@ async fn operator(settings: OperatorSettings) -> anyhow::Result<ExitCode> {
     let log = telemetry::init(settings.log_format, &settings.log_filter)?;
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -38,9 +38,7 @@ use self::cache::Cache;
 use self::call::Call;
 use self::ready::{Ready, Shelf, World};
 use self::registry::Registry;
-use self::types::{
-    Container, File, Fitness, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest,
-};
+use self::types::{Container, File, Fitness, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest};
 
 pub use answers::check_file_path;
 pub use call::{CallEvent, Observer};

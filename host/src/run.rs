@@ -132,7 +132,8 @@ impl store::Components for Shelf {
         async move {
             let name = digest.clone();
             let read = tokio::task::spawn_blocking(move || plugins.bytes(&name)).await;
-            let failed = |source: Box<dyn std::error::Error + Send + Sync>| store::ComponentError { digest: digest.clone(), source };
+            let failed =
+                |source: Box<dyn std::error::Error + Send + Sync>| store::ComponentError { digest: digest.clone(), source };
             match read.map_err(|error| failed(Box::new(error)))? {
                 Ok(bytes) => Ok(Some(Bytes::from(bytes))),
                 Err(PluginError::Unknown { .. }) => Ok(None),

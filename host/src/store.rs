@@ -56,12 +56,7 @@ pub struct Store {
 
 impl Store {
     /// Serves `components` to callers that `reviewer` knows, and puts their reports on `board`.
-    pub fn new(
-        components: impl Components,
-        reviewer: impl Reviewer,
-        board: ProgressBoard,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(components: impl Components, reviewer: impl Reviewer, board: ProgressBoard, metrics: Metrics) -> Self {
         Self { components: Arc::new(components), callers: Arc::new(auth::Callers::new(reviewer)), board, metrics }
     }
 

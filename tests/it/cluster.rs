@@ -22,18 +22,14 @@ where
     K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
     let api = Api::namespaced(cluster.client(), namespace);
-    Ok(api
-        .create(&PostParams::default(), &serde_json::from_value(object)?)
-        .await?)
+    Ok(api.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
 }
 
 /// Pushes the image that pods of these tests run. They ask for it by a public name, which nobody here can reach, and by
 /// digest: on a cluster that outlives a test run a tag may stand for what was pushed before.
 async fn push_visitor(cluster: &Cluster) -> Result<String> {
     let built = image::visitor()?.build()?;
-    let digest = built
-        .push(cluster.registry()?, "substratus-tests/visitor", "1")
-        .await?;
+    let digest = built.push(cluster.registry()?, "substratus-tests/visitor", "1").await?;
     Ok(format!("ghcr.io/substratus-tests/visitor@{digest}"))
 }
 
@@ -67,12 +63,7 @@ fn the_api_server_stores_objects_without_any_controller() -> Result<()> {
     let cluster = Cluster::api()?;
     cluster.block_on(async {
         let namespace = cluster.namespace("plain").await?;
-        let made: ConfigMap = create(
-            cluster,
-            &namespace,
-            json!({"metadata": {"name": "kept"}, "data": {"a": "1"}}),
-        )
-        .await?;
+        let made: ConfigMap = create(cluster, &namespace, json!({"metadata": {"name": "kept"}, "data": {"a": "1"}})).await?;
         let maps = Api::<ConfigMap>::namespaced(cluster.client(), &namespace);
         ensure!(maps.get("kept").await? == made, "what was stored differs");
         ensure!(cluster.client().apiserver_version().await?.git_version == "v1.34.4");
@@ -85,38 +76,19 @@ fn a_token_is_good_for_its_own_audience_only() -> Result<()> {
     let cluster = Cluster::api()?;
     cluster.block_on(async {
         let namespace = cluster.namespace("tokens").await?;
-        let _: ServiceAccount =
-            create(cluster, &namespace, json!({"metadata": {"name": "worker"}})).await?;
+        let _: ServiceAccount = create(cluster, &namespace, json!({"metadata": {"name": "worker"}})).await?;
         let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), &namespace);
-        let wanted: TokenRequest =
-            serde_json::from_value(json!({"spec": {"audiences": ["substratus-worker"]}}))?;
-        let given = accounts
-            .create_token_request("worker", &PostParams::default(), &wanted)
-            .await?;
+        let wanted: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": ["substratus-worker"]}}))?;
+        let given = accounts.create_token_request("worker", &PostParams::default(), &wanted).await?;
         let token = given.status.context("no token")?.token;
         let accepted = async |audience: &str| -> Result<bool> {
-            let review: TokenReview =
-                serde_json::from_value(json!({"spec": {"token": token, "audiences": [audience]}}))?;
-            let answer = Api::all(cluster.client())
-                .create(&PostParams::default(), &review)
-                .await?;
-            Ok(answer
-                .status
-                .and_then(|status| status.authenticated)
-                .unwrap_or(false))
+            let review: TokenReview = serde_json::from_value(json!({"spec": {"token": token, "audiences": [audience]}}))?;
+            let answer = Api::all(cluster.client()).create(&PostParams::default(), &review).await?;
+            Ok(answer.status.and_then(|status| status.authenticated).unwrap_or(false))
         };
-        ensure!(
-            accepted("substratus-worker").await?,
-            "refused for its own audience"
-        );
-        ensure!(
-            !accepted(layout::ISSUER).await?,
-            "accepted for the API server"
-        );
-        ensure!(
-            !accepted("somebody-else").await?,
-            "accepted for another audience"
-        );
+        ensure!(accepted("substratus-worker").await?, "refused for its own audience");
+        ensure!(!accepted(layout::ISSUER).await?, "accepted for the API server");
+        ensure!(!accepted("somebody-else").await?, "accepted for another audience");
         Ok(())
     })
 }
@@ -190,17 +162,10 @@ fn a_pod_over_its_memory_limit_is_killed() -> Result<()> {
         greedy["resources"] = json!({"limits": {"memory": "32Mi"}});
         let _: Pod = create(cluster, &namespace, pod("greedy", &greedy, &json!({}))).await?;
         finished(cluster, &namespace, "greedy", "Failed").await?;
-        let made = Api::<Pod>::namespaced(cluster.client(), &namespace)
-            .get("greedy")
-            .await?;
-        let containers = made
-            .status
-            .and_then(|status| status.container_statuses)
-            .unwrap_or_default();
-        let reason = containers
-            .first()
-            .and_then(|one| one.state.as_ref()?.terminated.as_ref()?.reason.clone())
-            .unwrap_or_default();
+        let made = Api::<Pod>::namespaced(cluster.client(), &namespace).get("greedy").await?;
+        let containers = made.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let reason =
+            containers.first().and_then(|one| one.state.as_ref()?.terminated.as_ref()?.reason.clone()).unwrap_or_default();
         ensure!(reason == "OOMKilled", "the reason is {reason:?}");
         Ok(())
     })
@@ -224,16 +189,8 @@ fn a_pod_with_four_gpus_is_placed_by_label() -> Result<()> {
         let _: Pod = create(cluster, &namespace, pod("wrong", &wants, &elsewhere)).await?;
         let pods = Api::<Pod>::namespaced(cluster.client(), &namespace);
         eventually("wrong pod to be refused", LIMIT, async || {
-            let conditions = pods
-                .get("wrong")
-                .await?
-                .status
-                .and_then(|status| status.conditions)
-                .unwrap_or_default();
-            Ok(conditions
-                .iter()
-                .any(|one| one.reason.as_deref() == Some("Unschedulable"))
-                .then_some(()))
+            let conditions = pods.get("wrong").await?.status.and_then(|status| status.conditions).unwrap_or_default();
+            Ok(conditions.iter().any(|one| one.reason.as_deref() == Some("Unschedulable")).then_some(()))
         })
         .await
     })

@@ -54,7 +54,14 @@ fn start() -> Result<Stage> {
 /// The program as the sources are now: cargo builds it for no test by itself.
 fn build() -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(substratus_tests::guests::root()).args(["build", "--quiet", "--package", "substratus", "--bin", "substratus"]);
+    cargo.current_dir(substratus_tests::guests::root()).args([
+        "build",
+        "--quiet",
+        "--package",
+        "substratus",
+        "--bin",
+        "substratus",
+    ]);
     if std::env::current_exe()?.components().any(|part| part.as_os_str() == "release") {
         cargo.arg("--release");
     }
@@ -85,7 +92,13 @@ impl Stage {
         self.explained(namespace, waited).await
     }
 
-    async fn server(&self, namespace: &str, name: &str, what: &str, check: impl Fn(&ServerStatus) -> bool) -> Result<ServerStatus> {
+    async fn server(
+        &self,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        check: impl Fn(&ServerStatus) -> bool,
+    ) -> Result<ServerStatus> {
         let servers = Api::<Server>::namespaced(self.cluster.client(), namespace);
         let waited = eventually(&format!("Server {name} {what}"), LIMIT, async || {
             let status = servers.get(name).await?.status.context("no status yet")?;
@@ -139,7 +152,10 @@ fn folder(status: &ModelStatus) -> Result<PathBuf> {
 }
 
 /// Reason and message of a condition.
-fn condition<'a>(conditions: impl IntoIterator<Item = &'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>, name: &str) -> (String, String) {
+fn condition<'a>(
+    conditions: impl IntoIterator<Item = &'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>,
+    name: &str,
+) -> (String, String) {
     let found = conditions.into_iter().find(|condition| condition.type_ == name);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
 }

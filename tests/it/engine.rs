@@ -30,9 +30,8 @@ fn free_port() -> u16 {
 #[tokio::test]
 async fn the_engine_answers_as_nobody_in_a_read_only_root() {
     let port = free_port();
-    let mut engine = start(&format!(
-        "-m /tmp/tiny.gguf --host 127.0.0.1 --port {port} --alias tiny -c 512 -np 1 -t 1 -ngl 0 --metrics"
-    ));
+    let mut engine =
+        start(&format!("-m /tmp/tiny.gguf --host 127.0.0.1 --port {port} --alias tiny -c 512 -np 1 -t 1 -ngl 0 --metrics"));
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     let mut ready = false;
@@ -61,10 +60,9 @@ async fn the_engine_answers_as_nobody_in_a_read_only_root() {
 
 #[tokio::test]
 async fn the_engine_refuses_unknown_flags_and_missing_models() {
-    for (arguments, reason) in [
-        ("-m /tmp/tiny.gguf --frobnicate", "unrecognized arguments: --frobnicate"),
-        ("-m /tmp/absent.gguf", "cannot serve"),
-    ] {
+    for (arguments, reason) in
+        [("-m /tmp/tiny.gguf --frobnicate", "unrecognized arguments: --frobnicate"), ("-m /tmp/absent.gguf", "cannot serve")]
+    {
         let output = start(arguments).wait_with_output().await.unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(reason), "{error}");

@@ -102,14 +102,18 @@ impl Bench {
             Repo::model(id).file("config.json", config.to_string().as_str())
         };
         let shards = |repo: Repo, size: u64| {
-            repo.file("model-00001-of-00002.safetensors", Content::noise(1, size)).file("model-00002-of-00002.safetensors", Content::noise(2, size))
+            repo.file("model-00001-of-00002.safetensors", Content::noise(1, size))
+                .file("model-00002-of-00002.safetensors", Content::noise(2, size))
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let hub = Hub::builder()
             .repo(shards(model("tiiuae/falcon-40b", "FalconForCausalLM"), 1 << 20))
             .repo(shards(model("meta-llama/Llama-2-7b-hf", "LlamaForCausalLM"), 1 << 20).gated(Gated::Manual).reader(TOKEN))
             .repo(model("facebook/opt-125m", "OPTForCausalLM").file("pytorch_model.bin", Content::noise(3, 1 << 20)))
-            .repo(model("HuggingFaceTB/SmolLM2-135M-Instruct", "LlamaForCausalLM").file("model.safetensors", Content::noise(4, 1 << 20)))
+            .repo(
+                model("HuggingFaceTB/SmolLM2-135M-Instruct", "LlamaForCausalLM")
+                    .file("model.safetensors", Content::noise(4, 1 << 20)),
+            )
             .repo(Repo::model("substratusai/Llama-2-13B-chat-GGUF").file("model.bin", Content::noise(5, 1 << 20)))
             .start(Ipv4Addr::LOCALHOST.into(), runtime.handle())
             .unwrap();

@@ -174,7 +174,10 @@ async fn too_many_memories_are_refused_before_the_first_run() {
 #[tokio::test]
 async fn a_memory_that_never_fits_is_refused_before_the_first_run() {
     let error = fit(Guest { memories: vec![2_000], ..Guest::default() }).await.unwrap_err();
-    assert!(matches!(error, PluginError::Refused(Refusal::Resources { limit: "pages of memory", needed: 2_000, .. })), "{error:?}");
+    assert!(
+        matches!(error, PluginError::Refused(Refusal::Resources { limit: "pages of memory", needed: 2_000, .. })),
+        "{error:?}"
+    );
     host_is_well().await;
 }
 

@@ -11,11 +11,7 @@ use sha2::{Digest as _, Sha256};
 use substratus_tests::image::{Image, Layer, hex as to_hex};
 
 fn image(layer: Layer) -> Image {
-    Image {
-        layers: vec![layer],
-        entrypoint: vec!["/bin/program".to_owned()],
-        ..Image::default()
-    }
+    Image { layers: vec![layer], entrypoint: vec!["/bin/program".to_owned()], ..Image::default() }
 }
 
 #[test]
@@ -30,28 +26,16 @@ fn the_digest_depends_on_files_alone() -> Result<()> {
     // Written again: another inode, another time.
     fs::remove_file(folder.path().join("bin/program"))?;
     fs::write(folder.path().join("bin/program"), "one")?;
-    ensure!(
-        build()?.digest() == first,
-        "the same content has another digest"
-    );
+    ensure!(build()?.digest() == first, "the same content has another digest");
     fs::write(folder.path().join("bin/program"), "two")?;
-    ensure!(
-        build()?.digest() != first,
-        "other content has the same digest"
-    );
+    ensure!(build()?.digest() != first, "other content has the same digest");
     Ok(())
 }
 
 #[test]
 fn entries_may_come_in_any_order() -> Result<()> {
-    let one = Layer::default()
-        .bytes("a/b", "1", 0o644)
-        .link("c", "a/b")
-        .dir("d", 0o700);
-    let other = Layer::default()
-        .dir("d", 0o700)
-        .link("c", "a/b")
-        .bytes("a/b", "1", 0o644);
+    let one = Layer::default().bytes("a/b", "1", 0o644).link("c", "a/b").dir("d", 0o700);
+    let other = Layer::default().dir("d", 0o700).link("c", "a/b").bytes("a/b", "1", 0o644);
     ensure!(image(one).build()?.digest() == image(other).build()?.digest());
     Ok(())
 }
@@ -74,35 +58,22 @@ fn a_layout_leads_from_its_index_to_every_file() -> Result<()> {
     let blob = |descriptor: &Value| -> Result<&Vec<u8>> {
         let digest = descriptor["digest"].as_str().context("no digest")?;
         let hex = digest.strip_prefix("sha256:").context("not sha256")?;
-        let bytes = files
-            .get(&format!("blobs/sha256/{hex}"))
-            .with_context(|| format!("no blob {hex}"))?;
+        let bytes = files.get(&format!("blobs/sha256/{hex}")).with_context(|| format!("no blob {hex}"))?;
         let actual = to_hex(&Sha256::digest(bytes));
         ensure!(actual == hex, "a blob's content is not what its name says");
-        ensure!(
-            descriptor["size"] == bytes.len(),
-            "a blob's size is not what its descriptor says"
-        );
+        ensure!(descriptor["size"] == bytes.len(), "a blob's size is not what its descriptor says");
         Ok(bytes)
     };
     let index: Value = serde_json::from_slice(&files["index.json"])?;
-    ensure!(
-        index["manifests"][0]["annotations"]["io.containerd.image.name"]
-            == "example.org/team/program:v1"
-    );
+    ensure!(index["manifests"][0]["annotations"]["io.containerd.image.name"] == "example.org/team/program:v1");
     let manifest: Value = serde_json::from_slice(blob(&index["manifests"][0])?)?;
     let config: Value = serde_json::from_slice(blob(&manifest["config"])?)?;
     ensure!(config["config"]["Entrypoint"][0] == "/bin/program");
     ensure!(config["rootfs"]["diff_ids"][0] == manifest["layers"][0]["digest"]);
 
     let mut layer = tar::Archive::new(blob(&manifest["layers"][0])?.as_slice());
-    let names = layer
-        .entries()?
-        .map(|entry| Ok(entry?.path()?.display().to_string()));
+    let names = layer.entries()?.map(|entry| Ok(entry?.path()?.display().to_string()));
     let names: Vec<String> = names.collect::<Result<_>>()?;
-    ensure!(
-        names == ["bin/", "bin/program"],
-        "the layer holds {names:?}"
-    );
+    ensure!(names == ["bin/", "bin/program"], "the layer holds {names:?}");
     Ok(())
 }

@@ -65,7 +65,9 @@ fn a_name_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
         definitions(cluster).await?;
         let namespace = cluster.namespace("names").await?;
         let mut found = Vec::new();
-        for (kind, name) in [("Model", &*"m".repeat(51)), ("Server", &*"s".repeat(50)), ("Server", "falcon.40b"), ("Server", "40b")] {
+        for (kind, name) in
+            [("Model", &*"m".repeat(51)), ("Server", &*"s".repeat(50)), ("Server", "falcon.40b"), ("Server", "40b")]
+        {
             let api = objects(cluster, &namespace, substratus_crds::GROUP, kind);
             found.push(refusal(create(&api, substratus_crds::GROUP, kind, name).await?)?);
         }
@@ -79,14 +81,12 @@ fn a_name_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
 fn taken_over(rules: bool) -> Result<DynamicObject> {
     let crd = substratus_crds::crds().into_iter().find(|crd| crd.spec.names.kind == "Model").context("no Model")?;
     let mut document = serde_json::to_value(crd)?;
-    let changes = [
-        ("/metadata/name", format!("models.{OTHER_GROUP}")),
-        ("/spec/group", OTHER_GROUP.to_owned()),
-    ];
+    let changes = [("/metadata/name", format!("models.{OTHER_GROUP}")), ("/spec/group", OTHER_GROUP.to_owned())];
     for (path, value) in changes {
         *document.pointer_mut(path).with_context(|| format!("no {path}"))? = json!(value);
     }
-    let root = document.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").and_then(Value::as_object_mut).context("no schema")?;
+    let root =
+        document.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").and_then(Value::as_object_mut).context("no schema")?;
     ensure!(root.contains_key("x-kubernetes-validations"), "there is no rule to test");
     if !rules {
         root.remove("x-kubernetes-validations");

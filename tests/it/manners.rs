@@ -66,7 +66,8 @@ fn rights_are_few_and_secrets_stay_at_home() -> Result<()> {
     let own = find(&objects, "Role", "substratus")?;
     for rule in list(&cluster["rules"]).iter().chain(list(&own["rules"])) {
         let words: BTreeSet<_> = ["apiGroups", "resources", "verbs"].iter().flat_map(|part| texts(&rule[*part])).collect();
-        for word in ["*", "escalate", "bind", "impersonate", "deletecollection", "roles", "clusterroles", "pods/exec", "pods/log"] {
+        for word in ["*", "escalate", "bind", "impersonate", "deletecollection", "roles", "clusterroles", "pods/exec", "pods/log"]
+        {
             ensure!(!words.contains(word), "{rule} has {word}");
         }
     }
@@ -97,8 +98,13 @@ fn every_kind_can_be_watched_and_answered_and_no_spec_written() -> Result<()> {
 fn the_pod_is_restricted() -> Result<()> {
     let objects = base()?;
     let pod = pod(&objects)?;
-    ensure!(pod["automountServiceAccountToken"] == false && find(&objects, "ServiceAccount", "substratus")?["automountServiceAccountToken"] == false);
-    ensure!(pod["securityContext"]["runAsNonRoot"] == true && pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault");
+    ensure!(
+        pod["automountServiceAccountToken"] == false
+            && find(&objects, "ServiceAccount", "substratus")?["automountServiceAccountToken"] == false
+    );
+    ensure!(
+        pod["securityContext"]["runAsNonRoot"] == true && pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    );
     for container in list(&pod["containers"]) {
         let context = &container["securityContext"];
         ensure!(context["readOnlyRootFilesystem"] == true && context["allowPrivilegeEscalation"] == false, "{context}");
@@ -155,7 +161,12 @@ fn ports_services_and_policies_meet() -> Result<()> {
 
     let service = find(&objects, "Service", "substratus-store")?;
     let (name, namespace) = (&service["metadata"]["name"], &service["metadata"]["namespace"]);
-    let url = format!("http://{}.{}.svc:{}", name.as_str().unwrap_or_default(), namespace.as_str().unwrap_or_default(), service["spec"]["ports"][0]["port"]);
+    let url = format!(
+        "http://{}.{}.svc:{}",
+        name.as_str().unwrap_or_default(),
+        namespace.as_str().unwrap_or_default(),
+        service["spec"]["ports"][0]["port"]
+    );
     ensure!(settings.store_url == url, "{} is not {url}", settings.store_url);
 
     let labels = find(&objects, "Deployment", "substratus")?["spec"]["template"]["metadata"]["labels"].clone();
@@ -175,7 +186,8 @@ fn the_cache_has_room_to_write() -> Result<()> {
     let pod = pod(&base()?)?;
     let container = &pod["containers"][0];
     let cache = list(&container["env"]).iter().find(|entry| entry["name"] == "PLUGIN_CACHE_DIR").context("no cache")?;
-    let mounted = list(&container["volumeMounts"]).iter().find(|mount| mount["mountPath"] == cache["value"]).context("no mount")?;
+    let mounted =
+        list(&container["volumeMounts"]).iter().find(|mount| mount["mountPath"] == cache["value"]).context("no mount")?;
     ensure!(mounted["readOnly"] != true);
     Ok(())
 }

@@ -14,8 +14,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[test]
 fn model_is_loaded_by_the_plugin_of_its_source_and_latched() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
-        fixture.create("Model", "falcon", json!({"source": "hf://tiiuae/falcon-40b", "env": {
-            "HF_TOKEN": "${{ secrets.ai.HF_TOKEN }}", "OTHER": "x"}})).await?;
+        fixture
+            .create(
+                "Model",
+                "falcon",
+                json!({"source": "hf://tiiuae/falcon-40b", "env": {
+            "HF_TOKEN": "${{ secrets.ai.HF_TOKEN }}", "OTHER": "x"}}),
+            )
+            .await?;
         let job = fixture.wait("Job", "falcon-modeller", LIMIT, async |_| Ok(Some(()))).await?;
         let container = &job["spec"]["template"]["spec"]["containers"][0];
         ensure!(container["name"] == "model" && container["image"] == "registry.test/substratus:test", "{container}");
@@ -25,17 +31,20 @@ fn model_is_loaded_by_the_plugin_of_its_source_and_latched() -> Result<()> {
         ensure!(job["metadata"]["ownerReferences"][0]["kind"] == "Model", "no owner: {job}");
 
         // The scheduler's own words reach the condition.
-        let model = fixture.wait("Model", "falcon", LIMIT, async |model| {
-            let complete = condition(model, "Complete");
-            Ok(complete["message"].as_str().is_some_and(|m| m.contains("no nodes available")).then_some(()))
-        }).await?;
+        let model = fixture
+            .wait("Model", "falcon", LIMIT, async |model| {
+                let complete = condition(model, "Complete");
+                Ok(complete["message"].as_str().is_some_and(|m| m.contains("no nodes available")).then_some(()))
+            })
+            .await?;
         ensure!(condition(&model, "Complete")["reason"] == "JobNotComplete", "{model}");
         ensure!(model["status"]["plugin"]["name"] == "loader-huggingface", "{model}");
         let url = model["status"]["artifacts"]["url"].as_str().context("no artifact URL")?;
         ensure!(url.starts_with("tar:////bucket/"), "{url}");
 
         fixture.pod_ends("falcon-modeller", 0, &loaded(&model, 7)).await?;
-        let model = fixture.wait("Model", "falcon", LIMIT, async |model| Ok((model["status"]["ready"] == true).then_some(()))).await?;
+        let model =
+            fixture.wait("Model", "falcon", LIMIT, async |model| Ok((model["status"]["ready"] == true).then_some(()))).await?;
         ensure!(condition(&model, "Complete")["reason"] == "JobComplete", "{model}");
         ensure!(model["status"]["source"]["format"] == "gguf" && model["status"]["transfer"]["progress"] == "100%", "{model}");
         Ok(())
@@ -46,20 +55,23 @@ fn model_is_loaded_by_the_plugin_of_its_source_and_latched() -> Result<()> {
 fn typed_failure_reaches_the_condition_and_the_retry_annotation_starts_again() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
         fixture.create("Model", "gated", json!({"source": "hf://org/gated"})).await?;
-        let model = fixture.wait("Model", "gated", LIMIT, async |model| Ok(model["status"]["plan"].is_object().then_some(()))).await?;
+        let model =
+            fixture.wait("Model", "gated", LIMIT, async |model| Ok(model["status"]["plan"].is_object().then_some(()))).await?;
         let outcome = json!({"outcome": "failed", "inputs": model["status"]["plan"]["inputs"], "reason": "Gated",
             "message": "ask for access at https://hub.test/org/gated"});
         let first = fixture.pod_ends("gated-modeller", 64, &outcome).await?;
-        let model = fixture.wait("Model", "gated", LIMIT, async |model| {
-            Ok((condition(model, "Complete")["reason"] == "Gated").then_some(()))
-        }).await?;
+        let model = fixture
+            .wait("Model", "gated", LIMIT, async |model| Ok((condition(model, "Complete")["reason"] == "Gated").then_some(())))
+            .await?;
         let message = condition(&model, "Complete")["message"].as_str().unwrap_or_default().to_owned();
         ensure!(message.contains("https://hub.test/org/gated") && message.contains("substratus.ai/retry"), "{message}");
         fixture.annotate("Model", "gated", "substratus.ai/retry", "1").await?;
         fixture.delete("Pod", &first).await?;
-        fixture.wait("Job", "gated-modeller", LIMIT, async |job| {
-            Ok((job["metadata"]["annotations"]["substratus.ai/retry"] == "1").then_some(()))
-        }).await?;
+        fixture
+            .wait("Job", "gated-modeller", LIMIT, async |job| {
+                Ok((job["metadata"]["annotations"]["substratus.ai/retry"] == "1").then_some(()))
+            })
+            .await?;
         let event = fixture.event("gated", "Gated").await?;
         ensure!(event["type"] == "Warning", "{event}");
         Ok(())
@@ -85,7 +97,9 @@ fn server_waits_for_its_model_then_serves_with_the_best_engine() -> Result<()> {
         ensure!(candidates.len() == 3 && candidates[0]["engine"] == "llama.cpp", "{candidates:?}");
         ensure!(candidates.iter().all(|candidate| candidate["reason"].as_str().is_some_and(|r| !r.is_empty())), "{candidates:?}");
 
-        fixture.set_status("Deployment", "chat-server", json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1})).await?;
+        fixture
+            .set_status("Deployment", "chat-server", json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}))
+            .await?;
         fixture.reason("Server", "chat", "Serving", "DeploymentReady").await?;
         Ok(())
     })
@@ -115,9 +129,11 @@ fn changed_source_runs_a_new_load_into_a_folder_of_its_own() -> Result<()> {
         // The old artifact stays in place until the new one is whole.
         let model = fixture.reason("Model", "moving", "Complete", "JobNotComplete").await?;
         ensure!(model["status"]["artifacts"] == first["status"]["artifacts"], "{model}");
-        fixture.wait("Model", "moving", LIMIT, async |model| {
-            Ok(model["status"]["plan"]["target"].as_str().is_some_and(|target| target.ends_with("/g2")).then_some(()))
-        }).await?;
+        fixture
+            .wait("Model", "moving", LIMIT, async |model| {
+                Ok(model["status"]["plan"]["target"].as_str().is_some_and(|target| target.ends_with("/g2")).then_some(()))
+            })
+            .await?;
         fixture.drop_finished_pods("moving-modeller").await?;
         let second = fixture.load("moving", 2).await?;
         let url = second["status"]["artifacts"]["url"].as_str().unwrap_or_default().to_owned();
@@ -136,15 +152,19 @@ fn fields_that_somebody_else_changed_are_taken_back() -> Result<()> {
         let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].clone();
         fixture.settled().await?;
         fixture.merge("Service", "guarded-server", json!({"spec": {"selector": {"server": "evil"}}})).await?;
-        fixture.wait("Service", "guarded-server", LIMIT, async |service| {
-            Ok((service["spec"]["selector"]["server"] == "guarded").then_some(()))
-        }).await?;
+        fixture
+            .wait("Service", "guarded-server", LIMIT, async |service| {
+                Ok((service["spec"]["selector"]["server"] == "guarded").then_some(()))
+            })
+            .await?;
         // What is not ours stays: replicas belong to whoever scales.
         fixture.merge("Deployment", "guarded-server", json!({"spec": {"replicas": 3}})).await?;
         fixture.annotate("Deployment", "guarded-server", "someone.else/note", "kept").await?;
-        let deployment = fixture.wait("Deployment", "guarded-server", LIMIT, async |deployment| {
-            Ok((deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image).then_some(()))
-        }).await?;
+        let deployment = fixture
+            .wait("Deployment", "guarded-server", LIMIT, async |deployment| {
+                Ok((deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image).then_some(()))
+            })
+            .await?;
         ensure!(deployment["spec"]["replicas"] == 3, "{deployment}");
         Ok(())
     })
@@ -188,9 +208,13 @@ fn unclaimed_image_runs_under_the_container_contract() -> Result<()> {
         ensure!(container["command"] == json!(["train.sh"]) && container["image"] == "example.test/trainer", "{container}");
         let requests = json!({"cpu": "1", "memory": "10Gi", "ephemeral-storage": "10Gi"});
         ensure!(container["resources"]["requests"] == requests, "{container}");
-        let paths: Vec<&str> = container["volumeMounts"].as_array().into_iter().flatten().filter_map(|m| m["mountPath"].as_str()).collect();
+        let paths: Vec<&str> =
+            container["volumeMounts"].as_array().into_iter().flatten().filter_map(|m| m["mountPath"].as_str()).collect();
         ensure!(paths == ["/content/artifacts", "/content/params.json"], "{paths:?}");
-        ensure!(container["env"][0]["name"] == "B" && container["env"][1]["valueFrom"]["secretKeyRef"]["key"] == "tls.crt", "{container}");
+        ensure!(
+            container["env"][0]["name"] == "B" && container["env"][1]["valueFrom"]["secretKeyRef"]["key"] == "tls.crt",
+            "{container}"
+        );
         let params = fixture.get("ConfigMap", "trained-model-params").await?;
         ensure!(params["data"] == json!({"params.json": "{\n  \"epochs\": 1,\n  \"name\": \"x\"\n}"}), "{params}");
         Ok(())

@@ -83,7 +83,14 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     respond(&mut inner.lock().unwrap(), &parts.method, parts.uri.path(), parts.uri.query(), authorization.as_deref(), &body)
 }
 
-fn respond(inner: &mut Inner, method: &Method, path: &str, query: Option<&str>, authorization: Option<&str>, body: &Bytes) -> Response {
+fn respond(
+    inner: &mut Inner,
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    authorization: Option<&str>,
+    body: &Bytes,
+) -> Response {
     inner.requests += 1;
     let reply = |status: StatusCode| Response::builder().status(status);
     if inner.password.is_some_and(|password| authorization != Some(password)) {

@@ -17,7 +17,10 @@ fn a_load_through_the_relay_is_whole_and_the_token_stays_with_the_hub() -> Resul
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // Pages of one entry, so that links to the next page pass through too.
     let repo = Repo::model("acme/tiny").file("config.json", "{}").file("model.gguf", Content::noise(5, 20 << 20));
-    let hub = Hub::builder().page_size(1).repo(repo.gated(Gated::Auto).reader(TOKEN)).start(Ipv4Addr::LOCALHOST.into(), runtime.handle())?;
+    let hub = Hub::builder()
+        .page_size(1)
+        .repo(repo.gated(Gated::Auto).reader(TOKEN))
+        .start(Ipv4Addr::LOCALHOST.into(), runtime.handle())?;
     let relay = Relay::start(&hub.url, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), runtime.handle())?;
 
     let folder = tempfile::tempdir()?;

@@ -114,16 +114,9 @@ impl Cluster {
     /// Uses the cluster that runs in `dir`, and leaves it running.
     pub fn attach(dir: &Path) -> Result<Self> {
         let path = dir.join("ready.json");
-        let text = fs::read(&path).with_context(|| {
-            format!(
-                "reading {}; is `substratus-cluster up --dir` running there?",
-                path.display()
-            )
-        })?;
-        Self::open(
-            serde_json::from_slice(&text).context("reading ready.json")?,
-            None,
-        )
+        let text = fs::read(&path)
+            .with_context(|| format!("reading {}; is `substratus-cluster up --dir` running there?", path.display()))?;
+        Self::open(serde_json::from_slice(&text).context("reading ready.json")?, None)
     }
 
     fn open(ready: Ready, supervisor: Option<Child>) -> Result<Self> {
@@ -131,27 +124,15 @@ impl Cluster {
         let opened = thread::scope(|scope| {
             let make = || -> Result<(Runtime, Client)> {
                 netns::enter(&ready.netns)?;
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()?;
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
                 let client = runtime.block_on(client(&ready.kubeconfig))?;
                 Ok((runtime, client))
             };
-            scope
-                .spawn(make)
-                .join()
-                .map_err(|_| anyhow!("the thread that opens the cluster panicked"))
+            scope.spawn(make).join().map_err(|_| anyhow!("the thread that opens the cluster panicked"))
         });
         let (runtime, client) = opened??;
         let settings = Settings::from_environment()?;
-        Ok(Self {
-            ready,
-            runtime,
-            client: ClientSlot(client),
-            settings,
-            supervisor,
-        })
+        Ok(Self { ready, runtime, client: ClientSlot(client), settings, supervisor })
     }
 
     /// Addresses and paths.
@@ -171,10 +152,7 @@ impl Cluster {
 
     /// `host:port` of the registry.
     pub fn registry(&self) -> Result<&str> {
-        self.ready
-            .registry
-            .as_deref()
-            .context("this cluster has no registry; start it in node mode")
+        self.ready.registry.as_deref().context("this cluster has no registry; start it in node mode")
     }
 
     /// Moves the calling thread, and all that it starts from now on, into the cluster's network.
@@ -205,28 +183,14 @@ impl Cluster {
 
     /// A namespace of a test's own, ready for pods; the name is `prefix` and random letters.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
-        let metadata = ObjectMeta {
-            generate_name: Some(format!("{prefix}-")),
-            ..ObjectMeta::default()
-        };
-        let wanted = Namespace {
-            metadata,
-            ..Namespace::default()
-        };
-        let made = Api::all(self.client())
-            .create(&PostParams::default(), &wanted)
-            .await;
-        let name = made
-            .context("creating a namespace")?
-            .metadata
-            .name
-            .context("a namespace without a name")?;
+        let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
+        let wanted = Namespace { metadata, ..Namespace::default() };
+        let made = Api::all(self.client()).create(&PostParams::default(), &wanted).await;
+        let name = made.context("creating a namespace")?.metadata.name.context("a namespace without a name")?;
         if self.ready.mode != Mode::Api {
-            eventually(
-                "service account of a namespace",
-                Duration::from_mins(1),
-                async || service_account(&self.client(), &name).await,
-            )
+            eventually("service account of a namespace", Duration::from_mins(1), async || {
+                service_account(&self.client(), &name).await
+            })
             .await?;
         }
         Ok(name)
@@ -238,16 +202,10 @@ impl Cluster {
         let gpus = json!({"nvidia.com/gpu": count.to_string()});
         let status = json!({"status": {"capacity": gpus, "allocatable": gpus}});
         let parameters = PatchParams::default();
-        nodes
-            .patch_status(layout::NODE_NAME, &parameters, &Patch::Merge(status))
-            .await
-            .context("advertising GPUs")?;
+        nodes.patch_status(layout::NODE_NAME, &parameters, &Patch::Merge(status)).await.context("advertising GPUs")?;
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
         let labels = json!({"metadata": {"labels": labels}});
-        nodes
-            .patch(layout::NODE_NAME, &parameters, &Patch::Merge(labels))
-            .await
-            .context("labelling the node")?;
+        nodes.patch(layout::NODE_NAME, &parameters, &Patch::Merge(labels)).await.context("labelling the node")?;
         Ok(())
     }
 }
@@ -277,16 +235,11 @@ async fn service_account(client: &Client, namespace: &str) -> Result<Option<()>>
     Ok(accounts.get_opt("default").await?.map(|_| ()))
 }
 
-fn shared(
-    slot: &'static OnceLock<Result<Cluster, String>>,
-    mode: Mode,
-) -> Result<&'static Cluster> {
+fn shared(slot: &'static OnceLock<Result<Cluster, String>>, mode: Mode) -> Result<&'static Cluster> {
     let start = || match Settings::from_environment()?.attach {
         Some(dir) if mode == Mode::Node => Cluster::attach(&dir),
         _ => Cluster::start(mode),
     };
     // One failure is everybody's: the next test would only wait as long for the same.
-    slot.get_or_init(|| start().map_err(|error| format!("{error:#}")))
-        .as_ref()
-        .map_err(|error| anyhow!("{error}"))
+    slot.get_or_init(|| start().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
 }

@@ -114,7 +114,9 @@ fn ready_to_start(settings: &Settings, layout: &Layout, screen: &Screen, consent
     screen.title("Substratus demo: a real single-node Kubernetes on this machine, in a network namespace of its own");
     screen.quote(&preflight::report(settings));
     let mut missing = preflight::missing(settings, Mode::Node);
-    for (program, package) in [("strip", "binutils"), ("cargo", "rustup (https://rustup.rs)"), ("python3", "python3 and python3-pip")] {
+    for (program, package) in
+        [("strip", "binutils"), ("cargo", "rustup (https://rustup.rs)"), ("python3", "python3 and python3-pip")]
+    {
         if settings.find(program).is_none() && which(program).is_none() {
             missing.push(format!("missing {program}: install {package}"));
         }

@@ -151,8 +151,7 @@ pub struct Hub {
 impl Hub {
     /// A hub with no repository.
     pub fn builder() -> Builder {
-        let settings =
-            Settings { page_size: 1000, url_ttl: Duration::from_hours(1), tokens: Vec::new(), cdn_url: None };
+        let settings = Settings { page_size: 1000, url_ttl: Duration::from_hours(1), tokens: Vec::new(), cdn_url: None };
         Builder { settings, repos: Vec::new() }
     }
 
@@ -183,9 +182,7 @@ impl Hub {
 
     /// The commit that a branch, tag or commit of a repository stands for.
     pub fn commit(&self, kind: Kind, id: &str, revision: &str) -> Result<String> {
-        self.shared
-            .commit(kind, id, revision)
-            .with_context(|| format!("the hub has no revision {revision:?} of {id:?}"))
+        self.shared.commit(kind, id, revision).with_context(|| format!("the hub has no revision {revision:?} of {id:?}"))
     }
 
     /// The sha256 of a large file, as the listing announces it.

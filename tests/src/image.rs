@@ -49,11 +49,7 @@ impl Image {
             diffs.push(descriptor.digest.clone());
             layers.push(descriptor);
         }
-        let env: Vec<String> = self
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let env: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
@@ -67,10 +63,7 @@ impl Image {
             },
             "rootfs": {"type": "layers", "diff_ids": diffs},
         });
-        let config = artifact.add(
-            "application/vnd.oci.image.config.v1+json",
-            serde_json::to_vec(&config)?,
-        );
+        let config = artifact.add("application/vnd.oci.image.config.v1+json", serde_json::to_vec(&config)?);
         artifact.finish(&config, &layers)?;
         Ok(artifact)
     }
@@ -80,23 +73,13 @@ impl Image {
 /// `nc`); [`visitor`] has a program that does not.
 pub fn busybox() -> Result<Image> {
     let program = Path::new("/bin/busybox");
-    let listed = Command::new(program)
-        .arg("--list")
-        .output()
-        .context("running /bin/busybox; it is in the package busybox-static")?;
-    ensure!(
-        listed.status.success(),
-        "`busybox --list` failed with {}",
-        listed.status
-    );
+    let listed =
+        Command::new(program).arg("--list").output().context("running /bin/busybox; it is in the package busybox-static")?;
+    ensure!(listed.status.success(), "`busybox --list` failed with {}", listed.status);
     let names = String::from_utf8(listed.stdout).context("reading the list of busybox commands")?;
     let mut layer = Layer::default()
         .file("bin/busybox", program, 0o755)?
-        .bytes(
-            "etc/passwd",
-            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-            0o644,
-        )
+        .bytes("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", 0o644)
         .dir("tmp", 0o1777)
         .dir("root", 0o700);
     for name in names.lines().filter(|name| *name != "busybox") {
@@ -113,11 +96,7 @@ pub fn busybox() -> Result<Image> {
 /// Busybox and this harness's static program, for pods that visit others: `substratus-cluster fetch URL`.
 pub fn visitor() -> Result<Image> {
     let mut image = busybox()?;
-    image.layers.push(Layer::default().file(
-        "bin/substratus-cluster",
-        &crate::cluster::start::program()?,
-        0o755,
-    )?);
+    image.layers.push(Layer::default().file("bin/substratus-cluster", &crate::cluster::start::program()?, 0o755)?);
     Ok(image)
 }
 
@@ -125,11 +104,7 @@ pub fn visitor() -> Result<Image> {
 pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     let mut base = Layer::default()
         .file("usr/local/bin/substratus", program, 0o755)?
-        .bytes(
-            "etc/passwd",
-            "substratus:x:65532:65532:substratus:/:/sbin/nologin\n",
-            0o644,
-        )
+        .bytes("etc/passwd", "substratus:x:65532:65532:substratus:/:/sbin/nologin\n", 0o644)
         .dir("tmp", 0o1777);
     for name in ["sub", "kubectl-substratus", "kubectl-open-notebook"] {
         base = base.link(&format!("usr/local/bin/{name}"), "substratus");
@@ -141,17 +116,10 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     let mut layers = vec![base];
     if let Some(folder) = plugins {
         let mut components = Layer::default();
-        for entry in folder
-            .read_dir()
-            .with_context(|| format!("listing {}", folder.display()))?
-        {
+        for entry in folder.read_dir().with_context(|| format!("listing {}", folder.display()))? {
             let path = entry?.path();
-            if let (Some(name), true) = (
-                path.file_name(),
-                path.extension().is_some_and(|end| end == "wasm"),
-            ) {
-                components =
-                    components.file(&format!("plugins/{}", name.display()), &path, 0o644)?;
+            if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "wasm")) {
+                components = components.file(&format!("plugins/{}", name.display()), &path, 0o644)?;
             }
         }
         layers.push(components);

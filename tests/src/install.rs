@@ -52,14 +52,10 @@ pub async fn apply(client: &kube::Client, objects: &[DynamicObject]) -> Result<(
             None => Api::all_with(client.clone(), &resource),
         };
         let parameters = PatchParams::apply("install").force();
-        api.patch(name, &parameters, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("applying {} {name}", types.kind))?;
+        api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("applying {} {name}", types.kind))?;
         if types.kind == "CustomResourceDefinition" {
             let established = await_condition(Api::all(client.clone()), name, conditions::is_crd_established());
-            tokio::time::timeout(Duration::from_secs(30), established)
-                .await
-                .with_context(|| format!("waiting for {name}"))??;
+            tokio::time::timeout(Duration::from_secs(30), established).await.with_context(|| format!("waiting for {name}"))??;
         }
     }
     Ok(())

@@ -76,9 +76,8 @@ async fn log_filter_is_read_and_changed() {
 async fn log_filter_is_changed_from_inside_the_pod_only() {
     let (subscriber, log) = telemetry::subscriber(Format::Json, "info", std::io::sink).unwrap();
     let admin = Admin { readiness: Readiness::new(&[]), metrics: Metrics::new(), log };
-    let put = async |peer: &str| {
-        set_log_level(State(admin.clone()), ConnectInfo(peer.parse().unwrap()), "debug\n".to_owned()).await
-    };
+    let put =
+        async |peer: &str| set_log_level(State(admin.clone()), ConnectInfo(peer.parse().unwrap()), "debug\n".to_owned()).await;
     assert_eq!(put("10.0.0.7:1").await.unwrap_err().0, StatusCode::FORBIDDEN);
     assert_eq!(put("[::ffff:127.0.0.1]:1").await.unwrap(), "debug\n");
     drop(subscriber);

@@ -47,7 +47,8 @@ impl LocalSink {
     }
 
     pub(super) fn free(&self) -> Result<u64, SinkError> {
-        let space = rustix::fs::fstatvfs(&self.artifacts).map_err(|error| SinkError::io("ask for space in", ARTIFACTS)(error.into()))?;
+        let space =
+            rustix::fs::fstatvfs(&self.artifacts).map_err(|error| SinkError::io("ask for space in", ARTIFACTS)(error.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
@@ -195,7 +196,12 @@ impl Records {
     }
 
     /// Writes a record through `fill`, makes it durable and puts it in place of the old one at once.
-    pub fn replace(&self, name: &str, durable: bool, fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(), SinkError> {
+    pub fn replace(
+        &self,
+        name: &str,
+        durable: bool,
+        fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), SinkError> {
         let partial = self.path(&format!("{name}{PARTIAL}"));
         let write = || -> io::Result<()> {
             let mut out = io::BufWriter::new(File::create(&partial)?);

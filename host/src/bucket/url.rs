@@ -225,7 +225,9 @@ mod tests {
 
     #[test]
     fn what_is_no_bucket_url_is_refused() {
-        for text in ["", "bucket", "ftp://b/p", "gs:///p", "tar://host/p", "s3://b/../c", "file:///a/./b", "gs://b/p?x", "gs://u@b/p"] {
+        for text in
+            ["", "bucket", "ftp://b/p", "gs:///p", "tar://host/p", "s3://b/../c", "file:///a/./b", "gs://b/p?x", "gs://u@b/p"]
+        {
             assert!(text.parse::<BucketUrl>().is_err(), "{text}");
         }
     }

@@ -123,10 +123,21 @@ impl Report {
 impl Source {
     fn write(&self, out: &mut String) -> anyhow::Result<()> {
         let facts = &self.facts;
-        writeln!(out, "  files      {} files, {} bytes at revision {}", facts.files, facts.bytes, facts.revision.as_deref().unwrap_or("-"))?;
+        writeln!(
+            out,
+            "  files      {} files, {} bytes at revision {}",
+            facts.files,
+            facts.bytes,
+            facts.revision.as_deref().unwrap_or("-")
+        )?;
         for file in self.list.iter().take(SHOWN_FILES) {
             let size = file.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
-            writeln!(out, "    {size:>14}  {}  {}", file.sha256.as_deref().map_or("-", |hex| hex.get(..12).unwrap_or(hex)), file.path)?;
+            writeln!(
+                out,
+                "    {size:>14}  {}  {}",
+                file.sha256.as_deref().map_or("-", |hex| hex.get(..12).unwrap_or(hex)),
+                file.path
+            )?;
         }
         if self.list.len() > SHOWN_FILES {
             writeln!(out, "    … and {} more (-o yaml lists all)", self.list.len() - SHOWN_FILES)?;

@@ -10,11 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const QUICK: Timing = Timing {
-    lease: Duration::from_secs(1),
-    renew_deadline: Duration::from_millis(400),
-    retry: Duration::from_millis(40),
-};
+const QUICK: Timing =
+    Timing { lease: Duration::from_secs(1), renew_deadline: Duration::from_millis(400), retry: Duration::from_millis(40) };
 
 #[derive(Default)]
 struct Stored {

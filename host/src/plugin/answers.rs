@@ -48,7 +48,11 @@ pub fn check_file_path(path: &str) -> Result<(), String> {
 pub(super) fn plan_page(mut page: PlanPage, asked: &ResolveRequest, cursor: Option<&str>) -> Result<PlanPage, String> {
     name("revision", &page.revision)?;
     if let Some(revision) = asked.revision.as_ref().filter(|revision| **revision != page.revision) {
-        return Err(format!("the revision was `{}` and is now `{}`: all pages of a plan have one", sentence(revision), page.revision));
+        return Err(format!(
+            "the revision was `{}` and is now `{}`: all pages of a plan have one",
+            sentence(revision),
+            page.revision
+        ));
     }
     page.files.iter().try_for_each(check_file)?;
     if let Some(facts) = &page.facts {
@@ -67,11 +71,7 @@ pub(super) fn plan_page(mut page: PlanPage, asked: &ResolveRequest, cursor: Opti
 /// One file whose place was asked for.
 pub(super) fn file(file: File, path: &str) -> Result<File, String> {
     check_file(&file)?;
-    if file.path == path {
-        Ok(file)
-    } else {
-        Err(format!("asked for `{}`, it tells of `{}`", clip(path, 200), file.path))
-    }
+    if file.path == path { Ok(file) } else { Err(format!("asked for `{}`, it tells of `{}`", clip(path, 200), file.path)) }
 }
 
 /// A placement, made fit to use. Whether its keys are granted is the guard's to say.
@@ -202,7 +202,10 @@ fn check_url(text: &str, schemes: &[&str]) -> Result<(), String> {
         return Err(format!("URL `{}`: its scheme is none of {}", clip(text, 200), schemes.join(", ")));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("a URL of host `{}` holds a credential: name a secret use in `auth` instead", url.host_str().unwrap_or_default()));
+        return Err(format!(
+            "a URL of host `{}` holds a credential: name a secret use in `auth` instead",
+            url.host_str().unwrap_or_default()
+        ));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(format!("URL `{}` has no host", clip(text, 200)));

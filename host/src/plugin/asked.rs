@@ -83,9 +83,7 @@ fn host_covers(wide: &str, narrow: &str) -> bool {
 
 /// Whether an image, or a prefix of images, lies below a prefix. A prefix ends where a name ends: `a/vllm` does not cover `a/vllm-evil`.
 pub(super) fn prefix_covers(prefix: &str, image: &str) -> bool {
-    image.strip_prefix(prefix).is_some_and(|rest| {
-        rest.is_empty() || prefix.ends_with('/') || rest.starts_with(['/', ':', '@'])
-    })
+    image.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with(['/', ':', '@']))
 }
 
 fn key_covers(wide: &str, narrow: &str) -> bool {
@@ -128,7 +126,12 @@ mod tests {
     #[test]
     fn the_narrower_pattern_wins_and_exact_mirrors_count() {
         let granted = Grants {
-            hosts: texts(&["https://*.example.org", "https://*.eu.cdn.example", "https://*.hub.example", "https://mirror.internal"]),
+            hosts: texts(&[
+                "https://*.example.org",
+                "https://*.eu.cdn.example",
+                "https://*.hub.example",
+                "https://mirror.internal",
+            ]),
             secrets: vec![
                 SecretGrant { name: "hub".into(), hosts: texts(&["https://mirror.internal"]) },
                 SecretGrant { name: "other".into(), hosts: texts(&["https://hub.example"]) },
@@ -144,9 +147,7 @@ mod tests {
     #[test]
     fn image_prefixes_end_at_names() {
         let asked = texts(&["docker.io/vllm/"]);
-        let images = |granted: &[&str]| {
-            smaller(&asked, &texts(granted), prefix_covers, |image| !image.ends_with('/'))
-        };
+        let images = |granted: &[&str]| smaller(&asked, &texts(granted), prefix_covers, |image| !image.ends_with('/'));
         assert_eq!(images(&["docker.io/"]), texts(&["docker.io/vllm/"]));
         assert_eq!(images(&["docker.io/vllm/vllm-openai"]), texts(&["docker.io/vllm/vllm-openai"]));
         assert_eq!(images(&["registry.internal/"]), texts(&[]));

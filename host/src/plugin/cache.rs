@@ -144,7 +144,10 @@ pub(super) fn is_sha256(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-#[expect(unsafe_code, reason = "the bytes are machine code that this store compiled: their signature was checked, or they are fresh")]
+#[expect(
+    unsafe_code,
+    reason = "the bytes are machine code that this store compiled: their signature was checked, or they are fresh"
+)]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: see the reason above; the checked bytes are the ones loaded, not a second read of the file.
     unsafe { Component::deserialize(engine, code) }
@@ -167,9 +170,8 @@ fn key(root: &Path) -> Result<[u8; 32], PluginError> {
     remove(&tmp);
     match made {
         Ok(()) => Ok(key),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_key(&path)?.ok_or_else(|| {
-            failed("read the key", &path, io::Error::other("it has no 32 bytes that we alone can read"))
-        }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_key(&path)?
+            .ok_or_else(|| failed("read the key", &path, io::Error::other("it has no 32 bytes that we alone can read"))),
         Err(source) => Err(failed("write the key", &path, source)),
     }
 }

@@ -76,10 +76,8 @@ impl Call<'_> {
     fn check_question<Q: Serialize>(&self, question: &Q) -> Result<(), PluginError> {
         let tier = tier(self.ready.manifest.role);
         let mut size = Counter(0);
-        serde_json::to_writer(&mut size, question).map_err(|error| PluginError::Engine {
-            action: "measure a question",
-            reason: error.to_string(),
-        })?;
+        serde_json::to_writer(&mut size, question)
+            .map_err(|error| PluginError::Engine { action: "measure a question", reason: error.to_string() })?;
         if size.0 > tier.question {
             return Err(PluginError::QuestionTooLarge {
                 plugin: self.ready.manifest.name.clone(),
@@ -113,11 +111,7 @@ impl Call<'_> {
             return self.limit(hit.limit, hit.value.clone());
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-            return PluginError::Busy {
-                plugin: self.ready.manifest.name.clone(),
-                running: tier.concurrent,
-                queued: tier.queue,
-            };
+            return PluginError::Busy { plugin: self.ready.manifest.name.clone(), running: tier.concurrent, queued: tier.queue };
         }
         if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
             return self.limit("the guest's stack", format!("{} KiB", crate::limits::GUEST_STACK >> 10));

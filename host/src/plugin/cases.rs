@@ -108,7 +108,8 @@ impl Replay {
     /// What went wrong between the guest and the recording.
     fn complaint(&self) -> Option<String> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).front().map(|next| format!("never asked for {}", next.url));
+        let left =
+            self.left.lock().unwrap_or_else(PoisonError::into_inner).front().map(|next| format!("never asked for {}", next.url));
         wrong.or(left)
     }
 }
@@ -184,12 +185,7 @@ pub(super) enum AskError {
 }
 
 /// Asks what a case says.
-pub(super) async fn ask(
-    plugins: &Plugins,
-    digest: &str,
-    case: &Case,
-    calls: Arc<dyn HostCalls>,
-) -> Result<Value, AskError> {
+pub(super) async fn ask(plugins: &Plugins, digest: &str, case: &Case, calls: Arc<dyn HostCalls>) -> Result<Value, AskError> {
     let value = match case.call.as_str() {
         "resolve" => value(plugins.resolve(digest, &question(case, "Model")?, case.cursor.as_deref(), calls).await),
         "refresh" => {
@@ -203,14 +199,17 @@ pub(super) async fn ask(
         }
         "fit" => value(plugins.fit(digest, &question(case, "Server")?).await),
         "serve" => value(plugins.serve(digest, &question(case, "Server")?).await),
-        other => return Err(AskError::Case(anyhow::anyhow!("there is no call `{other}`: resolve, refresh, place, fit or serve"))),
+        other => {
+            return Err(AskError::Case(anyhow::anyhow!("there is no call `{other}`: resolve, refresh, place, fit or serve")));
+        }
     };
     value.map_err(AskError::Plugin)
 }
 
 fn value<T: Serialize>(result: Result<T, PluginError>) -> Result<Value, PluginError> {
     result.and_then(|answer| {
-        serde_json::to_value(answer).map_err(|error| PluginError::Engine { action: "write an answer as JSON", reason: error.to_string() })
+        serde_json::to_value(answer)
+            .map_err(|error| PluginError::Engine { action: "write an answer as JSON", reason: error.to_string() })
     })
 }
 
@@ -340,6 +339,9 @@ mod tests {
         let bad = replay();
         assert!(bad.answer(&request("https://b/")).is_err());
         let complaint = bad.complaint().unwrap();
-        assert!(complaint.contains("https://b/") && complaint.contains("expected") && complaint.contains("https://a/"), "{complaint}");
+        assert!(
+            complaint.contains("https://b/") && complaint.contains("expected") && complaint.contains("https://a/"),
+            "{complaint}"
+        );
     }
 }

@@ -202,8 +202,16 @@ fn build(args: &Build) -> anyhow::Result<ExitCode> {
     }
     std::fs::write(&output, &bytes).with_context(|| format!("write {}", output.display()))?;
     let digest = super::cache::digest_of(&bytes);
-    let text = format!("{} {} ({:?}): {}, {} KiB, {digest}", manifest.name, manifest.version, manifest.role, output.display(), bytes.len().div_ceil(1024));
-    let value = json!({"name": manifest.name, "version": manifest.version, "file": output, "bytes": bytes.len(), "digest": digest});
+    let text = format!(
+        "{} {} ({:?}): {}, {} KiB, {digest}",
+        manifest.name,
+        manifest.version,
+        manifest.role,
+        output.display(),
+        bytes.len().div_ceil(1024)
+    );
+    let value =
+        json!({"name": manifest.name, "version": manifest.version, "file": output, "bytes": bytes.len(), "digest": digest});
     print(args.format.format, &text, &value)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -276,14 +284,27 @@ async fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
     });
     let mut text = format!(
         "{} {} ({:?}), for hosts {}\n{}\nsource   {source}\ndigest   {digest}\nsize     {} KiB\n",
-        manifest.name, manifest.version, manifest.role, manifest.host, manifest.description, bytes.len().div_ceil(1024),
+        manifest.name,
+        manifest.version,
+        manifest.role,
+        manifest.host,
+        manifest.description,
+        bytes.len().div_ceil(1024),
     );
-    let secrets: Vec<String> = manifest.secrets.iter().map(|secret| format!("{} → {}", secret.name, secret.hosts.join(" "))).collect();
+    let secrets: Vec<String> =
+        manifest.secrets.iter().map(|secret| format!("{} → {}", secret.name, secret.hosts.join(" "))).collect();
     let images: Vec<String> = manifest.claims.images.iter().map(|claim| claim.repository.clone()).collect();
     for (name, values) in [
-        ("schemes", &manifest.claims.schemes), ("stands for", &images), ("engines", &manifest.claims.engines),
-        ("clouds", &manifest.claims.clouds), ("hosts", &manifest.hosts), ("secrets", &secrets), ("images", &manifest.images),
-        ("scheduling", &manifest.scheduling), ("imports", &outline.imports), ("exports", &outline.exports),
+        ("schemes", &manifest.claims.schemes),
+        ("stands for", &images),
+        ("engines", &manifest.claims.engines),
+        ("clouds", &manifest.claims.clouds),
+        ("hosts", &manifest.hosts),
+        ("secrets", &secrets),
+        ("images", &manifest.images),
+        ("scheduling", &manifest.scheduling),
+        ("imports", &outline.imports),
+        ("exports", &outline.exports),
     ] {
         if !values.is_empty() {
             let values: Vec<&str> = values.iter().map(|value| if value.is_empty() { "\"\"" } else { value }).collect();

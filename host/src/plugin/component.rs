@@ -43,9 +43,7 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
     if Parser::is_core_wasm(bytes) {
         return Err(Refusal::CoreModule);
     }
-    Validator::new_with_features(features())
-        .validate_all(bytes)
-        .map_err(|error| Refusal::Invalid(error.to_string()))?;
+    Validator::new_with_features(features()).validate_all(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
     read_names(bytes)
 }
 
@@ -118,11 +116,7 @@ fn check_names(outline: &Outline, role: PluginRole) -> Result<(), Refusal> {
         return Err(Refusal::Import { import: import.clone(), role, hint });
     }
     let export = export(role);
-    if outline.exports.iter().any(|name| name == export) {
-        Ok(())
-    } else {
-        Err(Refusal::Export { export, role })
-    }
+    if outline.exports.iter().any(|name| name == export) { Ok(()) } else { Err(Refusal::Export { export, role }) }
 }
 
 #[cfg(test)]

@@ -144,7 +144,9 @@ pub enum Refusal {
     #[error("the component is not valid: {0}")]
     Invalid(String),
     /// It does not say what it is.
-    #[error("the component has no custom section `substratus:manifest`; build it with `substratus plugin build`, which embeds plugin.yaml")]
+    #[error(
+        "the component has no custom section `substratus:manifest`; build it with `substratus plugin build`, which embeds plugin.yaml"
+    )]
     NoManifest,
     /// It says twice what it is.
     #[error("the component has more than one custom section `substratus:manifest`; keep one")]
@@ -158,7 +160,9 @@ pub enum Refusal {
         reason: String,
     },
     /// It wants a host that we are not.
-    #[error("the plugin runs on hosts {wanted} and this is {version}; rebuild it against this version, or correct `host` in plugin.yaml")]
+    #[error(
+        "the plugin runs on hosts {wanted} and this is {version}; rebuild it against this version, or correct `host` in plugin.yaml"
+    )]
     HostVersion {
         /// The manifest's range.
         wanted: String,

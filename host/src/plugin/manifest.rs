@@ -101,8 +101,7 @@ impl Manifest {
             return Err(mistake("(document)", reason));
         }
         // Through a value, so that a mistake has its path and no line of a file that its author never saw.
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| mistake("(document)", error.to_string()))?;
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| mistake("(document)", error.to_string()))?;
         let manifest: Self = serde_path_to_error::deserialize(value)
             .map_err(|error| mistake(&error.path().to_string(), error.inner().to_string()))?;
         manifest.check()?;
@@ -111,8 +110,7 @@ impl Manifest {
 
     /// Parses and checks `plugin.yaml`.
     pub fn from_yaml(text: &str) -> Result<Self, Refusal> {
-        let value: Value =
-            serde_saphyr::from_str(text).map_err(|error| mistake("plugin.yaml", error.to_string()))?;
+        let value: Value = serde_saphyr::from_str(text).map_err(|error| mistake("plugin.yaml", error.to_string()))?;
         Self::from_json(value.to_string().as_bytes())
     }
 
@@ -138,8 +136,7 @@ impl Manifest {
         self.check_secrets()?;
         unique("images", &self.images)?;
         unique("scheduling", &self.scheduling)?;
-        schema::check(&self.config)
-            .map_err(|problem| mistake(&format!("config{}", problem.field), problem.reason))?;
+        schema::check(&self.config).map_err(|problem| mistake(&format!("config{}", problem.field), problem.reason))?;
         self.check_role()
     }
 

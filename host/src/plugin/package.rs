@@ -36,7 +36,9 @@ pub enum PackageError {
         reason: String,
     },
     /// The module is not one that a component can be made of.
-    #[error("the module cannot become a component: {0}; it is made with `substratus-plugin` or wit-bindgen, for wasm32-unknown-unknown")]
+    #[error(
+        "the module cannot become a component: {0}; it is made with `substratus-plugin` or wit-bindgen, for wasm32-unknown-unknown"
+    )]
     Module(String),
     /// What was made is not one that the host would run.
     #[error(transparent)]
@@ -68,10 +70,8 @@ pub fn build(folder: &Path, target: Option<&Path>) -> Result<Built, PackageError
 /// Reads and checks a `plugin.yaml`.
 pub fn read_manifest(path: &Path) -> Result<Manifest, PackageError> {
     let bytes = read(path)?;
-    let text = String::from_utf8(bytes).map_err(|_| Refusal::Manifest {
-        field: path.display().to_string(),
-        reason: "the file is not UTF-8 text".to_owned(),
-    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Refusal::Manifest { field: path.display().to_string(), reason: "the file is not UTF-8 text".to_owned() })?;
     Ok(Manifest::from_yaml(&text)?)
 }
 

@@ -14,12 +14,7 @@ use super::{PlainHttp, PluginError, RegistryAuth, RegistryError, registry};
 pub(super) const ANNOTATION: &str = "ai.substratus.plugin";
 
 /// Pushes a component and gives its reference by digest.
-pub async fn push(
-    reference: &str,
-    component: &[u8],
-    auth: RegistryAuth,
-    plain: &PlainHttp,
-) -> Result<String, PluginError> {
+pub async fn push(reference: &str, component: &[u8], auth: RegistryAuth, plain: &PlainHttp) -> Result<String, PluginError> {
     let (manifest, config) = layout(component)?;
     let registry = Registry::new(registry::parse(reference)?, auth, plain)?;
     if registry.reference.digest().is_some() {

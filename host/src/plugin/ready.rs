@@ -62,13 +62,7 @@ pub(super) fn tier(role: PluginRole) -> &'static Tier {
 impl Shelf {
     pub(super) fn new(engine: Engine, cache: Arc<Cache>) -> Self {
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self {
-            engine,
-            cache,
-            slots: Mutex::default(),
-            uses: AtomicU64::new(0),
-            compiling: Semaphore::new((cpus / 2).max(1)),
-        }
+        Self { engine, cache, slots: Mutex::default(), uses: AtomicU64::new(0), compiling: Semaphore::new((cpus / 2).max(1)) }
     }
 
     /// The component of a digest, from memory, from the cache of compiled code, or compiled now.

@@ -1,7 +1,6 @@
 //! Pulls components from OCI registries: one manifest, one layer, each no larger than announced, allowed, and hashed.
 //! Knows nothing about what a component is.
 
-
 use futures::StreamExt;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;

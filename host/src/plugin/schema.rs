@@ -7,8 +7,18 @@ use super::types::Problem;
 
 /// What a schema may use.
 const KEYWORDS: [&str; 12] = [
-    "$schema", "additionalProperties", "default", "description", "enum", "items", "maximum", "minimum", "properties",
-    "required", "title", "type",
+    "$schema",
+    "additionalProperties",
+    "default",
+    "description",
+    "enum",
+    "items",
+    "maximum",
+    "minimum",
+    "properties",
+    "required",
+    "title",
+    "type",
 ];
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 

@@ -37,17 +37,8 @@ pub(super) struct State {
 /// aside, is not charged for it. Between ticks it yields, so that the caller's timeout works.
 #[expect(clippy::disallowed_methods, reason = "the one place where a store is made")]
 pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCalls>) -> Store<State> {
-    let state = State {
-        tier,
-        calls,
-        ticks: 0,
-        memory: 0,
-        table_elements: 0,
-        log_lines: 0,
-        log_bytes: 0,
-        http_requests: 0,
-        http_body: 0,
-    };
+    let state =
+        State { tier, calls, ticks: 0, memory: 0, table_elements: 0, log_lines: 0, log_bytes: 0, http_requests: 0, http_body: 0 };
     let mut store = Store::new(engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(tier.crossing);
@@ -132,7 +123,8 @@ impl http::Host for State {
         if let Ok(response) = &response {
             self.http_body = self.http_body.saturating_add(response.body.len());
             if self.http_body > self.tier.http_body {
-                let text = format!("at most {} MiB of HTTP bodies in one call of tier `{}`", self.tier.http_body >> 20, self.tier.name);
+                let text =
+                    format!("at most {} MiB of HTTP bodies in one call of tier `{}`", self.tier.http_body >> 20, self.tier.name);
                 return Ok(Err(HttpError::Limit(text)));
             }
         }

@@ -48,7 +48,8 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
         && child.policy != Policy::Share
         && !is_ours(&known.metadata, owner)
     {
-        let message = format!("{:?} `{}` exists and belongs to something else; rename this object or remove it", child.kind, child.name);
+        let message =
+            format!("{:?} `{}` exists and belongs to something else; rename this object or remove it", child.kind, child.name);
         return Ok(Err(Verdict::new(reason::REFUSED, message)));
     }
     let done = match &child.policy {
@@ -127,8 +128,8 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child], candidates:
 
 async fn delete(api: &Api<DynamicObject>, name: &str, metadata: &ObjectMeta) -> kube::Result<()> {
     // Foreground: the object stays until its pods are gone, so two runs never write to one place.
-    let params = DeleteParams::foreground()
-        .preconditions(Preconditions { uid: metadata.uid.clone(), ..Preconditions::default() });
+    let params =
+        DeleteParams::foreground().preconditions(Preconditions { uid: metadata.uid.clone(), ..Preconditions::default() });
     match api.delete(name, &params).await {
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         other => other.map(drop),

@@ -35,10 +35,8 @@ pub async fn place(
         config: policy.config_json(),
         extensions: Vec::new(),
     };
-    let placement = plugins
-        .place(&policy.digest, &request, None)
-        .await
-        .map_err(|error| Verdict::from_plugin(&policy.name, &error))?;
+    let placement =
+        plugins.place(&policy.digest, &request, None).await.map_err(|error| Verdict::from_plugin(&policy.name, &error))?;
     guard::placement(&placement, &policy.grant)
         .map_err(|why| Verdict::new(reason::PLUGIN_DENIED, format!("plugin `{}`: {why}", policy.name)))?;
     Ok(Some(placement))

@@ -16,9 +16,7 @@ use substratus_crds::{Model, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::views::{
-    ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView,
-};
+use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
 
@@ -162,9 +160,8 @@ pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mu
             to_servers.add(&namespace, server.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
             vec![own]
         }),
-        plugins: watch.start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| {
-            vec![Trigger::Plugin(plugin.name_any())]
-        }),
+        plugins: watch
+            .start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
         jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owner::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),

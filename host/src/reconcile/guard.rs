@@ -9,7 +9,8 @@ use crate::plugin::Grant;
 use crate::plugin::types::{Container, Placement};
 
 /// Paths that engines may have scratch volumes at; anything else could hide what the image brings.
-const FORBIDDEN_MOUNTS: &[&str] = &["/", "/content", "/etc", "/proc", "/sys", "/dev", "/bin", "/sbin", "/usr", "/lib", "/var/run/secrets"];
+const FORBIDDEN_MOUNTS: &[&str] =
+    &["/", "/content", "/etc", "/proc", "/sys", "/dev", "/bin", "/sbin", "/usr", "/lib", "/var/run/secrets"];
 
 /// A GPU policy's answer: only keys that the administrator granted.
 pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
@@ -18,7 +19,9 @@ pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
     let limits = placement.limits.iter().map(|(key, _)| ("resource", key));
     for (what, key) in selector.chain(tolerations).chain(limits) {
         if !granted_key(key, &grant.scheduling) {
-            return Err(format!("sets the {what} `{key}`, which it has no grant for; add it to spec.grants.scheduling of the Plugin"));
+            return Err(format!(
+                "sets the {what} `{key}`, which it has no grant for; add it to spec.grants.scheduling of the Plugin"
+            ));
         }
     }
     if !placement.claims.is_empty() {
@@ -53,7 +56,8 @@ pub fn container(container: &Container, grant: &Grant) -> Result<(), String> {
         if forbidden || path.starts_with("/content/") || path.starts_with("/proc/") || path.starts_with("/var/run/secrets/") {
             return Err(format!("wants scratch space at `{}`, where none may be", cache.mount_path));
         }
-        let label = !cache.name.is_empty() && cache.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let label =
+            !cache.name.is_empty() && cache.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !label || cache.name.len() > 40 {
             return Err(format!("names its scratch space `{}`; lower-case letters, digits and '-' are taken", cache.name));
         }
@@ -80,7 +84,9 @@ fn granted_image(image: &str, granted: &[String]) -> bool {
 /// Children before they are applied: whatever built them, none may be more than a child of its owner can be.
 /// `buckets` are the node paths of artifacts that this object may see.
 pub fn children(children: &[Child], owner: &Owner, buckets: &[String]) -> Result<(), String> {
-    children.iter().try_for_each(|child| one(child, owner, buckets).map_err(|why| format!("{:?} `{}`: {why}", child.kind, child.name)))
+    children
+        .iter()
+        .try_for_each(|child| one(child, owner, buckets).map_err(|why| format!("{:?} `{}`: {why}", child.kind, child.name)))
 }
 
 fn one(child: &Child, owner: &Owner, buckets: &[String]) -> Result<(), String> {
@@ -112,7 +118,9 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 
 fn volume_is_safe(volume: &Value, buckets: &[String]) -> Result<(), String> {
     let Some(path) = volume.pointer("/hostPath/path").and_then(Value::as_str) else { return Ok(()) };
-    let below = buckets.iter().any(|bucket| path.strip_prefix(bucket.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    let below = buckets
+        .iter()
+        .any(|bucket| path.strip_prefix(bucket.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     if !below || path.split('/').any(|segment| segment == "..") {
         return Err(format!("mounts the node's `{path}`, which is no artifact of this object"));
     }

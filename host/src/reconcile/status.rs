@@ -1,8 +1,8 @@
 //! Writes a status where it differs from the one on record, and an Event where the summing-up condition changed.
 
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
-use kube::ResourceExt;
 use serde_json::json;
 use substratus_crds::conditions::reason;
 
@@ -11,12 +11,8 @@ use crate::context::Context;
 use crate::kinds::shared::conditions::find;
 
 /// Reasons that are a normal part of an object's life.
-const EXPECTED: &[&str] = &[
-    reason::JOB_NOT_COMPLETE,
-    reason::DEPLOYMENT_NOT_READY,
-    reason::MODEL_NOT_READY,
-    reason::BASE_MODEL_NOT_READY,
-];
+const EXPECTED: &[&str] =
+    &[reason::JOB_NOT_COMPLETE, reason::DEPLOYMENT_NOT_READY, reason::MODEL_NOT_READY, reason::BASE_MODEL_NOT_READY];
 
 /// Longest note of an Event, in bytes.
 const MAX_NOTE: usize = 1000;

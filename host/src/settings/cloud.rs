@@ -68,8 +68,8 @@ pub(super) fn defaults(settings: &OperatorSettings) -> Result<Defaults, Settings
     let registry = given(settings.registry_url.clone())
         .map(|registry| registry.trim_end_matches('/').to_owned())
         .or_else(|| Some(format!("{}-docker.pkg.dev/{}/substratus", region(settings)?, gcp?)));
-    let principal = given(settings.principal.clone())
-        .or_else(|| gcp.map(|project| format!("substratus@{project}.iam.gserviceaccount.com")));
+    let principal =
+        given(settings.principal.clone()).or_else(|| gcp.map(|project| format!("substratus@{project}.iam.gserviceaccount.com")));
     Ok(Defaults { bucket: Bucket::parse(&bucket)?, registry, principal })
 }
 

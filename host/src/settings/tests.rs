@@ -46,10 +46,7 @@ fn gcp_names_follow_from_the_project() {
     assert_eq!(settings.artifact_bucket.as_str(), "gs://p-substratus-artifacts");
     assert_eq!(settings.registry_url.as_deref(), Some("us-central1-docker.pkg.dev/p/substratus"));
     assert_eq!(settings.principal.as_deref(), Some("substratus@p.iam.gserviceaccount.com"));
-    assert!(matches!(
-        check("--cloud=gcp --worker-image=w"),
-        Err(SettingsError::Missing { env: "ARTIFACT_BUCKET_URL", .. })
-    ));
+    assert!(matches!(check("--cloud=gcp --worker-image=w"), Err(SettingsError::Missing { env: "ARTIFACT_BUCKET_URL", .. })));
 }
 
 #[test]

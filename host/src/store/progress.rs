@@ -122,7 +122,8 @@ fn check(name: &str, progress: &Progress) -> Result<(), Refusal> {
     if progress.inputs.is_empty() || progress.inputs.len() > MAX_TEXT || transfer.progress.len() > MAX_TEXT {
         return Err(Refusal::Invalid("a text is missing or too long"));
     }
-    let counters = [transfer.bytes_done, transfer.bytes_total, transfer.bytes_per_second, transfer.files_done, transfer.files_total];
+    let counters =
+        [transfer.bytes_done, transfer.bytes_total, transfer.bytes_per_second, transfer.files_done, transfer.files_total];
     if counters.iter().chain(&transfer.eta_seconds).any(|&counter| counter < 0) {
         return Err(Refusal::Invalid("a counter is negative"));
     }

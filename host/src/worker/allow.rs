@@ -83,9 +83,8 @@ impl AllowList {
 
     /// Whether a connection to `address` may be made for a URL that got `verdict`.
     pub fn permits(&self, verdict: Verdict, address: IpAddr) -> bool {
-        let granted = || {
-            self.patterns.iter().any(|pattern| matches!(&pattern.host, HostRule::Range(range) if range.contains(address)))
-        };
+        let granted =
+            || self.patterns.iter().any(|pattern| matches!(&pattern.host, HostRule::Range(range) if range.contains(address)));
         match (verdict, classify(address)) {
             (Verdict::Denied, _) | (_, Class::Never) => false,
             (Verdict::Named, Class::Private) | (_, Class::Public) => true,
@@ -148,7 +147,8 @@ impl FromStr for HostPattern {
         }
         if let Some((address, rest)) = rest.split_once('/') {
             let (bits, port) = rest.split_once(':').map_or((rest, None), |(bits, port)| (bits, Some(port)));
-            let range = Range::parse(address.trim_matches(['[', ']']), bits).ok_or_else(|| refuse("holds a path or a broken range"))?;
+            let range =
+                Range::parse(address.trim_matches(['[', ']']), bits).ok_or_else(|| refuse("holds a path or a broken range"))?;
             let port = port.map_or_else(|| Some(default_port(secure)), |port| port.parse().ok().filter(|port| *port != 0));
             let port = port.ok_or_else(|| refuse("has no port between 1 and 65535"))?;
             return Ok(Self { secure, host: HostRule::Range(range), port });
@@ -168,7 +168,8 @@ impl FromStr for HostPattern {
             Some(Host::Ipv6(address)) => HostRule::Address(address.into()),
             None => return Err(refuse("names no host")),
         };
-        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or_else(|| refuse("has no port between 1 and 65535"))?;
+        let port =
+            url.port_or_known_default().filter(|port| *port != 0).ok_or_else(|| refuse("has no port between 1 and 65535"))?;
         Ok(Self { secure, host, port })
     }
 }

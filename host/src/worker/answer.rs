@@ -38,7 +38,9 @@ pub fn read(status: StatusCode, headers: &HeaderMap, wanted: Option<&Range<u64>>
     match status.as_u16() {
         206 => part(headers, wanted, size),
         200 => match (length(headers), size) {
-            (Some(length), Some(size)) if length != size => Meaning::Changed(format!("it has {length} bytes there and {size} in the plan")),
+            (Some(length), Some(size)) if length != size => {
+                Meaning::Changed(format!("it has {length} bytes there and {size} in the plan"))
+            }
             (length, _) => Meaning::Whole(length),
         },
         416 => match total(headers) {
@@ -92,7 +94,9 @@ fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> 
 /// `Retry-After` in seconds or as a date; else `RateLimit: "name";r=0;t=55` where nothing remains.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
     let after = text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok().or_else(|| seconds_until(text)));
-    after.or_else(|| rate_limit(text(headers, &http::HeaderName::from_static("ratelimit"))?)).map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+    after
+        .or_else(|| rate_limit(text(headers, &http::HeaderName::from_static("ratelimit"))?))
+        .map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
 fn seconds_until(date: &str) -> Option<u64> {
@@ -101,7 +105,8 @@ fn seconds_until(date: &str) -> Option<u64> {
 }
 
 fn rate_limit(text: &str) -> Option<u64> {
-    let value = |key: &str| text.split([';', ',']).find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
+    let value =
+        |key: &str| text.split([';', ',']).find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
     (value("r")? == 0).then(|| value("t")).flatten()
 }
 

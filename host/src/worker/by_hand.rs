@@ -92,9 +92,12 @@ impl ByHand {
         if let Some(file) = &self.plugin {
             return plugins.add_file(file).with_context(|| format!("cannot use plugin {}", file.display()));
         }
-        let Some((scheme, _)) = source.split_once("://") else { bail!("source `{source}` has no scheme; write for example hf://org/name") };
+        let Some((scheme, _)) = source.split_once("://") else {
+            bail!("source `{source}` has no scheme; write for example hf://org/name")
+        };
         let claims = |loaded: &Loaded| {
-            loaded.manifest.role == PluginRole::ModelLoader && loaded.manifest.claims.schemes.iter().any(|claimed| claimed == scheme)
+            loaded.manifest.role == PluginRole::ModelLoader
+                && loaded.manifest.claims.schemes.iter().any(|claimed| claimed == scheme)
         };
         plugins.bundled().into_iter().find(claims).with_context(|| {
             format!("no bundled plugin loads {scheme}://; name one with --plugin FILE, or a folder of plugins with --plugins DIR")

@@ -29,7 +29,8 @@ impl LoaderCalls {
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, EgressError> {
-        let url = Url::parse(&request.url).map_err(|error| EgressError::Invalid(format!("`{}` is no URL: {error}", request.url)))?;
+        let url =
+            Url::parse(&request.url).map_err(|error| EgressError::Invalid(format!("`{}` is no URL: {error}", request.url)))?;
         let ask = Ask {
             method: match request.method {
                 HttpMethod::Get => Method::GET,

@@ -101,7 +101,8 @@ impl LoadArgs {
     }
 
     async fn prepare(&self, stop: CancellationToken) -> Result<(LoadRequest, Surroundings), (String, LoadError)> {
-        let named = |inputs: &str, error: anyhow::Error| (inputs.to_owned(), LoadError::new(reason::INVALID, format!("{error:#}")));
+        let named =
+            |inputs: &str, error: anyhow::Error| (inputs.to_owned(), LoadError::new(reason::INVALID, format!("{error:#}")));
         // Read first: a failure belongs to the load that it names.
         let asked = self.request.as_deref().map(read_request).transpose().map_err(|error| named("", error))?;
         let inputs = asked.as_ref().map_or("", |request| request.inputs.as_str());
@@ -128,8 +129,13 @@ impl LoadArgs {
     }
 
     fn open_plugins(&self, env: &[(OsString, OsString)]) -> anyhow::Result<Plugins> {
-        let home = || env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home).join(".cache/substratus/plugins"));
-        let cache = self.plugin_cache.clone().or_else(home).context("there is no HOME to keep compiled plugins in; give --plugin-cache")?;
+        let home =
+            || env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home).join(".cache/substratus/plugins"));
+        let cache = self
+            .plugin_cache
+            .clone()
+            .or_else(home)
+            .context("there is no HOME to keep compiled plugins in; give --plugin-cache")?;
         let bundled = match self.bundled.as_slice() {
             // Beside the binary in the image.
             [] => vec![PathBuf::from("/plugins")].into_iter().filter(|folder| folder.is_dir()).collect(),
@@ -147,19 +153,25 @@ impl LoadArgs {
             let message = format!("plugin {digest} is neither bundled nor cached, and no --store is given");
             return Err(LoadError::new(reason::PLUGIN_NOT_FOUND, message));
         };
-        let fetched = fetch_plugin(base, digest, store).await.map_err(|error| LoadError::unavailable(format!("cannot get plugin {digest} from the store: {error:#}")))?;
+        let fetched = fetch_plugin(base, digest, store)
+            .await
+            .map_err(|error| LoadError::unavailable(format!("cannot get plugin {digest} from the store: {error:#}")))?;
         let loaded = plugins.add(&fetched).map_err(|error| LoadError::new(reason::PLUGIN_FAILED, error.to_string()))?;
         if loaded.digest == digest {
             Ok(())
         } else {
-            Err(LoadError::new(reason::PLUGIN_FAILED, format!("the store answered with plugin {} instead of {digest}", loaded.digest)))
+            Err(LoadError::new(
+                reason::PLUGIN_FAILED,
+                format!("the store answered with plugin {} instead of {digest}", loaded.digest),
+            ))
         }
     }
 
     fn tell(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let file = self.termination_log.clone().or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|file| file.exists()));
         if let Some(file) = file {
-            std::fs::write(&file, bounded(outcome)?).with_context(|| format!("cannot write the outcome to {}", file.display()))?;
+            std::fs::write(&file, bounded(outcome)?)
+                .with_context(|| format!("cannot write the outcome to {}", file.display()))?;
         }
         let mut out = std::io::stdout().lock();
         match (self.output, outcome) {
@@ -171,7 +183,9 @@ impl LoadArgs {
                     writeln!(out, "warning: {warning}")?;
                 }
             }
-            (Output::Text, Outcome::Failed { reason, message, .. }) => writeln!(std::io::stderr(), "error: {message} ({reason})")?,
+            (Output::Text, Outcome::Failed { reason, message, .. }) => {
+                writeln!(std::io::stderr(), "error: {message} ({reason})")?
+            }
         }
         Ok(())
     }
@@ -189,7 +203,11 @@ async fn fetch_plugin(base: &Url, digest: &str, store: &Store) -> anyhow::Result
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         bytes.extend_from_slice(&chunk);
-        anyhow::ensure!(bytes.len() as u64 <= crate::limits::COMPONENT_BYTES, "it is over {} bytes", crate::limits::COMPONENT_BYTES);
+        anyhow::ensure!(
+            bytes.len() as u64 <= crate::limits::COMPONENT_BYTES,
+            "it is over {} bytes",
+            crate::limits::COMPONENT_BYTES
+        );
     }
     Ok(bytes)
 }
@@ -254,7 +272,12 @@ mod tests {
 
     #[test]
     fn a_termination_message_fits() {
-        let long = Outcome::Failed { inputs: "i".into(), reason: reason::NOT_FOUND.into(), message: "\"ü\n".repeat(4000), retry_after: Some(7) };
+        let long = Outcome::Failed {
+            inputs: "i".into(),
+            reason: reason::NOT_FOUND.into(),
+            message: "\"ü\n".repeat(4000),
+            retry_after: Some(7),
+        };
         let text = bounded(&long).unwrap();
         assert!(text.len() <= MAX_TERMINATION_MESSAGE);
         let Outcome::Failed { reason, message, retry_after, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
@@ -269,7 +292,9 @@ mod tests {
 
     #[test]
     fn what_another_run_would_meet_again_is_final() {
-        for (reason, code) in [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)] {
+        for (reason, code) in
+            [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)]
+        {
             let outcome = failed(String::new(), LoadError::new(reason, "x"));
             assert_eq!(exit_code(&outcome), ExitCode::from(code), "{reason}");
         }

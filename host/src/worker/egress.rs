@@ -24,7 +24,17 @@ const AGENT: &str = concat!("substratus/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that only the host may set, beside everything that begins with `proxy-`.
 const OURS: [&str; 11] = [
-    "authorization", "cookie", "host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length",
+    "authorization",
+    "cookie",
+    "host",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "content-length",
 ];
 
 /// How long to wait for what.
@@ -116,7 +126,9 @@ impl Egress {
                 let host = url.host_str().unwrap_or("(none)");
                 let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
                 let origin = format!("{}://{host}{port}", url.scheme());
-                return Err(EgressError::Denied(format!("{origin} is not among the granted hosts; grant `{origin}` to allow it")));
+                return Err(EgressError::Denied(format!(
+                    "{origin} is not among the granted hosts; grant `{origin}` to allow it"
+                )));
             }
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
@@ -148,10 +160,14 @@ impl Egress {
             let response = request.send().await.map_err(|error| self.failed(&url, error))?;
             let target = if ask.follow { redirect(&response) } else { None };
             let Some(target) = target else { return Ok(Answer { response, url }) };
-            if matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER) && method == Method::POST {
+            if matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER)
+                && method == Method::POST
+            {
                 (method, body) = (Method::GET, None);
             }
-            url = url.join(&target).map_err(|_| EgressError::Unavailable(format!("{} redirects to something that is no URL", shown(&url))))?;
+            url = url
+                .join(&target)
+                .map_err(|_| EgressError::Unavailable(format!("{} redirects to something that is no URL", shown(&url))))?;
         }
         Err(EgressError::Limit(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&ask.url))))
     }
@@ -214,7 +230,9 @@ pub fn guest_headers(headers: &[(String, String)]) -> Result<HeaderMap, EgressEr
         let invalid = |_| EgressError::Invalid(format!("header `{}` is malformed", name.escape_debug()));
         let parsed = HeaderName::try_from(name.as_str()).map_err(|error| invalid(error.into()))?;
         if OURS.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
-            return Err(EgressError::Denied(format!("header `{parsed}` is set by the host only; name a secret use instead of a credential")));
+            return Err(EgressError::Denied(format!(
+                "header `{parsed}` is set by the host only; name a secret use instead of a credential"
+            )));
         }
         let value = HeaderValue::from_str(value).map_err(|error| invalid(http::Error::from(error)))?;
         if parsed != USER_AGENT {
@@ -231,7 +249,9 @@ pub fn shown(url: &Url) -> String {
 }
 
 fn refused(address: IpAddr) -> String {
-    format!("address {address} is private, link-local or reserved; name the host exactly, or grant its range as scheme://address/bits")
+    format!(
+        "address {address} is private, link-local or reserved; name the host exactly, or grant its range as scheme://address/bits"
+    )
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

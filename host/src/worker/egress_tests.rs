@@ -33,7 +33,8 @@ async fn server() -> (u16, Seen) {
 }
 
 fn egress(hosts: &[String], secret_hosts: &[String]) -> Egress {
-    let secret = GrantedSecret { name: "hf".into(), env: vec!["T".into()], scheme: SecretScheme::Bearer, hosts: secret_hosts.to_vec() };
+    let secret =
+        GrantedSecret { name: "hf".into(), env: vec!["T".into()], scheme: SecretScheme::Bearer, hosts: secret_hosts.to_vec() };
     let grant = Grant { hosts: hosts.to_vec(), secrets: vec![secret], ..Grant::default() };
     let secrets = Secrets::from_env(&grant, [(OsString::from("T"), OsString::from("hf_secret"))]).unwrap();
     let patience = Patience { connect: Duration::from_secs(2), stall: Duration::from_millis(300) };
@@ -63,7 +64,12 @@ async fn a_credential_goes_to_its_host_and_no_further() {
     let first = hub_seen.lock().unwrap()[0].1.clone();
     assert_eq!((first[AUTHORIZATION].to_str().unwrap(), first.contains_key("x-guest")), ("Bearer hf_secret", true));
     let second = cdn_seen.lock().unwrap()[0].1.clone();
-    assert!(!second.contains_key(AUTHORIZATION) && !second.contains_key("x-guest") && second.contains_key("range") && second.contains_key("accept"));
+    assert!(
+        !second.contains_key(AUTHORIZATION)
+            && !second.contains_key("x-guest")
+            && second.contains_key("range")
+            && second.contains_key("accept")
+    );
     egress.send(get(&format!("{hub}/to?/here"))).await.unwrap();
     assert!(hub_seen.lock().unwrap()[2].1.contains_key(AUTHORIZATION), "a redirect within the host keeps it");
 }
@@ -81,7 +87,11 @@ async fn hosts_that_are_not_granted_are_not_connected_to() {
     let ((hub, _), (other, other_seen)) = (server().await, server().await);
     let hub = format!("http://127.0.0.1:{hub}");
     let egress = egress(std::slice::from_ref(&hub), &[]);
-    for url in [format!("http://127.0.0.1:{other}/x"), format!("{hub}/to?http://127.0.0.1:{other}/x"), format!("{hub}/to?http://169.254.169.254/")] {
+    for url in [
+        format!("http://127.0.0.1:{other}/x"),
+        format!("{hub}/to?http://127.0.0.1:{other}/x"),
+        format!("{hub}/to?http://169.254.169.254/"),
+    ] {
         let error = egress.send(get(&url)).await.unwrap_err();
         assert!(matches!(&error, EgressError::Denied(text) if text.contains("grant `http://")), "{url}: {error}");
     }
@@ -108,7 +118,10 @@ async fn errors_hold_no_secret_and_no_signature() {
     let host = format!("http://127.0.0.1:{port}");
     let egress = egress(std::slice::from_ref(&host), std::slice::from_ref(&host));
     let silent = egress.send(get(&format!("{host}/silent?X-Signature=s3cr3t"))).await.unwrap_err();
-    assert!(matches!(&silent, EgressError::Unavailable(text) if text.contains("in time") && !text.contains("s3cr3t")), "{silent}");
+    assert!(
+        matches!(&silent, EgressError::Unavailable(text) if text.contains("in time") && !text.contains("s3cr3t")),
+        "{silent}"
+    );
     let round = egress.send(get(&format!("{host}/round"))).await.unwrap_err();
     assert!(matches!(round, EgressError::Limit(_)), "{round}");
     assert_eq!(egress.redact("a hf_secret b"), "a [redacted] b");

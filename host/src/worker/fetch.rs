@@ -147,8 +147,12 @@ impl Fetch {
                     let wait = wait.unwrap_or_else(|| self.transfer.tuning.pause_after(failures));
                     waited += wait;
                     if waited > self.transfer.tuning.max_wait || failures > self.transfer.tuning.attempts {
-                        let message = format!("the source keeps asking to wait, {} s now; it is tried again later", wait.as_secs());
-                        return Err(LoadError { retry_after: Some(wait.as_secs()), ..LoadError::new(reason::RATE_LIMITED, message) });
+                        let message =
+                            format!("the source keeps asking to wait, {} s now; it is tried again later", wait.as_secs());
+                        return Err(LoadError {
+                            retry_after: Some(wait.as_secs()),
+                            ..LoadError::new(reason::RATE_LIMITED, message)
+                        });
                     }
                     tracing::info!(path = %self.file.path, seconds = wait.as_secs(), "the source asks to wait");
                     self.transfer.hush(wait);
@@ -313,7 +317,9 @@ fn ask<'a>(location: &'a Location, range: Option<&Range<u64>>) -> Ask<'a> {
     // Behind a redirect to another host neither the credential nor the plan's headers have any business.
     let at_home = url.origin() == origin.url.origin();
     let mut own = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-    if let Some(value) = range.and_then(|range| HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end.saturating_sub(1))).ok()) {
+    if let Some(value) =
+        range.and_then(|range| HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end.saturating_sub(1))).ok())
+    {
         own.insert(RANGE, value);
     }
     Ask {

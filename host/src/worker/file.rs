@@ -66,7 +66,10 @@ impl FileLoad {
             if mismatches == 2 {
                 transfer.sink.remove(&file.path).await?;
                 let planned = file.sha256.map(|digest| hex(&digest)).unwrap_or_default();
-                let message = format!("`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken", file.path);
+                let message = format!(
+                    "`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken",
+                    file.path
+                );
                 return Err(LoadError::new(reason::DIGEST_MISMATCH, message));
             }
         }
@@ -172,7 +175,9 @@ impl FileLoad {
                 self.parts(fetch, first, opened, missing, &front).await?;
                 Ok(size)
             }
-            (false, None) => Err(Stop::Failed(LoadError::unavailable(format!("the server does not say how large `{}` is", file.path)))),
+            (false, None) => {
+                Err(Stop::Failed(LoadError::unavailable(format!("the server does not say how large `{}` is", file.path))))
+            }
         }
     }
 }

@@ -74,14 +74,14 @@ impl Journal {
     pub fn open(records: &Records, inputs: &str, plan: &Plan) -> Result<(Self, Vec<String>), SinkError> {
         let load = format!("{inputs}@{}", plan.revision);
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let before: Document =
-            records.read(JOURNAL)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let before: Document = records.read(JOURNAL)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let same_boot = !boot.is_empty() && before.boot == boot;
         let same_load = before.load == load;
         let mut files = before.files;
         let finished = read_finished(records)?;
         let planned: HashMap<&str, &PlanFile> = plan.files.iter().map(|file| (file.path.as_str(), file)).collect();
-        let unplanned = files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
+        let unplanned =
+            files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
         files.retain(|path, work| {
             planned.get(path.as_str()).is_some_and(|file| {
                 let sha256 = file.sha256.map(|digest| hex(&digest));
@@ -90,7 +90,11 @@ impl Journal {
             })
         });
         let document = Document { load, boot, files };
-        let log = File::options().create(true).append(true).open(records.path(FINISHED)).map_err(SinkError::io("open record", FINISHED))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(records.path(FINISHED))
+            .map_err(SinkError::io("open record", FINISHED))?;
         let state = State { document, finished, log, dirty: false };
         Ok((Self { records: records.clone(), state: Mutex::new(state) }, unplanned))
     }
@@ -98,7 +102,11 @@ impl Journal {
     /// Takes over the files of a complete load whose target now gets another one.
     pub fn adopt(records: &Records, manifest: &Manifest) -> Result<(), SinkError> {
         let load = format!("{}@{}", manifest.inputs, manifest.revision);
-        let log = File::options().create(true).append(true).open(records.path(FINISHED)).map_err(SinkError::io("open record", FINISHED))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(records.path(FINISHED))
+            .map_err(SinkError::io("open record", FINISHED))?;
         let mut log = BufWriter::new(log);
         for file in &manifest.files {
             let line = Line { load: load.clone(), path: file.path.clone(), size: file.size, sha256: file.sha256.clone() };
@@ -107,7 +115,10 @@ impl Journal {
                 .and_then(|()| log.write_all(b"\n"))
                 .map_err(SinkError::io("write record", FINISHED))?;
         }
-        log.into_inner().map_err(|error| SinkError::io("write record", FINISHED)(error.into_error()))?.sync_all().map_err(SinkError::io("write record", FINISHED))
+        log.into_inner()
+            .map_err(|error| SinkError::io("write record", FINISHED)(error.into_error()))?
+            .sync_all()
+            .map_err(SinkError::io("write record", FINISHED))
     }
 
     /// Size and digest of `file` where an earlier run finished it. Whether it still lies there is for the caller to see.
@@ -158,7 +169,8 @@ impl Journal {
         let mut state = self.state();
         state.document.files.remove(path);
         state.dirty = true;
-        let line = Line { load: state.document.load.clone(), path: path.to_owned(), size: verified.size, sha256: hex(&verified.sha256) };
+        let line =
+            Line { load: state.document.load.clone(), path: path.to_owned(), size: verified.size, sha256: hex(&verified.sha256) };
         let mut text = serde_json::to_vec(&line).map_err(|error| SinkError::io("write record", FINISHED)(error.into()))?;
         text.push(b'\n');
         state.log.write_all(&text).map_err(SinkError::io("write record", FINISHED))
@@ -254,7 +266,11 @@ mod tests {
             assert_eq!((journal.wrote("f", 4..6), journal.wrote("f", 0..4)), (0, 6));
             journal.flush().unwrap();
             assert_eq!(reopened(&sink, &plan("a", digest)).0, 6);
-            assert_eq!(reopened(&sink, &plan("b", digest)).0, if digest.is_some() { 6 } else { 0 }, "a digest outlives its revision");
+            assert_eq!(
+                reopened(&sink, &plan("b", digest)).0,
+                if digest.is_some() { 6 } else { 0 },
+                "a digest outlives its revision"
+            );
             assert_eq!(reopened(&sink, &plan("a", Some(2))).0, 0);
             assert_eq!(reopened(&sink, &Plan::default()), (0, vec!["f".to_owned()]));
         }

@@ -49,8 +49,7 @@ pub async fn look(
     request: &LoadRequest,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Plan, LoadError> {
-    let secrets =
-        Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let secrets = Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
     let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
     let (plan, _) = Loader::new(plugins.clone(), request, egress, Tuning::default()).resolve().await?;
     Ok(plan)
@@ -79,7 +78,8 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
         }
         set_aside(&sink, &manifest)?;
     }
-    let secrets = Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let secrets =
+        Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
     let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
     let loader = Loader::new(around.plugins, request, egress.clone(), around.tuning);
     let counters = Arc::new(Counters::default());
@@ -109,7 +109,12 @@ fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
 }
 
 /// Every file, and the manifest as the last write.
-async fn fetch(request: &LoadRequest, plan: &Plan, transfer: &Arc<Transfer>, stop: &CancellationToken) -> Result<SourceStatus, LoadError> {
+async fn fetch(
+    request: &LoadRequest,
+    plan: &Plan,
+    transfer: &Arc<Transfer>,
+    stop: &CancellationToken,
+) -> Result<SourceStatus, LoadError> {
     let result = tokio::select! {
         result = Arc::clone(transfer).run(plan) => result,
         error = keep_flushing(&transfer.journal) => Err(error),

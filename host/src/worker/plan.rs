@@ -118,7 +118,16 @@ mod tests {
 
     #[test]
     fn ordinary_repositories_pass() {
-        check(&["config.json", "onnx/model.onnx", "onnx/model.onnx_data", "a/b/c.bin", ".gitattributes", "übung.txt", "x.partial"]).unwrap();
+        check(&[
+            "config.json",
+            "onnx/model.onnx",
+            "onnx/model.onnx_data",
+            "a/b/c.bin",
+            ".gitattributes",
+            "übung.txt",
+            "x.partial",
+        ])
+        .unwrap();
     }
 
     #[test]

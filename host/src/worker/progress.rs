@@ -27,7 +27,8 @@ pub struct Store {
 impl Store {
     /// A store that takes the token in `token_file`, read anew for each request because it rotates.
     pub fn new(token_file: Option<PathBuf>) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(TIMEOUT).build()?;
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(TIMEOUT).build()?;
         Ok(Self { client, token_file })
     }
 

@@ -96,7 +96,9 @@ mod tests {
 
     #[test]
     fn what_nobody_wrote_is_not_sound() {
-        for (text, sound) in [("[[0,4],[5,9]]", true), ("[[0,4],[4,9]]", false), ("[[5,9],[0,4]]", false), ("[[3,3]]", false), ("[[0,99]]", false)] {
+        for (text, sound) in
+            [("[[0,4],[5,9]]", true), ("[[0,4],[4,9]]", false), ("[[5,9],[0,4]]", false), ("[[3,3]]", false), ("[[0,99]]", false)]
+        {
             assert_eq!(serde_json::from_str::<Ranges>(text).unwrap().is_sound(10), sound, "{text}");
         }
     }

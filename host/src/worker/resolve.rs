@@ -73,7 +73,8 @@ impl Loader {
                 plan.files.push(file);
             }
             if plan.files.len() > MAX_FILES || bytes > MAX_PLAN_BYTES {
-                let message = format!("the source has more than {MAX_FILES} files, or too long names; choose fewer with spec.files");
+                let message =
+                    format!("the source has more than {MAX_FILES} files, or too long names; choose fewer with spec.files");
                 return Err(LoadError::new(reason::TOO_LARGE, message));
             }
             facts = page.facts.or(facts);
@@ -168,7 +169,10 @@ impl Loader {
             // The page alone is half of the way: who was let in shows it by a token.
             let names = self.tokens.join(" or ");
             // Writing to a string cannot fail.
-            let _ = write!(message, "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}");
+            let _ = write!(
+                message,
+                "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"
+            );
         }
         LoadError::new(reason, self.egress.redact(&message))
     }

@@ -113,8 +113,11 @@ mod tests {
 
     #[test]
     fn the_first_variable_that_is_set_goes_to_its_hosts_only() {
-        let secrets =
-            Secrets::from_env(&grant(SecretScheme::Bearer), env(&[("HF_TOKEN", " "), ("HUGGING_FACE_HUB_TOKEN", "hf_x\n"), ("OTHER", "y")])).unwrap();
+        let secrets = Secrets::from_env(
+            &grant(SecretScheme::Bearer),
+            env(&[("HF_TOKEN", " "), ("HUGGING_FACE_HUB_TOKEN", "hf_x\n"), ("OTHER", "y")]),
+        )
+        .unwrap();
         assert_eq!(secrets.header("hf", &url("https://huggingface.co/api")).unwrap(), "Bearer hf_x");
         assert_eq!(secrets.header("hf", &url("https://cdn.hf.co/api")), None);
         assert_eq!(secrets.header("hf", &url("http://huggingface.co/api")), None);

@@ -83,7 +83,14 @@ pub struct Transfer {
 
 impl Transfer {
     /// A transfer that has not begun.
-    pub fn new(egress: Egress, sink: Sink, journal: Journal, counters: Arc<Counters>, refresh: Arc<dyn Refresh>, tuning: Tuning) -> Self {
+    pub fn new(
+        egress: Egress,
+        sink: Sink,
+        journal: Journal,
+        counters: Arc<Counters>,
+        refresh: Arc<dyn Refresh>,
+        tuning: Tuning,
+    ) -> Self {
         let connections = Arc::new(Semaphore::new(tuning.connections));
         Self { egress, sink, journal, counters, refresh, tuning, connections, quiet_until: Mutex::new(Instant::now()) }
     }
@@ -103,7 +110,8 @@ impl Transfer {
             }
             // Dropping the set at an error ends the other files; what they wrote is in the journal.
             let Some(joined) = running.join_next().await else { break };
-            let (index, result) = joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a file's task ended: {error}")))?;
+            let (index, result) =
+                joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a file's task ended: {error}")))?;
             if let Some(slot) = verified.get_mut(index) {
                 *slot = Some(result?);
             }
@@ -117,7 +125,9 @@ impl Transfer {
         let needed: u64 = plan.files.iter().filter(lacks).filter_map(|file| file.size).fold(0, u64::saturating_add);
         match self.sink.free().await? {
             Some(free) if needed > free => {
-                let message = format!("the files need {needed} bytes and the bucket has {free} free; make room or choose fewer files with spec.files");
+                let message = format!(
+                    "the files need {needed} bytes and the bucket has {free} free; make room or choose fewer files with spec.files"
+                );
                 Err(LoadError::new(reason::TOO_LARGE, message))
             }
             _ => Ok(()),

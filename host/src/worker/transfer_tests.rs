@@ -158,7 +158,14 @@ async fn a_server_without_ranges_sends_one_stream() {
 
 #[tokio::test]
 async fn sizes_that_nobody_knows_are_learnt() {
-    for (bytes, ranges, length) in [(500_000, true, true), (500_000, false, true), (500_000, false, false), (10, true, true), (0, true, true), (0, false, false)] {
+    for (bytes, ranges, length) in [
+        (500_000, true, true),
+        (500_000, false, true),
+        (500_000, false, false),
+        (10, true, true),
+        (0, true, true),
+        (0, false, false),
+    ] {
         let mut case = Case::new(bytes, ranges, length).await;
         case.size_known = false;
         case.succeeds().await;

@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn the_image_by_any_spelling() {
-        for image in [IMAGE, "docker.io/substratusai/model-server-basaran:v1", "r.example:5000/substratusai/model-server-basaran"] {
+        for image in [IMAGE, "docker.io/substratusai/model-server-basaran:v1", "r.example:5000/substratusai/model-server-basaran"]
+        {
             assert!(is_basaran(image), "{image}");
         }
         for image in ["substratusai/model-server-basaran-2", "x-substratusai/model-server-basaran", "basaran"] {

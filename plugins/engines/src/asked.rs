@@ -47,11 +47,9 @@ pub fn env_flag(request: &Request, name: &str) -> Result<bool, Failure> {
 
 /// One sentence where parameters are given that nothing reads: they may be typing mistakes.
 pub fn unread(request: &Request, engine: &str, known: &[&str]) -> Option<String> {
-    let unknown: Vec<&str> =
-        Params::new(&request.params).names().filter(|name| !known.contains(name)).take(10).collect();
-    (!unknown.is_empty()).then(|| {
-        format!("{engine} does not read the parameters {}; it reads {}", unknown.join(", "), known.join(", "))
-    })
+    let unknown: Vec<&str> = Params::new(&request.params).names().filter(|name| !known.contains(name)).take(10).collect();
+    (!unknown.is_empty())
+        .then(|| format!("{engine} does not read the parameters {}; it reads {}", unknown.join(", "), known.join(", ")))
 }
 
 /// One sentence where the pod's memory is less than what is needed.

@@ -109,12 +109,7 @@ pub fn serve(request: &Request, config: &Config) -> Result<Container, Failure> {
     })
 }
 
-fn args(
-    request: &Request,
-    hardware: Hardware<'_>,
-    file: &str,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<String>, Failure> {
+fn args(request: &Request, hardware: Hardware<'_>, file: &str, warnings: &mut Vec<String>) -> Result<Vec<String>, Failure> {
     let params = Params::new(&request.params);
     let context = asked::context(request, "n_ctx")?;
     warnings.extend(context.warning);
@@ -186,9 +181,9 @@ fn unnamed(request: &Request) -> Failure {
         Weights::Safetensors | Weights::Pytorch => Failure::Unsupported(
             "llama.cpp reads only gguf: use the engine vllm, or load the model as gguf (spec.files.format)".into(),
         ),
-        Weights::Other(format) => Failure::Unsupported(format!(
-            "llama.cpp reads only gguf, not {format}: load the model as gguf (spec.files.format)"
-        )),
+        Weights::Other(format) => {
+            Failure::Unsupported(format!("llama.cpp reads only gguf, not {format}: load the model as gguf (spec.files.format)"))
+        }
         Weights::Gguf | Weights::Unknown => {
             invalid("spec.params.model_file", "is missing: nobody said which file of the model is the GGUF to open")
         }

@@ -122,9 +122,9 @@ pub fn serve(request: &Request, config: &Config, bits: Option<Bits>) -> Result<C
 fn image<'a>(weights: &Weights, hardware: Hardware<'_>, config: &'a Config) -> Result<&'a str, Failure> {
     match (weights, hardware) {
         (Weights::Gguf, _) => Err(Failure::Unsupported("vllm does not serve gguf well: use the engine llama.cpp".into())),
-        (Weights::Other(format), _) => Err(Failure::Unsupported(format!(
-            "vllm does not read {format}: load the model as safetensors (spec.files.format)"
-        ))),
+        (Weights::Other(format), _) => {
+            Err(Failure::Unsupported(format!("vllm does not read {format}: load the model as safetensors (spec.files.format)")))
+        }
         (_, Hardware::Other(vendor)) => {
             Err(Failure::Unsupported(format!("vllm has no image for GPUs of {vendor}: use nvidia or amd GPUs, or none")))
         }

@@ -132,8 +132,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_not_in_the_name_is_read_from_its_label() {
-        let nodes =
-            [node(&[("nvidia.com/gpu.product", "NVIDIA-H100-PCIe"), ("nvidia.com/gpu.memory", "81559")])];
+        let nodes = [node(&[("nvidia.com/gpu.product", "NVIDIA-H100-PCIe"), ("nvidia.com/gpu.memory", "81559")])];
         assert_eq!(find("h100-80gb", None, &nodes).len(), 1);
         assert_eq!(find("h100-40gb", None, &nodes).len(), 0);
         assert_eq!(find("h100", Some(100 << 30), &nodes).len(), 0);

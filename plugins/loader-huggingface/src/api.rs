@@ -96,10 +96,7 @@ pub(crate) fn info(http: &dyn Http, repo: &Repo) -> Result<Info, Failure> {
     let what = format!("revision {:?}", repo.revision);
     let info: Info = json(repo, &ask(http, repo, &url, &what)?, &what)?;
     if info.disabled == Some(true) {
-        return Err(Failure::NotFound(format!(
-            "{} was disabled by {}: choose another repository",
-            repo.id, repo.endpoint
-        )));
+        return Err(Failure::NotFound(format!("{} was disabled by {}: choose another repository", repo.id, repo.endpoint)));
     }
     Ok(info)
 }

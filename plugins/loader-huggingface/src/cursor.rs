@@ -24,8 +24,7 @@ impl Cursor {
 
     /// From a text we wrote.
     pub(crate) fn read(text: &str) -> Result<Self, Failure> {
-        let cursor: Self =
-            serde_json::from_str(text).map_err(|error| Failure::Internal(format!("reading a cursor: {error}")))?;
+        let cursor: Self = serde_json::from_str(text).map_err(|error| Failure::Internal(format!("reading a cursor: {error}")))?;
         if cursor.page.starts_with("/api/models/") && api::is_page(&cursor.page) {
             return Ok(cursor);
         }

@@ -33,9 +33,7 @@ pub(crate) fn failure(repo: &Repo, response: &Response, what: &str) -> Failure {
             if message.is_empty() { String::new() } else { format!(" ({})", short(message)) }
         )),
         (429, _) => Failure::RateLimited(seconds(response)),
-        (408 | 425 | 500..=599, _) => {
-            Failure::Unavailable(format!("{endpoint} answered {} to {what} of {id}", response.status))
-        }
+        (408 | 425 | 500..=599, _) => Failure::Unavailable(format!("{endpoint} answered {} to {what} of {id}", response.status)),
         (status, _) => Failure::Internal(format!("{endpoint} answered {status} to {what} of {id}")),
     }
 }

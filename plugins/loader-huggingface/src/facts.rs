@@ -23,13 +23,14 @@ pub(crate) fn facts(info: &Info, config: Option<&Value>, decision: &Decision) ->
         }),
         parameters: gguf("total").and_then(Value::as_u64).or_else(|| parameters(info)),
         dtype: own_dtype().or_else(|| tensors.values().next().map(|name| dtype(name))).filter(|_| !is_gguf),
-        quantization: decision.quantization.clone().or_else(|| {
-            either("quantization_config").and_then(|config| config.get("quant_method")).and_then(text)
-        }),
+        quantization: decision
+            .quantization
+            .clone()
+            .or_else(|| either("quantization_config").and_then(|config| config.get("quant_method")).and_then(text)),
         license: license(info),
-        context_length: gguf("context_length").and_then(small).or_else(|| {
-            CONTEXT_KEYS.iter().find_map(|key| either(key).and_then(small))
-        }),
+        context_length: gguf("context_length")
+            .and_then(small)
+            .or_else(|| CONTEXT_KEYS.iter().find_map(|key| either(key).and_then(small))),
         entrypoint: decision.entrypoint.clone(),
     }
 }
@@ -83,13 +84,7 @@ mod tests {
     use crate::select::Choice;
 
     fn decided(format: Format) -> Decision {
-        Decision {
-            choice: Choice::default(),
-            format: Some(format),
-            entrypoint: None,
-            quantization: None,
-            warnings: Vec::new(),
-        }
+        Decision { choice: Choice::default(), format: Some(format), entrypoint: None, quantization: None, warnings: Vec::new() }
     }
 
     #[test]
@@ -130,8 +125,7 @@ mod tests {
         let facts = facts(&info, Some(&config), &decided(Format::Safetensors));
         assert_eq!((facts.architecture, facts.parameters, facts.context_length), (None, None, Some(8192)));
         assert_eq!(facts.license.as_deref(), Some("mit"));
-        let named: Info =
-            serde_json::from_value(json!({"cardData": {"license": "other", "license_name": "deepseek"}})).unwrap();
+        let named: Info = serde_json::from_value(json!({"cardData": {"license": "other", "license_name": "deepseek"}})).unwrap();
         assert_eq!(license(&named).as_deref(), Some("deepseek"));
     }
 }

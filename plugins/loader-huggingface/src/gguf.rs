@@ -3,8 +3,30 @@
 /// Best compromise first; what stands further down is taken only where nothing above is there. The first is what other GGUF
 /// tools default to as well.
 const PREFERENCE: &[&str] = &[
-    "Q4_K_M", "Q4_K_XL", "Q4_K_L", "Q4_K_S", "Q5_K_M", "Q5_K_S", "MXFP4", "MXFP4_MOE", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
-    "Q6_K", "Q5_0", "Q5_1", "Q8_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "BF16", "F16", "FP16", "F32", "FP32",
+    "Q4_K_M",
+    "Q4_K_XL",
+    "Q4_K_L",
+    "Q4_K_S",
+    "Q5_K_M",
+    "Q5_K_S",
+    "MXFP4",
+    "MXFP4_MOE",
+    "Q4_0",
+    "Q4_1",
+    "IQ4_NL",
+    "IQ4_XS",
+    "Q6_K",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "BF16",
+    "F16",
+    "FP16",
+    "F32",
+    "FP32",
 ];
 
 /// Vision projectors are small: precision first.

@@ -162,8 +162,21 @@ mod tests {
     #[test]
     fn bad_sources_name_their_field() {
         for source in [
-            "hf://", "hf:///b", "hf://a/", "hf://a/b/c", "hf://a/b@", "hf://a/..", "hf://../b", "hf://a/b%", "hf://a/b@..",
-            "hf://datasets/a/b", "hf://a b/c", "https://huggingface.co/a/b", "hf://a/b@x%0d%0ay", "hf://a/b?x", "hf://a/%2e%2e",
+            "hf://",
+            "hf:///b",
+            "hf://a/",
+            "hf://a/b/c",
+            "hf://a/b@",
+            "hf://a/..",
+            "hf://../b",
+            "hf://a/b%",
+            "hf://a/b@..",
+            "hf://datasets/a/b",
+            "hf://a b/c",
+            "https://huggingface.co/a/b",
+            "hf://a/b@x%0d%0ay",
+            "hf://a/b?x",
+            "hf://a/%2e%2e",
         ] {
             assert_eq!(field(repo(json!({"source": source}))), "spec.source", "{source}");
         }

@@ -9,7 +9,8 @@ use substratus_plugin::{
 use crate::{
     api::{self, Entry, Listing},
     cursor::Cursor,
-    facts, reference::Repo,
+    facts,
+    reference::Repo,
     select::{Choice, Filter},
 };
 

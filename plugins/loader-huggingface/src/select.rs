@@ -49,8 +49,7 @@ impl Filter {
             None => None,
         };
         let listed = Params::new(&request.params).text("files")?.unwrap_or_default();
-        let listed: Vec<String> =
-            listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let listed: Vec<String> = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         Ok(Self {
             from_params: listed.len(),
             include: listed.into_iter().chain(request.files.include.iter().cloned()).collect(),
@@ -210,15 +209,24 @@ mod tests {
     #[test]
     fn the_same_weights_are_fetched_once() {
         let names = [
-            ".gitattributes", "README.md", "config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5",
-            "flax_model.msgpack", "onnx/model.onnx", "onnx/model.onnx_data", "tokenizer.json", "model.safetensors.index.json",
-            "pytorch_model.bin.index.json", "openvino_model.xml", "coreml/x.mlpackage/Data/weight", "rust_model.ot",
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "tf_model.h5",
+            "flax_model.msgpack",
+            "onnx/model.onnx",
+            "onnx/model.onnx_data",
+            "tokenizer.json",
+            "model.safetensors.index.json",
+            "pytorch_model.bin.index.json",
+            "openvino_model.xml",
+            "coreml/x.mlpackage/Data/weight",
+            "rust_model.ot",
         ];
         let (files, decision) = kept(json!({}), "a/b", &names);
-        assert_eq!(
-            files,
-            ["README.md", "config.json", "model.safetensors", "tokenizer.json", "model.safetensors.index.json"]
-        );
+        assert_eq!(files, ["README.md", "config.json", "model.safetensors", "tokenizer.json", "model.safetensors.index.json"]);
         assert_eq!((decision.format, decision.warnings.len()), (Some(Format::Safetensors), 0));
         let (files, _) = kept(json!({"files": {"format": "onnx", "exclude": ["*.md"]}}), "a/b", &names);
         assert_eq!(files, ["config.json", "onnx/model.onnx", "onnx/model.onnx_data", "tokenizer.json"]);

@@ -1,7 +1,7 @@
 //! HTTP through the host. A loader takes `&dyn Http`, so that tests answer instead of a network.
 
-pub use crate::bindings::loader::substratus::plugin::http::{Error, Method, Request, Response};
 use crate::Failure;
+pub use crate::bindings::loader::substratus::plugin::http::{Error, Method, Request, Response};
 
 /// Something that answers requests: the host, or a recording.
 pub trait Http {

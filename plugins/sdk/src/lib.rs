@@ -19,9 +19,9 @@ pub mod placement;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use bindings::loader::substratus::plugin::types::{Digest, Failure, Problem, Subject};
 #[doc(hidden)]
 pub use bindings::{adapter as adapter_bindings, gpu as gpu_bindings, loader as loader_bindings};
-pub use bindings::loader::substratus::plugin::types::{Digest, Failure, Problem, Subject};
 
 /// World `model-loader`: lists what to fetch from a hub.
 pub mod loader {

@@ -82,10 +82,7 @@ mod tests {
     fn a_mistake_names_the_parameter_and_what_would_be_right() {
         let pairs = given(&[("n", "\"many\""), ("list", "[1]"), ("flag", "\"maybe\"")]);
         let params = Params::new(&pairs);
-        assert_eq!(
-            params.parsed::<u32>("n", "an integer"),
-            Err(invalid("spec.params.n", "is \"many\", must be an integer"))
-        );
+        assert_eq!(params.parsed::<u32>("n", "an integer"), Err(invalid("spec.params.n", "is \"many\", must be an integer")));
         assert_eq!(params.text("list"), Err(invalid("spec.params.list", "must be a text")));
         assert_eq!(params.flag("flag"), Err(invalid("spec.params.flag", "must be true or false")));
     }

@@ -21,12 +21,7 @@ pub fn empty() -> Placement {
 
 /// A `NoSchedule` taint of exactly this value is tolerated.
 pub fn tolerate_equal(key: &str, value: &str) -> Toleration {
-    Toleration {
-        key: key.into(),
-        operator: "Equal".into(),
-        value: Some(value.into()),
-        effect: Some("NoSchedule".into()),
-    }
+    Toleration { key: key.into(), operator: "Equal".into(), value: Some(value.into()), effect: Some("NoSchedule".into()) }
 }
 
 /// Any `NoSchedule` taint of this key is tolerated.
@@ -43,8 +38,7 @@ pub fn tolerate_gke_spot() -> Toleration {
 /// `ours` on top of the policy before us in a chain: ours wins key by key, what only the other said stays.
 pub fn after(previous: Option<Placement>, ours: Placement) -> Placement {
     let Some(before) = previous else { return ours };
-    let reason =
-        if before.reason.is_empty() { ours.reason } else { format!("{}; then: {}", before.reason, ours.reason) };
+    let reason = if before.reason.is_empty() { ours.reason } else { format!("{}; then: {}", before.reason, ours.reason) };
     let mut tolerations = ours.tolerations;
     tolerations.extend(keep(before.tolerations, |old| !tolerations.contains(old)));
     let claims_names: Vec<String> = ours.claims.iter().map(|claim| claim.name.clone()).collect();

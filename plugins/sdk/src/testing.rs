@@ -82,11 +82,9 @@ impl Http for Replay {
         }
         match next.error {
             Some(error) => Err(error),
-            None => Ok(Response {
-                status: next.status,
-                headers: next.headers.into_iter().collect(),
-                body: next.body.into_bytes(),
-            }),
+            None => {
+                Ok(Response { status: next.status, headers: next.headers.into_iter().collect(), body: next.body.into_bytes() })
+            }
         }
     }
 }
@@ -108,10 +106,7 @@ pub fn loader_cases(
 }
 
 /// Runs a policy's cases.
-pub fn policy_cases(
-    crate_dir: &str,
-    place: impl Fn(&gpu::Request, Option<gpu::Placement>) -> Result<gpu::Placement, Failure>,
-) {
+pub fn policy_cases(crate_dir: &str, place: impl Fn(&gpu::Request, Option<gpu::Placement>) -> Result<gpu::Placement, Failure>) {
     run(crate_dir, "Model", |case, _| match case.call.as_str() {
         "place" => {
             let previous = read(with_defaults(case.previous.clone(), placement_defaults()))?;

@@ -12,7 +12,8 @@ use super::{FAULTS, LIMIT, condition, stage, tell};
 const READY: &str = "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: tiny}, spec: {source: hf://acme/tiny-second}}";
 const NO_IMAGE: &str = "{apiVersion: substratus.ai/v1, kind: Server, metadata: {name: broken}, spec: {image: 'ghcr.io/nobody/nothing:1', model: {name: tiny}}}";
 const EIGHT: &str = "{apiVersion: substratus.ai/v1, kind: Server, metadata: {name: huge}, spec: {model: {name: tiny}, resources: {gpu: {type: nvidia-l4, count: 8}}}}";
-const STALLED: &str = "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: stalled}, spec: {source: hf://acme/tiny-stalled}}";
+const STALLED: &str =
+    "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: stalled}, spec: {source: hf://acme/tiny-stalled}}";
 
 #[test]
 fn a_missing_image_and_missing_gpus_are_said() -> Result<()> {
@@ -25,14 +26,18 @@ fn a_missing_image_and_missing_gpus_are_said() -> Result<()> {
             platform::apply_text(cluster, &namespace, manifest)?;
         }
         let status = stage
-            .server(&namespace, "broken", "to say why", |status| condition(&status.conditions, "Serving").1.contains("ImagePullBackOff"))
+            .server(&namespace, "broken", "to say why", |status| {
+                condition(&status.conditions, "Serving").1.contains("ImagePullBackOff")
+            })
             .await?;
         let (reason, message) = condition(&status.conditions, "Serving");
         tell("causes", began, &format!("{reason}: {message}"));
         ensure!(reason == "DeploymentNotReady" && message.contains("ghcr.io/nobody/nothing:1"), "{reason}: {message}");
 
         let status = stage
-            .server(&namespace, "huge", "to say why", |status| condition(&status.conditions, "Serving").1.contains("nvidia.com/gpu"))
+            .server(&namespace, "huge", "to say why", |status| {
+                condition(&status.conditions, "Serving").1.contains("nvidia.com/gpu")
+            })
             .await?;
         let (reason, message) = condition(&status.conditions, "Serving");
         tell("causes", began, &format!("{reason}: {message}"));
@@ -48,14 +53,15 @@ fn a_model_deleted_while_it_loads_leaves_nothing() -> Result<()> {
     cluster.block_on(async {
         let began = Instant::now();
         let namespace = cluster.namespace("deleted").await?;
-        let repository = Repo::model("acme/tiny-stalled")
-            .file("model.gguf", Content::noise(3, 8 << 20));
+        let repository = Repo::model("acme/tiny-stalled").file("model.gguf", Content::noise(3, 8 << 20));
         stage.platform.hub.put(repository)?;
         let faults = FAULTS.lock().await;
         stage.platform.hub.fault(Rule::cdn("tiny-stalled", Fault::BytesPerSecond(4 << 10)));
         platform::apply_text(cluster, &namespace, STALLED)?;
         stage
-            .model(&namespace, "stalled", "to be loading", |status| status.transfer.as_ref().is_some_and(|transfer| transfer.bytes_total > 0))
+            .model(&namespace, "stalled", "to be loading", |status| {
+                status.transfer.as_ref().is_some_and(|transfer| transfer.bytes_total > 0)
+            })
             .await?;
         ensure!(!stage.models(&namespace).get("stalled").await?.status.is_some_and(|status| status.ready), "it was too fast");
         platform::kubectl(cluster, &["delete", "model", "stalled", "--namespace", &namespace])?;

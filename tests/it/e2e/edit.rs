@@ -13,7 +13,8 @@ use substratus_tests::platform;
 
 use super::{LIMIT, folder, question, stage, tell};
 
-const MODEL: &str = "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: tiny}, spec: {source: 'hf://tiiuae/falcon-40b@REVISION'}}";
+const MODEL: &str =
+    "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: tiny}, spec: {source: 'hf://tiiuae/falcon-40b@REVISION'}}";
 const SERVER: &str = "{apiVersion: substratus.ai/v1, kind: Server, metadata: {name: tiny}, spec: {model: {name: tiny}}}";
 
 #[test]
@@ -28,14 +29,17 @@ fn an_edited_model_moves_its_server_and_leaves_the_old_folder() -> Result<()> {
         let first = stage.model(&namespace, "tiny", "to be ready", |status| status.ready).await?;
         let server = stage.server(&namespace, "tiny", "to be ready", |status| status.ready).await?;
         tell("edit", began, &format!("served by {:?}", server.engine));
-        ensure!(server.engine.as_deref() == Some("llama.cpp"), "the best adapter for GGUF was not chosen: {:?}", server.candidates);
+        ensure!(
+            server.engine.as_deref() == Some("llama.cpp"),
+            "the best adapter for GGUF was not chosen: {:?}",
+            server.candidates
+        );
         let old = folder(&first)?;
         let before = content(&old)?;
 
         platform::apply_text(cluster, &namespace, &MODEL.replace("REVISION", "v2"))?;
-        let second = stage
-            .model(&namespace, "tiny", "to be ready again", |status| status.ready && status.source != first.source)
-            .await?;
+        let second =
+            stage.model(&namespace, "tiny", "to be ready again", |status| status.ready && status.source != first.source).await?;
         tell("edit", began, "second load ready");
         let new = folder(&second)?;
         ensure!(new == old.join("g2"), "{} is not {}/g2", new.display(), old.display());
@@ -49,7 +53,8 @@ fn an_edited_model_moves_its_server_and_leaves_the_old_folder() -> Result<()> {
             ensure!(Path::new(&path) == new, "it still mounts {path}");
             let status = deployment.status.unwrap_or_default();
             let done = status.observed_generation == deployment.metadata.generation;
-            Ok((done && status.updated_replicas == Some(1) && status.replicas == Some(1) && status.ready_replicas == Some(1)).then_some(()))
+            Ok((done && status.updated_replicas == Some(1) && status.replicas == Some(1) && status.ready_replicas == Some(1))
+                .then_some(()))
         })
         .await?;
         tell("edit", began, "Server moved");

@@ -71,7 +71,8 @@ fn falcon_is_imported_placed_and_answers() -> Result<()> {
 async fn revisions(namespace: &str) -> Result<(Option<i64>, Value)> {
     let stage = stage()?;
     let deployment = Api::<Deployment>::namespaced(stage.cluster.client(), namespace).get("falcon-40b-server").await?;
-    let arguments = ["get", "deployment,job,service,configmap,serviceaccount,model,server", "--namespace", namespace, "--output", "json"];
+    let arguments =
+        ["get", "deployment,job,service,configmap,serviceaccount,model,server", "--namespace", namespace, "--output", "json"];
     let listed: Value = serde_json::from_str(&platform::kubectl(stage.cluster, &arguments)?)?;
     let versions = listed["items"].as_array().context("no list")?.iter().map(|item| {
         // The test itself annotates the Server, so its resource version moves; its status must not.
@@ -98,7 +99,7 @@ async fn placed(namespace: &str) -> Result<()> {
     ensure!(selector.get("cloud.google.com/gke-accelerator").is_some_and(|value| value == "nvidia-l4"), "{selector:?}");
     let container = spec.containers.first().context("no container")?;
     let limits = container.resources.clone().and_then(|resources| resources.limits).unwrap_or_default();
-    ensure!(limits.get("nvidia.com/gpu").is_some_and(|amount| amount.0 == "1"), "{limits:?}");
+    ensure!(limits.get("nvidia.com/gpu").is_some_and(|amount| amount.0 == "4"), "{limits:?}");
     ensure!(container.image.as_deref() == Some("ghcr.io/ggml-org/llama.cpp:server-cuda"), "{:?}", container.image);
     Ok(())
 }

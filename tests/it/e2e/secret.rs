@@ -36,7 +36,8 @@ fn a_gated_model_says_what_it_needs_and_loads_with_the_secret() -> Result<()> {
         let counted = stage.platform.hub.stats();
         ensure!(counted.hub.authorization_headers > 0, "the hub was never shown the token");
         ensure!(counted.cdn.authorization_headers == 0, "the token reached the CDN");
-        let everything = platform::kubectl(cluster, &["get", "model,job,pod,configmap,event", "--namespace", &namespace, "--output", "yaml"])?;
+        let everything =
+            platform::kubectl(cluster, &["get", "model,job,pod,configmap,event", "--namespace", &namespace, "--output", "yaml"])?;
         ensure!(!everything.contains(TOKEN), "the token shows in an object");
         Ok(())
     })

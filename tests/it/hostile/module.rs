@@ -4,8 +4,8 @@
 use substratus::plugin::{Manifest, package};
 use wasm_encoder::{
     CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
-    GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module, RefType, StartSection, TableSection,
-    TableType, TypeSection, ValType,
+    GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module, RefType, StartSection, TableSection, TableType,
+    TypeSection, ValType,
 };
 
 /// Where the answer of a good `fit` lies: score 50, reason `ok`.
@@ -84,7 +84,11 @@ impl Guest {
         globals.global(GlobalType { val_type: i, mutable: true, shared: false }, &ConstExpr::i32_const(65_536));
         module.section(&globals);
         let mut exports = ExportSection::new();
-        let names = if self.loader { ["model-loading@0.1.0#resolve", "model-loading@0.1.0#refresh"] } else { ["serving@0.1.0#fit", "serving@0.1.0#serve"] };
+        let names = if self.loader {
+            ["model-loading@0.1.0#resolve", "model-loading@0.1.0#refresh"]
+        } else {
+            ["serving@0.1.0#fit", "serving@0.1.0#serve"]
+        };
         for (name, index) in names.iter().zip(imported..) {
             exports.export(&format!("substratus:plugin/{name}"), ExportKind::Func, index);
         }

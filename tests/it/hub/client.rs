@@ -54,8 +54,7 @@ async fn downloads_a_whole_repository_over_many_pages_and_keeps_its_token_from_t
     let repo = Repo::model("acme/tiny").directory(&source).unwrap().private().reader("hf_reader");
     let hub = start(Hub::builder().page_size(2).repo(repo));
     let target = TempDir::new().unwrap();
-    let printed =
-        client(&hub, Some("hf_reader"), &["snapshot", "acme/tiny", "main", target.path().to_str().unwrap()]).await;
+    let printed = client(&hub, Some("hf_reader"), &["snapshot", "acme/tiny", "main", target.path().to_str().unwrap()]).await;
     assert_eq!(printed.len(), 1, "{printed:?}");
     let (have, want) = (files(target.path()), files(&source));
     assert!(want.len() >= 6 && want.contains_key("model.safetensors"));

@@ -11,9 +11,7 @@ const SIZE: usize = 300_000;
 const WEIGHTS: &str = "/acme/m/resolve/main/w.bin";
 
 fn hub() -> Hub {
-    start(
-        Hub::builder().repo(Repo::model("acme/m").file("config.json", "{}").file("w.bin", Content::noise(1, 300_000))),
-    )
+    start(Hub::builder().repo(Repo::model("acme/m").file("config.json", "{}").file("w.bin", Content::noise(1, 300_000))))
 }
 
 /// What arrived, and whether the body ended well.
@@ -115,8 +113,7 @@ async fn short_and_extra_bodies_are_well_formed() {
 async fn statuses_strike_where_and_as_often_as_told() {
     let hub = hub();
     let url = location(&hub, WEIGHTS).await;
-    let (info, file) =
-        (format!("{}/api/models/acme/m", hub.url), format!("{}/acme/m/resolve/main/config.json", hub.url));
+    let (info, file) = (format!("{}/api/models/acme/m", hub.url), format!("{}/acme/m/resolve/main/config.json", hub.url));
     hub.fault(Rule::cdn("", Fault::Expired).once());
     hub.fault(Rule::api("", Fault::Status(500)).times(2));
     hub.fault(Rule::resolve("config.json", Fault::NotFound));

@@ -30,7 +30,10 @@ fn the_cdn_never_sees_the_token_and_gets_each_byte_asked_for_once() {
     assert_eq!(stats.cdn.authorization_headers, 0);
     assert_eq!(stats.cdn.bytes_with("model.safetensors"), 64 * MIB);
     assert!(stats.cdn.max_open_connections > 1, "several ranges at a time");
-    assert_eq!(stats.hub.requests_with("resolve/"), stats.hub.requests_with("config.json") + stats.hub.requests_with("model.safetensors"));
+    assert_eq!(
+        stats.hub.requests_with("resolve/"),
+        stats.hub.requests_with("config.json") + stats.hub.requests_with("model.safetensors")
+    );
     assert_eq!(stats.hub.requests_with("model.safetensors"), 1, "ranges go where the first redirect led");
 }
 
@@ -53,7 +56,10 @@ fn a_second_run_asks_nobody() {
 fn another_load_into_the_same_place_takes_it_over() {
     let bench = Bench::with_weights(20 * MIB);
     bench.load().assert_complete();
-    let repo = Repo::model("acme/tiny").file("new.json", "{}").file("model.safetensors", Content::noise(7, 20 * MIB)).without("config.json");
+    let repo = Repo::model("acme/tiny")
+        .file("new.json", "{}")
+        .file("model.safetensors", Content::noise(7, 20 * MIB))
+        .without("config.json");
     bench.hub.put(repo).unwrap();
     bench.hub.reset_stats();
     Loaded::of(bench.command().args(["--param", "again=1"]).output().unwrap()).assert_complete();

@@ -125,9 +125,18 @@ fn the_operators_account_can_do_its_work_and_nothing_else() -> Result<()> {
         let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
         ensure!(code(pods.delete("any", &DeleteParams::default()).await)? == 403);
         // The calls that `apply` and `status` make: server-side apply of a new child, and of a status.
-        let account = ServiceAccount { metadata: ObjectMeta { name: Some(WORKER_ACCOUNT.to_owned()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
+        let account = ServiceAccount {
+            metadata: ObjectMeta { name: Some(WORKER_ACCOUNT.to_owned()), ..ObjectMeta::default() },
+            ..ServiceAccount::default()
+        };
         let apply = PatchParams::apply("model-controller").force();
-        ensure!(code(Api::<ServiceAccount>::namespaced(client.clone(), &namespace).patch(WORKER_ACCOUNT, &apply, &Patch::Apply(&account)).await)? == 200);
+        ensure!(
+            code(
+                Api::<ServiceAccount>::namespaced(client.clone(), &namespace)
+                    .patch(WORKER_ACCOUNT, &apply, &Patch::Apply(&account))
+                    .await
+            )? == 200
+        );
         model = Api::<Model>::namespaced(cluster.client(), &namespace).create(&PostParams::default(), &model).await?;
         let status = json!({"apiVersion": "substratus.ai/v1", "kind": "Model", "status": {"ready": true}});
         ensure!(code(models.patch_status(&model.name_any(), &apply, &Patch::Apply(status)).await)? == 200);
@@ -167,7 +176,10 @@ fn a_worker_is_known_by_the_token_of_its_pod() -> Result<()> {
         let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), &namespace);
         let mut pods = Vec::new();
         for account in [WORKER_ACCOUNT, "model-server"] {
-            let wanted = ServiceAccount { metadata: ObjectMeta { name: Some(account.to_owned()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
+            let wanted = ServiceAccount {
+                metadata: ObjectMeta { name: Some(account.to_owned()), ..ObjectMeta::default() },
+                ..ServiceAccount::default()
+            };
             accounts.create(&PostParams::default(), &wanted).await?;
             let pod: Pod = serde_json::from_value(json!({
                 "metadata": {"name": format!("opt-{account}")},
@@ -179,7 +191,10 @@ fn a_worker_is_known_by_the_token_of_its_pod() -> Result<()> {
         let good = token(cluster, &namespace, WORKER_ACCOUNT, Some(AUDIENCE), Some(worker)).await?;
         ensure!(reviewer.review(&good).await? == Caller { namespace: namespace.clone(), pod: "opt-modeller".to_owned() });
         let everyday = token(cluster, &namespace, WORKER_ACCOUNT, None, Some(worker)).await?;
-        ensure!(reviewer.review(&everyday).await == Err(Denied::NotAuthenticated), "a token for the API server is worth nothing here");
+        ensure!(
+            reviewer.review(&everyday).await == Err(Denied::NotAuthenticated),
+            "a token for the API server is worth nothing here"
+        );
         let podless = token(cluster, &namespace, WORKER_ACCOUNT, Some(AUDIENCE), None).await?;
         ensure!(reviewer.review(&podless).await == Err(Denied::NotAWorker));
         let other = token(cluster, &namespace, "model-server", Some(AUDIENCE), Some(server)).await?;

@@ -102,7 +102,10 @@ impl Fixture {
     pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
         let resource = resource(kind)?;
         let object = json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name}, "spec": spec});
-        self.api(kind)?.create(&PostParams::default(), &serde_json::from_value(object)?).await.with_context(|| format!("create {name}"))?;
+        self.api(kind)?
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await
+            .with_context(|| format!("create {name}"))?;
         Ok(())
     }
 
@@ -132,7 +135,13 @@ impl Fixture {
     }
 
     /// Waits until the object exists and `probe` is content with it.
-    pub(super) async fn wait(&self, kind: &str, name: &str, limit: Duration, probe: impl AsyncFn(&Value) -> Result<Option<()>>) -> Result<Value> {
+    pub(super) async fn wait(
+        &self,
+        kind: &str,
+        name: &str,
+        limit: Duration,
+        probe: impl AsyncFn(&Value) -> Result<Option<()>>,
+    ) -> Result<Value> {
         let api = self.api(kind)?;
         eventually(&format!("{kind} {name}"), limit, async || {
             let Some(object) = api.get_opt(name).await? else { return Ok(None) };
@@ -147,7 +156,8 @@ impl Fixture {
 
     /// Waits until the condition has this reason.
     pub(super) async fn reason(&self, kind: &str, name: &str, kind_of_condition: &str, reason: &str) -> Result<Value> {
-        self.wait(kind, name, LIMIT, async |object| Ok((condition(object, kind_of_condition)["reason"] == reason).then_some(()))).await
+        self.wait(kind, name, LIMIT, async |object| Ok((condition(object, kind_of_condition)["reason"] == reason).then_some(())))
+            .await
     }
 
     /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.

@@ -62,8 +62,11 @@ fn watch(child: &Child) -> Result<u64> {
 
 /// Processor time of a process so far, in seconds.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("reading the account of process {pid}"))?;
-    ticks(&text).map(|ticks| ticks / TICKS_PER_SECOND).with_context(|| format!("process {pid} has an account without times: {text}"))
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("reading the account of process {pid}"))?;
+    ticks(&text)
+        .map(|ticks| ticks / TICKS_PER_SECOND)
+        .with_context(|| format!("process {pid} has an account without times: {text}"))
 }
 
 /// `utime` and `stime`: the 12th and 13th field behind the name, which may hold anything and ends with the last parenthesis.
@@ -75,8 +78,11 @@ fn ticks(stat: &str) -> Option<f64> {
 
 /// A line of `/proc/PID/status` that is a size, in bytes: `VmRSS`, `VmHWM`.
 pub fn memory(pid: u32, line: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("reading the status of process {pid}"))?;
-    let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("reading the status of process {pid}"))?;
+    let found = text
+        .lines()
+        .find_map(|found| found.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     Ok(found.with_context(|| format!("process {pid} has no {line}"))? * 1024)
 }
 

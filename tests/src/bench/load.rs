@@ -70,14 +70,21 @@ impl Peer {
             Self::Curl => "curl",
             Self::Aria2 => "aria2c",
         };
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
     }
 }
 
 /// Runs every peer in turn, `runs` times.
 pub fn measure(options: &Options<'_>) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let repo = Repo::model(REPO).file("config.json", r#"{"architectures":["LlamaForCausalLM"]}"#).file(FILE, Content::noise(1, options.size));
+    let repo = Repo::model(REPO)
+        .file("config.json", r#"{"architectures":["LlamaForCausalLM"]}"#)
+        .file(FILE, Content::noise(1, options.size));
     let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle())?;
     let folder = tempfile::tempdir().context("making a folder to load into")?;
     let peers: Vec<Peer> = [Peer::Substratus, Peer::Curl, Peer::Aria2].into_iter().filter(|peer| peer.is_there()).collect();
@@ -169,7 +176,11 @@ pub fn table(rows: &[Row], options: &Options<'_>) -> Table {
         ]
     };
     Table {
-        title: format!("load: one file of {:.0} MiB from a hub on this machine, median of {} runs", mebibytes(options.size), options.runs),
+        title: format!(
+            "load: one file of {:.0} MiB from a hub on this machine, median of {} runs",
+            mebibytes(options.size),
+            options.runs
+        ),
         columns: vec!["program", "seconds", "MiB/s", "peak MiB", "CPU s", "sha256"],
         rows: rows.iter().map(cells).collect(),
     }

@@ -23,8 +23,11 @@ use crate::cluster::{Cluster, Mode, eventually};
 use crate::install;
 
 const READY: &str = "http://127.0.0.1:18081/readyz";
-const ADDRESSES: [&str; 3] =
-    ["--health-probe-bind-address=127.0.0.1:18081", "--metrics-bind-address=127.0.0.1:18080", "--store-bind-address=127.0.0.1:18090"];
+const ADDRESSES: [&str; 3] = [
+    "--health-probe-bind-address=127.0.0.1:18081",
+    "--metrics-bind-address=127.0.0.1:18080",
+    "--store-bind-address=127.0.0.1:18090",
+];
 const START_LIMIT: Duration = Duration::from_mins(2);
 const SETTLE_LIMIT: Duration = Duration::from_mins(10);
 /// Without a write for so long, the operator has done what it had to.
@@ -115,7 +118,11 @@ impl Operator {
                 if let Some(status) = child.try_wait()? {
                     bail!("the operator ended ({status}): {}", fs::read_to_string(&log).unwrap_or_default());
                 }
-                ensure!(began.elapsed() < START_LIMIT, "the operator is not ready: {}", fs::read_to_string(&log).unwrap_or_default());
+                ensure!(
+                    began.elapsed() < START_LIMIT,
+                    "the operator is not ready: {}",
+                    fs::read_to_string(&log).unwrap_or_default()
+                );
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         });
@@ -211,7 +218,10 @@ pub fn table(rows: &[Row], options: &Options<'_>) -> Table {
         ]
     };
     Table {
-        title: format!("operator: as its own account against an API server of its own; at rest means {} s", options.rest.as_secs()),
+        title: format!(
+            "operator: as its own account against an API server of its own; at rest means {} s",
+            options.rest.as_secs()
+        ),
         columns: vec!["situation", "ready ms", "settled s", "writes", "MiB", "peak MiB", "writes at rest", "CPU s at rest"],
         rows: rows.iter().map(cells).collect(),
     }

@@ -46,7 +46,11 @@ pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
     let plugins = open()?;
     let warm = prepare(&plugins).await?;
     let bundled = plugins.bundled();
-    ensure!(!bundled.is_empty(), "no plugin in {}; build them with `make plugins`, or name a folder with --plugins", folder.display());
+    ensure!(
+        !bundled.is_empty(),
+        "no plugin in {}; build them with `make plugins`, or name a folder with --plugins",
+        folder.display()
+    );
     let mut rows = Vec::new();
     for ((loaded, cold), warm) in bundled.iter().zip(cold).zip(warm) {
         for (function, calls) in functions(&plugins, loaded, count).await? {

@@ -19,9 +19,11 @@ pub(super) fn place() -> Result<PlaceRequest> {
 pub(super) fn serve(format: &str, entrypoint: Option<&str>) -> Result<ServeRequest> {
     let model = json!({"name": "falcon-40b", "format": format, "architecture": "FalconForCausalLM", "context_length": 2048,
         "bytes": 83_700_000_000_u64, "mount_path": "/content/model", "entrypoint": entrypoint});
-    let gpu = json!({"count": 4, "gpu_type": "nvidia-l4", "vendor": "nvidia", "memory": 24_u64 << 30, "compute_capability": "8.9"});
+    let gpu =
+        json!({"count": 4, "gpu_type": "nvidia-l4", "vendor": "nvidia", "memory": 24_u64 << 30, "compute_capability": "8.9"});
     let subject = json!({"kind": "Server", "namespace": "default", "name": "falcon-40b"});
-    let question = json!({"subject": subject, "model": model, "gpu": gpu, "params": [], "env": [], "config": "{}", "extensions": []});
+    let question =
+        json!({"subject": subject, "model": model, "gpu": gpu, "params": [], "env": [], "config": "{}", "extensions": []});
     serde_json::from_value(question).context("making the question of a server adapter")
 }
 

@@ -17,13 +17,15 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads: Vec<String> = self.columns.iter().map(|&head| head.to_owned()).collect();
         let lines = || std::iter::once(&heads).chain(&self.rows);
-        let width = |column: usize| lines().filter_map(|line| line.get(column)).map(|text| text.chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| lines().filter_map(|line| line.get(column)).map(|text| text.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..heads.len()).map(width).collect();
         writeln!(f, "{}", self.title)?;
         for line in lines() {
-            let cells = line.iter().zip(&widths).enumerate().map(|(column, (text, &width))| {
-                if column == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") }
-            });
+            let cells =
+                line.iter().zip(&widths).enumerate().map(|(column, (text, &width))| {
+                    if column == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") }
+                });
             writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())

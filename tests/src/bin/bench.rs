@@ -87,7 +87,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("note: this is not a release build; its numbers say little");
     }
     let wants = |section| arguments.section == section || arguments.section == Section::All;
-    ensure!(arguments.plugins.is_dir(), "there is no folder {}; `make plugins` makes it, or name another with --plugins", arguments.plugins.display());
+    ensure!(
+        arguments.plugins.is_dir(),
+        "there is no folder {}; `make plugins` makes it, or name another with --plugins",
+        arguments.plugins.display()
+    );
     if wants(Section::Load) || wants(Section::Operator) {
         let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
         arguments.substratus.metadata().with_context(missing)?;
@@ -112,7 +116,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         say("plugins", plugins::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Operator) {
-        let options = operator::Options { substratus, plugins: folder, models: arguments.models, rest: Duration::from_secs(arguments.rest) };
+        let options = operator::Options {
+            substratus,
+            plugins: folder,
+            models: arguments.models,
+            rest: Duration::from_secs(arguments.rest),
+        };
         let rows = operator::measure(&options).context("measuring the operator")?;
         say("operator", operator::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
     }

@@ -94,11 +94,7 @@ fn main() -> ExitCode {
 
 fn run(Arguments { settings, task }: Arguments) -> Result<ExitCode> {
     match task {
-        Task::Up {
-            dir,
-            mode,
-            parent_pipe,
-        } => supervisor::up(&settings, dir, mode, parent_pipe)?,
+        Task::Up { dir, mode, parent_pipe } => supervisor::up(&settings, dir, mode, parent_pipe)?,
         Task::Down { dir: Some(dir) } => cleanup::down(&Layout::new(std::path::absolute(dir)?))?,
         Task::Down { dir: None } => cleanup::sweep(&settings.root)?,
         Task::Exec { dir, command } => {
@@ -111,20 +107,10 @@ fn run(Arguments { settings, task }: Arguments) -> Result<ExitCode> {
             }
         }
         Task::Fetch { url, wait } => fetch(&url, Duration::from_secs(wait))?,
-        Task::Image {
-            binary,
-            plugins,
-            output,
-            name,
-        } => {
+        Task::Image { binary, plugins, output, name } => {
             let built = image::operator(&binary, plugins.as_deref())?.build()?;
             built.write_layout(&output, &name)?;
-            writeln!(
-                io::stdout(),
-                "{} {name}@{}",
-                output.display(),
-                built.digest()
-            )?;
+            writeln!(io::stdout(), "{} {name}@{}", output.display(), built.digest())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -137,9 +123,7 @@ fn fetch(url: &url::Url, limit: Duration) -> Result<()> {
         .tls_certs_only([])
         .timeout(Duration::from_secs(5))
         .build()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let page = runtime.block_on(eventually(url.as_str(), limit, async || {
         let answer = client.get(url.clone()).send().await?.error_for_status()?;
         Ok(Some(answer.bytes().await?))

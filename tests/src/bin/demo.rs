@@ -62,7 +62,9 @@ fn main() -> ExitCode {
             match (given(hub), given(model)) {
                 (Some(hub), Some(model)) => demo::up(&settings, &dir.unwrap_or(default), yes, Some(&Wish { hub, model })),
                 (None, None) => demo::up(&settings, &dir.unwrap_or(default), yes, None),
-                _ => Err(anyhow::anyhow!("--hub (HUB) and --model (MODEL) belong together: the hub's address, and org/name of a GGUF repository there")),
+                _ => Err(anyhow::anyhow!(
+                    "--hub (HUB) and --model (MODEL) belong together: the hub's address, and org/name of a GGUF repository there"
+                )),
             }
         }
         Task::Forward { dir, port } => demo::forward(&dir.unwrap_or(default), port),

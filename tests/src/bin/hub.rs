@@ -95,8 +95,7 @@ async fn main() -> Result<()> {
 }
 
 fn repository(text: &str, arguments: &Arguments) -> Result<Repo> {
-    let (id, source) =
-        text.split_once('=').with_context(|| format!("read --repo {text:?}; write NAMESPACE/NAME=DIR"))?;
+    let (id, source) = text.split_once('=').with_context(|| format!("read --repo {text:?}; write NAMESPACE/NAME=DIR"))?;
     let mut repo = Repo::model(id).lfs_threshold(arguments.lfs_threshold);
     repo = match source.strip_prefix("noise:") {
         Some(bytes) => {

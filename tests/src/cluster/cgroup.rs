@@ -13,13 +13,11 @@ pub fn create(name: &str) -> Result<()> {
     for root in hierarchies()? {
         delegate(&root);
         let path = root.join(name);
-        fs::create_dir_all(&path)
-            .with_context(|| format!("making the cgroup {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("making the cgroup {}", path.display()))?;
         // Version 1 starts a cpuset empty, and a group without CPUs takes no process.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read(root.join(file)) {
-                fs::write(path.join(file), value)
-                    .with_context(|| format!("writing {file} of the cgroup {}", path.display()))?;
+                fs::write(path.join(file), value).with_context(|| format!("writing {file} of the cgroup {}", path.display()))?;
             }
         }
     }
@@ -61,24 +59,15 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
 
 /// Version 2 hands controllers down only where the parent says so. A controller that refuses is one the kubelet will name.
 fn delegate(root: &Path) {
-    for controller in fs::read_to_string(root.join("cgroup.controllers"))
-        .unwrap_or_default()
-        .split_whitespace()
-    {
-        let _ = fs::write(
-            root.join("cgroup.subtree_control"),
-            format!("+{controller}"),
-        );
+    for controller in fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default().split_whitespace() {
+        let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
     }
 }
 
 fn kill_below(path: &Path) {
     for group in below(path) {
         let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        for pid in members
-            .lines()
-            .filter_map(|line| Pid::from_raw(line.parse().ok()?))
-        {
+        for pid in members.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
             // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::KILL);
         }

@@ -40,15 +40,8 @@ pub fn down(layout: &Layout) -> Result<()> {
         if let Some(held) = lock(layout)? {
             break held;
         }
-        ensure!(
-            asked.elapsed() < Duration::from_mins(1),
-            "the supervisor of {} does not stop",
-            layout.dir().display()
-        );
-        if let Some(pid) = fs::read_to_string(pid_file(layout))
-            .ok()
-            .and_then(|text| Pid::from_raw(text.trim().parse().ok()?))
-        {
+        ensure!(asked.elapsed() < Duration::from_mins(1), "the supervisor of {} does not stop", layout.dir().display());
+        if let Some(pid) = fs::read_to_string(pid_file(layout)).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
             // It may end between the two calls; then the lock is free.
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -72,8 +65,7 @@ pub fn sweep(root: &Path) -> Result<()> {
     for dir in list(root).into_iter().filter(|path| path.is_dir()) {
         let layout = Layout::new(dir);
         if let Some(_held) = lock(&layout)? {
-            remove(&layout)
-                .with_context(|| format!("removing the remains in {}", layout.dir().display()))?;
+            remove(&layout).with_context(|| format!("removing the remains in {}", layout.dir().display()))?;
         }
     }
     Ok(())
@@ -110,9 +102,7 @@ pub fn stop(layout: &Layout) -> Result<()> {
 /// Shims outlive containerd by design and keep mounts busy.
 fn kill_shims(layout: &Layout) -> Result<()> {
     for (pid, words) in process::all()? {
-        let shim = words
-            .first()
-            .is_some_and(|program| program.ends_with("containerd-shim-runc-v2"));
+        let shim = words.first().is_some_and(|program| program.ends_with("containerd-shim-runc-v2"));
         let ours = words.iter().any(|word| word.starts_with(layout.dir()));
         if let Some(pid) = Pid::from_raw(pid).filter(|_| shim && ours) {
             // It may have ended meanwhile.
@@ -131,38 +121,26 @@ fn unmount(folder: &Path) -> Result<()> {
             return Ok(());
         }
         mounts.sort();
-        let output = Command::new("umount")
-            .args(mounts.iter().rev())
-            .output()
-            .context("running `umount`")?;
+        let output = Command::new("umount").args(mounts.iter().rev()).output().context("running `umount`")?;
         last = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             sleep(Duration::from_millis(100));
         }
     }
-    bail!(
-        "cannot unmount all below {}: {}",
-        folder.display(),
-        last.trim()
-    )
+    bail!("cannot unmount all below {}: {}", folder.display(), last.trim())
 }
 
 fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mount table")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     // The kernel writes a space as \040; our own paths have none, volume names of pods cannot.
-    Ok(points
-        .map(PathBuf::from)
-        .filter(|point| point.starts_with(folder))
-        .collect())
+    Ok(points.map(PathBuf::from).filter(|point| point.starts_with(folder)).collect())
 }
 
 /// What containerd and the kubelet put where every cluster puts it: sockets of shims, results of network set-up, links to logs.
 /// To be asked while containerd's state still says which containers there were.
 fn strays(layout: &Layout) -> Vec<PathBuf> {
-    let bundles = layout
-        .state("containerd")
-        .join("state/io.containerd.runtime.v2.task/k8s.io");
+    let bundles = layout.state("containerd").join("state/io.containerd.runtime.v2.task/k8s.io");
     let bundles = list(&bundles);
     let sockets = bundles
         .iter()
@@ -173,12 +151,10 @@ fn strays(layout: &Layout) -> Vec<PathBuf> {
         .chain([&PathBuf::from(layout.name())])
         .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
         .collect();
-    let results = list(Path::new("/var/lib/cni/results"))
-        .into_iter()
-        .filter(|result| {
-            let name = result.to_string_lossy();
-            ours.iter().any(|own| name.contains(own))
-        });
+    let results = list(Path::new("/var/lib/cni/results")).into_iter().filter(|result| {
+        let name = result.to_string_lossy();
+        ours.iter().any(|own| name.contains(own))
+    });
     let links = list(Path::new("/var/log/containers"))
         .into_iter()
         .filter(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(layout.dir())));

@@ -16,22 +16,13 @@ pub(super) const DNS_READY: &str = "10.250.0.1:8181";
 pub fn write(layout: &Layout) -> Result<()> {
     let files = [
         ("containerd.toml", containerd_toml(layout)),
-        (
-            "cni/10-substratus.conflist",
-            format!("{:#}", pod_network(layout)),
-        ),
+        ("cni/10-substratus.conflist", format!("{:#}", pod_network(layout))),
         ("registries/_default/hosts.toml", registries()),
-        (
-            "kubelet.json",
-            format!("{:#}", kubelet_configuration(layout)),
-        ),
+        ("kubelet.json", format!("{:#}", kubelet_configuration(layout))),
         ("proxy.json", format!("{:#}", proxy_configuration(layout))),
         ("Corefile", corefile(layout)),
         ("resolv.conf", format!("nameserver {NODE_ADDRESS}\n")),
-        (
-            "registry.json",
-            format!("{:#}", registry_configuration(layout)),
-        ),
+        ("registry.json", format!("{:#}", registry_configuration(layout))),
     ];
     for (name, text) in files {
         let path = layout.config(name);
@@ -41,18 +32,11 @@ pub fn write(layout: &Layout) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     // The plugin folder is one the kubelet would otherwise make below /usr.
-    fs::create_dir_all(layout.state("volume-plugins"))
-        .context("making the folder of volume plugins")
+    fs::create_dir_all(layout.state("volume-plugins")).context("making the folder of volume plugins")
 }
 
 fn containerd_toml(layout: &Layout) -> String {
-    let state = |folder: &str| {
-        layout
-            .state("containerd")
-            .join(folder)
-            .display()
-            .to_string()
-    };
+    let state = |folder: &str| layout.state("containerd").join(folder).display().to_string();
     let cri = r#"plugins."io.containerd.grpc.v1.cri""#;
     format!(
         r#"version = 2
@@ -94,17 +78,11 @@ config_path = "{registries}"
 
 /// Every registry's images come from the local one: `ghcr.io/org/image:tag` is what was pushed as `org/image:tag`.
 fn registries() -> String {
-    format!(
-        "server = \"http://{REGISTRY}\"\n[host.\"http://{REGISTRY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-    )
+    format!("server = \"http://{REGISTRY}\"\n[host.\"http://{REGISTRY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n")
 }
 
 fn containerd_socket(layout: &Layout) -> String {
-    layout
-        .state("containerd")
-        .join("containerd.sock")
-        .display()
-        .to_string()
+    layout.state("containerd").join("containerd.sock").display().to_string()
 }
 
 fn pod_network(layout: &Layout) -> Value {

@@ -44,10 +44,7 @@ pub fn api_server(layout: &Layout) -> Component {
             "--allow-privileged=true".to_owned(),
             "--anonymous-auth=false".to_owned(),
             format!("--service-account-key-file={}", pki("service-account.pub")),
-            format!(
-                "--service-account-signing-key-file={}",
-                pki("service-account.key")
-            ),
+            format!("--service-account-signing-key-file={}", pki("service-account.key")),
             format!("--service-account-issuer={ISSUER}"),
             format!("--api-audiences={ISSUER}"),
             "--profiling=false".to_owned(),
@@ -60,24 +57,15 @@ pub fn controller_manager(layout: &Layout) -> Component {
     Component::new(
         "kube-controller-manager",
         [
-            format!(
-                "--kubeconfig={}",
-                layout.kubeconfig("controller-manager").display()
-            ),
+            format!("--kubeconfig={}", layout.kubeconfig("controller-manager").display()),
             format!("--root-ca-file={}", layout.pki("ca.crt").display()),
-            format!(
-                "--service-account-private-key-file={}",
-                layout.pki("service-account.key").display()
-            ),
+            format!("--service-account-private-key-file={}", layout.pki("service-account.key").display()),
             "--use-service-account-credentials=true".to_owned(),
             "--allocate-node-cidrs=true".to_owned(),
             format!("--cluster-cidr={POD_RANGE}"),
             "--node-cidr-mask-size=24".to_owned(),
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-            format!(
-                "--cert-dir={}",
-                layout.state("controller-manager").display()
-            ),
+            format!("--cert-dir={}", layout.state("controller-manager").display()),
             "--bind-address=127.0.0.1".to_owned(),
             "--leader-elect=false".to_owned(),
         ],

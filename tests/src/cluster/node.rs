@@ -19,13 +19,7 @@ pub fn registry(layout: &Layout) -> Component {
 
 /// The container runtime.
 pub fn containerd(layout: &Layout) -> Component {
-    Component::new(
-        "containerd",
-        [
-            "--config".into(),
-            layout.config("containerd.toml").into_os_string(),
-        ],
-    )
+    Component::new("containerd", ["--config".into(), layout.config("containerd.toml").into_os_string()])
 }
 
 /// The node agent.
@@ -36,10 +30,7 @@ pub fn kubelet(layout: &Layout) -> Component {
             format!("--config={}", layout.config("kubelet.json").display()),
             format!("--kubeconfig={}", layout.kubeconfig("kubelet").display()),
             format!("--root-dir={}", layout.state("kubelet").display()),
-            format!(
-                "--cert-dir={}",
-                layout.state("kubelet-certificates").display()
-            ),
+            format!("--cert-dir={}", layout.state("kubelet-certificates").display()),
             format!("--hostname-override={NODE_NAME}"),
             format!("--node-ip={NODE_ADDRESS}"),
         ],
@@ -50,60 +41,36 @@ pub fn kubelet(layout: &Layout) -> Component {
 pub fn proxy(layout: &Layout) -> Component {
     Component::new(
         "kube-proxy",
-        [
-            format!("--config={}", layout.config("proxy.json").display()),
-            format!("--hostname-override={NODE_NAME}"),
-        ],
+        [format!("--config={}", layout.config("proxy.json").display()), format!("--hostname-override={NODE_NAME}")],
     )
 }
 
 /// Names of Services.
 pub fn dns(layout: &Layout) -> Component {
-    Component::new(
-        "coredns",
-        ["-conf".into(), layout.config("Corefile").into_os_string()],
-    )
+    Component::new("coredns", ["-conf".into(), layout.config("Corefile").into_os_string()])
 }
 
 /// Puts the pause image into the registry.
 pub async fn push_pause() -> Result<()> {
     let mut pause = image::busybox()?;
-    pause.entrypoint = ["/bin/busybox", "sleep", "infinity"]
-        .map(str::to_owned)
-        .to_vec();
+    pause.entrypoint = ["/bin/busybox", "sleep", "infinity"].map(str::to_owned).to_vec();
     pause.build()?.push(REGISTRY, PAUSE_REPOSITORY, "1").await?;
     Ok(())
 }
 
 /// Whether CoreDNS has read the cluster's Services.
 pub async fn dns_ready() -> Result<Option<()>> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(5))
-        .build()?;
-    client
-        .get(format!("http://{DNS_READY}/ready"))
-        .send()
-        .await?
-        .error_for_status()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+    client.get(format!("http://{DNS_READY}/ready")).send().await?.error_for_status()?;
     Ok(Some(()))
 }
 
 /// Whether the node takes pods.
 pub async fn ready(client: &Client) -> Result<Option<()>> {
     let node = Api::<Node>::all(client.clone()).get(NODE_NAME).await?;
-    let conditions = node
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
-    let ready = conditions
-        .iter()
-        .any(|one| one.type_ == "Ready" && one.status == "True");
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
     // A fresh node keeps a taint until the controllers have seen that it is ready.
-    let open = node
-        .spec
-        .and_then(|spec| spec.taints)
-        .unwrap_or_default()
-        .is_empty();
+    let open = node.spec.and_then(|spec| spec.taints).unwrap_or_default().is_empty();
     Ok((ready && open).then_some(()))
 }

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use serde_json::json;
 
@@ -29,28 +28,11 @@ pub fn write(layout: &Layout) -> Result<()> {
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         .into_iter()
         .chain(["kubernetes.default.svc.cluster.local", "localhost"]);
-    let mut served: Vec<SanType> = names
-        .map(|name| Ok(SanType::DnsName(name.try_into()?)))
-        .collect::<Result<_>>()?;
+    let mut served: Vec<SanType> = names.map(|name| Ok(SanType::DnsName(name.try_into()?))).collect::<Result<_>>()?;
     served.extend([first, node, IpAddr::from([127, 0, 0, 1])].map(SanType::IpAddress));
-    certificate(
-        layout,
-        &authority,
-        "apiserver",
-        ("kube-apiserver", ""),
-        served,
-    )?;
-    let served = vec![
-        SanType::DnsName(NODE_NAME.try_into()?),
-        SanType::IpAddress(node),
-    ];
-    certificate(
-        layout,
-        &authority,
-        "kubelet-server",
-        (NODE_NAME, ""),
-        served,
-    )?;
+    certificate(layout, &authority, "apiserver", ("kube-apiserver", ""), served)?;
+    let served = vec![SanType::DnsName(NODE_NAME.try_into()?), SanType::IpAddress(node)];
+    certificate(layout, &authority, "kubelet-server", (NODE_NAME, ""), served)?;
 
     for (file, user, group) in USERS {
         certificate(layout, &authority, file, (user, group), Vec::new())?;
@@ -63,14 +45,9 @@ pub fn write(layout: &Layout) -> Result<()> {
 
 fn authority(layout: &Layout) -> Result<Issuer<'static, KeyPair>> {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "substratus test cluster");
+    params.distinguished_name.push(DnType::CommonName, "substratus test cluster");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;
     save(layout, "ca.crt", &params.self_signed(&key)?.pem())?;
     Ok(Issuer::new(params, key))
@@ -86,22 +63,15 @@ fn certificate(
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, user);
     if !group.is_empty() {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, group);
+        params.distinguished_name.push(DnType::OrganizationName, group);
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![if served.is_empty() {
-        ExtendedKeyUsagePurpose::ClientAuth
-    } else {
-        ExtendedKeyUsagePurpose::ServerAuth
-    }];
+    params.extended_key_usages =
+        vec![if served.is_empty() { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth }];
     params.subject_alt_names = served;
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
-    let signed = params
-        .signed_by(&key, authority)
-        .with_context(|| format!("signing the certificate of {user}"))?;
+    let signed = params.signed_by(&key, authority).with_context(|| format!("signing the certificate of {user}"))?;
     save(layout, &format!("{file}.crt"), &signed.pem())?;
     save(layout, &format!("{file}.key"), &key.serialize_pem())
 }
@@ -123,8 +93,7 @@ fn kubeconfig(layout: &Layout, user: &str) -> Result<()> {
         "current-context": "substratus",
     });
     let path = layout.kubeconfig(user);
-    fs::write(&path, format!("{text:#}"))
-        .with_context(|| format!("writing the kubeconfig {}", path.display()))
+    fs::write(&path, format!("{text:#}")).with_context(|| format!("writing the kubeconfig {}", path.display()))
 }
 
 fn save(layout: &Layout, file: &str, text: &str) -> Result<()> {

@@ -55,10 +55,7 @@ pub fn missing(settings: &Settings, mode: Mode) -> Vec<String> {
     packages.sort_unstable();
     packages.dedup();
     if !packages.is_empty() {
-        problems.push(format!(
-            "missing programs: apt-get install --no-install-recommends {}",
-            packages.join(" ")
-        ));
+        problems.push(format!("missing programs: apt-get install --no-install-recommends {}", packages.join(" ")));
     }
     let tools: Vec<&str> = TOOLS
         .iter()
@@ -66,11 +63,7 @@ pub fn missing(settings: &Settings, mode: Mode) -> Vec<String> {
         .map(|(program, _)| *program)
         .collect();
     if !tools.is_empty() {
-        problems.push(format!(
-            "missing {}: tests/cluster/build-tools.sh {}",
-            tools.join(", "),
-            settings.tools.display()
-        ));
+        problems.push(format!("missing {}: tests/cluster/build-tools.sh {}", tools.join(", "), settings.tools.display()));
     }
     if node && !cgroups_writable() {
         problems.push("no writable cgroups below /sys/fs/cgroup: a container needs --privileged and its own cgroups".to_owned());
@@ -82,10 +75,7 @@ pub fn missing(settings: &Settings, mode: Mode) -> Vec<String> {
 pub fn require(settings: &Settings, mode: Mode) -> Result<()> {
     let problems = missing(settings, mode);
     if !problems.is_empty() {
-        bail!(
-            "this machine cannot run the test cluster\n  - {}",
-            problems.join("\n  - ")
-        );
+        bail!("this machine cannot run the test cluster\n  - {}", problems.join("\n  - "));
     }
     Ok(())
 }
@@ -96,11 +86,7 @@ pub fn report(settings: &Settings) -> String {
     let mut problems = Vec::new();
     for mode in [Mode::Api, Mode::Control, Mode::Node] {
         problems = missing(settings, mode);
-        let verdict = if problems.is_empty() {
-            "ready"
-        } else {
-            "not possible"
-        };
+        let verdict = if problems.is_empty() { "ready" } else { "not possible" };
         // Writing to a String cannot fail.
         let _ = writeln!(page, "{}: {verdict}", format!("{mode:?}").to_lowercase());
     }
@@ -122,15 +108,7 @@ what stays of a node: the folders /var/lib/kubelet/device-plugins, /var/log/cont
 }
 
 fn cgroups_writable() -> bool {
-    [
-        "/sys/fs/cgroup/cgroup.procs",
-        "/sys/fs/cgroup/memory/cgroup.procs",
-    ]
-    .iter()
-    .any(|file| {
-        OpenOptions::new()
-            .append(true)
-            .open(Path::new(file))
-            .is_ok()
-    })
+    ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/cgroup.procs"]
+        .iter()
+        .any(|file| OpenOptions::new().append(true).open(Path::new(file)).is_ok())
 }

@@ -27,14 +27,8 @@ pub struct Component {
 
 impl Component {
     /// A program with arguments.
-    pub fn new<A: Into<OsString>>(
-        program: &'static str,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Self {
-        Self {
-            program,
-            arguments: arguments.into_iter().map(Into::into).collect(),
-        }
+    pub fn new<A: Into<OsString>>(program: &'static str, arguments: impl IntoIterator<Item = A>) -> Self {
+        Self { program, arguments: arguments.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -49,11 +43,7 @@ pub struct Children<'a> {
 impl<'a> Children<'a> {
     /// None yet.
     pub fn new(layout: &'a Layout, settings: &'a Settings) -> Self {
-        Self {
-            layout,
-            settings,
-            running: Vec::new(),
-        }
+        Self { layout, settings, running: Vec::new() }
     }
 
     /// Starts a component in the network namespace of the calling thread, which must live as long as the child should:
@@ -69,10 +59,7 @@ impl<'a> Children<'a> {
             .args(&component.arguments)
             // A proxy or a kubeconfig of the caller must not leak into the cluster.
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.layout.dir())
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
@@ -89,14 +76,9 @@ impl<'a> Children<'a> {
     /// Fails with the tail of the log if any child has ended.
     pub fn check(&mut self) -> Result<()> {
         for (program, child) in &mut self.running {
-            let ended = child
-                .try_wait()
-                .with_context(|| format!("watching {program}"))?;
+            let ended = child.try_wait().with_context(|| format!("watching {program}"))?;
             if let Some(status) = ended {
-                bail!(
-                    "{program} ended with {status}\n{}",
-                    tail(&self.layout.log(program))
-                );
+                bail!("{program} ended with {status}\n{}", tail(&self.layout.log(program)));
             }
         }
         Ok(())
@@ -104,10 +86,7 @@ impl<'a> Children<'a> {
 
     /// The last lines of every log, for an error that no single component explains.
     pub fn tails(&self) -> String {
-        let logs = self
-            .running
-            .iter()
-            .map(|(program, _)| format!("--- {program}\n{}", tail(&self.layout.log(program))));
+        let logs = self.running.iter().map(|(program, _)| format!("--- {program}\n{}", tail(&self.layout.log(program))));
         logs.collect::<Vec<_>>().join("\n")
     }
 
@@ -145,26 +124,14 @@ pub fn tail(path: &Path) -> String {
 /// The processes of this machine whose command line can be read: process id and arguments.
 pub fn all() -> Result<Vec<(i32, Vec<PathBuf>)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")
-        .context("listing processes")?
-        .flatten()
-    {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+    for entry in fs::read_dir("/proc").context("listing processes")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // A process may end at any moment.
         if let Ok(line) = fs::read(entry.path().join("cmdline")) {
             let words = line.split(|byte| *byte == 0);
-            found.push((
-                pid,
-                words
-                    .map(|word| String::from_utf8_lossy(word).into_owned().into())
-                    .collect(),
-            ));
+            found.push((pid, words.map(|word| String::from_utf8_lossy(word).into_owned().into()).collect()));
         }
     }
     Ok(found)

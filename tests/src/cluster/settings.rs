@@ -14,12 +14,7 @@ pub struct Settings {
     pub tools: PathBuf,
 
     /// Directory below which clusters without a `--dir` of their own live
-    #[arg(
-        long,
-        env = "SUBSTRATUS_CLUSTERS",
-        value_name = "DIR",
-        default_value = "/tmp/substratus-clusters"
-    )]
+    #[arg(long, env = "SUBSTRATUS_CLUSTERS", value_name = "DIR", default_value = "/tmp/substratus-clusters")]
     pub root: PathBuf,
 
     /// Directory of a node cluster that already runs, for tests to use instead of starting one
@@ -30,8 +25,7 @@ pub struct Settings {
 impl Settings {
     /// The settings of this process's environment alone, for callers without a command line.
     pub fn from_environment() -> Result<Self> {
-        Self::try_parse_from(["substratus-cluster"])
-            .context("reading the test cluster's settings from the environment")
+        Self::try_parse_from(["substratus-cluster"]).context("reading the test cluster's settings from the environment")
     }
 
     /// The path of a program: our own build first, then `$KUBEBUILDER_ASSETS`, then `$PATH` and the system's folders.
@@ -58,7 +52,5 @@ impl Settings {
 }
 
 fn default_tools() -> PathBuf {
-    env::home_dir()
-        .unwrap_or_else(|| Path::new("/tmp").to_owned())
-        .join(".cache/substratus/tools")
+    env::home_dir().unwrap_or_else(|| Path::new("/tmp").to_owned()).join(".cache/substratus/tools")
 }

@@ -21,9 +21,7 @@ pub fn supervisor(mode: Mode) -> Result<(Ready, Child)> {
         .context("starting the supervisor of the test cluster")?;
     let mut line = String::new();
     if let Some(output) = supervisor.stdout.take() {
-        BufReader::new(output)
-            .read_line(&mut line)
-            .context("waiting for the test cluster")?;
+        BufReader::new(output).read_line(&mut line).context("waiting for the test cluster")?;
     }
     if line.is_empty() {
         let status = supervisor.wait().context("waiting for the supervisor")?;

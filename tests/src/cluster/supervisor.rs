@@ -12,9 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::layout::{Layout, Mode, NODE_ADDRESS, REGISTRY};
 use super::process::Children;
 use super::settings::Settings;
-use super::{
-    Ready, cgroup, cleanup, configuration, control, eventually, netns, node, pki, preflight, sysctl,
-};
+use super::{Ready, cgroup, cleanup, configuration, control, eventually, netns, node, pki, preflight, sysctl};
 
 /// Longest start that is not called a failure; a busy machine with few processors takes a while.
 const START_LIMIT: Duration = Duration::from_mins(4);
@@ -25,53 +23,31 @@ pub fn up(settings: &Settings, dir: Option<PathBuf>, mode: Mode, parent_pipe: bo
     preflight::require(settings, mode)?;
     let root = private_folder(&settings.root)?;
     let layout = match dir {
-        Some(dir) => {
-            Layout::new(std::path::absolute(dir).context("finding the cluster's directory")?)
-        }
+        Some(dir) => Layout::new(std::path::absolute(dir).context("finding the cluster's directory")?),
         None => Layout::new(root.join(format!("{:08x}", getpid().as_raw_nonzero()))),
     };
     // One supervisor at a time sweeps and claims a directory, so that none sweeps what another is about to claim.
-    let gate = fs::File::create(root.join("gate.lock"))
-        .context("opening the lock of all test clusters")?;
-    rustix::fs::flock(&gate, rustix::fs::FlockOperation::LockExclusive)
-        .context("waiting for the lock of all test clusters")?;
+    let gate = fs::File::create(root.join("gate.lock")).context("opening the lock of all test clusters")?;
+    rustix::fs::flock(&gate, rustix::fs::FlockOperation::LockExclusive).context("waiting for the lock of all test clusters")?;
     cleanup::sweep(&root)?;
-    fs::create_dir_all(layout.dir())
-        .with_context(|| format!("making {}", layout.dir().display()))?;
+    fs::create_dir_all(layout.dir()).with_context(|| format!("making {}", layout.dir().display()))?;
     let Some(held) = cleanup::lock(&layout)? else {
-        bail!(
-            "a cluster already runs in {}; use it, or stop it with `substratus-cluster down --dir`",
-            layout.dir().display()
-        );
+        bail!("a cluster already runs in {}; use it, or stop it with `substratus-cluster down --dir`", layout.dir().display());
     };
     drop(gate);
     cleanup::stop(&layout).context("removing what a crashed run left behind")?;
     let outcome = supervise(settings, &layout, mode, parent_pipe);
-    let removed = if outcome.is_err() {
-        cleanup::stop(&layout)
-    } else {
-        cleanup::remove(&layout)
-    };
+    let removed = if outcome.is_err() { cleanup::stop(&layout) } else { cleanup::remove(&layout) };
     drop(held);
     outcome.and(removed)
 }
 
 fn supervise(settings: &Settings, layout: &Layout, mode: Mode, parent_pipe: bool) -> Result<()> {
-    fs::write(
-        cleanup::pid_file(layout),
-        getpid().as_raw_nonzero().to_string(),
-    )
-    .context("writing the process id")?;
-    for folder in [
-        layout.logs(),
-        layout.pki(""),
-        layout.config(""),
-        layout.state(""),
-    ] {
+    fs::write(cleanup::pid_file(layout), getpid().as_raw_nonzero().to_string()).context("writing the process id")?;
+    for folder in [layout.logs(), layout.pki(""), layout.config(""), layout.state("")] {
         // A directory that is used again starts empty.
         if folder.exists() {
-            fs::remove_dir_all(&folder)
-                .with_context(|| format!("emptying {}", folder.display()))?;
+            fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     }
@@ -79,9 +55,7 @@ fn supervise(settings: &Settings, layout: &Layout, mode: Mode, parent_pipe: bool
     netns::create(&layout.name())?;
     netns::enter(&layout.netns())?;
     // One thread: children are tied to the thread that starts them, and this one lives as long as the process.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -130,23 +104,13 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
         children.start(&control::scheduler(layout))?;
     }
     if mode == Mode::Node {
-        settle("registry", began, children, async || {
-            node::push_pause().await.map(Some)
-        })
-        .await?;
-        for component in [
-            node::kubelet(layout),
-            node::proxy(layout),
-            node::dns(layout),
-        ] {
+        settle("registry", began, children, async || node::push_pause().await.map(Some)).await?;
+        for component in [node::kubelet(layout), node::proxy(layout), node::dns(layout)] {
             children.start(&component)?;
         }
     }
     if mode != Mode::Api {
-        settle("default service account", began, children, async || {
-            super::service_account(&client, "default").await
-        })
-        .await?;
+        settle("default service account", began, children, async || super::service_account(&client, "default").await).await?;
     }
     if mode == Mode::Node {
         settle("DNS", began, children, async || node::dns_ready().await).await?;
@@ -184,10 +148,7 @@ async fn settle<T>(
         }
     };
     let found = outcome.with_context(|| children.tails())?;
-    say(&format!(
-        "{what} after {:.1} s",
-        began.elapsed().as_secs_f32()
-    ));
+    say(&format!("{what} after {:.1} s", began.elapsed().as_secs_f32()));
     Ok(found)
 }
 
@@ -214,18 +175,10 @@ fn stop_when_input_ends() {
 fn private_folder(path: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
     let path = std::path::absolute(path).context("finding the folder of test clusters")?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&path)
-        .with_context(|| format!("making {}", path.display()))?;
-    let owner =
-        fs::symlink_metadata(&path).with_context(|| format!("reading {}", path.display()))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).with_context(|| format!("making {}", path.display()))?;
+    let owner = fs::symlink_metadata(&path).with_context(|| format!("reading {}", path.display()))?;
     if !owner.is_dir() || owner.uid() != rustix::process::getuid().as_raw() {
-        bail!(
-            "{} belongs to somebody else; choose another folder with SUBSTRATUS_CLUSTERS",
-            path.display()
-        );
+        bail!("{} belongs to somebody else; choose another folder with SUBSTRATUS_CLUSTERS", path.display());
     }
     Ok(path)
 }

@@ -38,14 +38,9 @@ pub fn restore(layout: &Layout) -> Result<()> {
     let Ok(text) = fs::read(file(layout)) else {
         return Ok(());
     };
-    let before: BTreeMap<String, String> =
-        serde_json::from_slice(&text).context("reading the kernel settings written down")?;
-    for (name, value) in CHANGED
-        .iter()
-        .filter_map(|(name, _)| Some((name, before.get(*name)?)))
-    {
-        fs::write(path(name), value)
-            .with_context(|| format!("putting back the kernel setting {name}"))?;
+    let before: BTreeMap<String, String> = serde_json::from_slice(&text).context("reading the kernel settings written down")?;
+    for (name, value) in CHANGED.iter().filter_map(|(name, _)| Some((name, before.get(*name)?))) {
+        fs::write(path(name), value).with_context(|| format!("putting back the kernel setting {name}"))?;
     }
     Ok(())
 }

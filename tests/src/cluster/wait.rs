@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 /// Tries until the probe finds something; its errors count as "not yet", and the last one explains a timeout.
-pub async fn eventually<T>(
-    what: &str,
-    limit: Duration,
-    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
     loop {
         let outcome = probe().await;

@@ -45,14 +45,19 @@ impl Relay {
         };
         let (hub, elsewhere) = (bind()?, bind()?);
         let shared = Arc::new(Shared {
-            client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(Duration::from_secs(20)).build()?,
+            client: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(20))
+                .build()?,
             upstream,
             hub: format!("http://{}", hub.local_addr()?),
             elsewhere: format!("http://{}", elsewhere.local_addr()?),
             targets: Mutex::default(),
         });
         let _context = runtime.enter();
-        for (listener, router) in [(hub, Router::new().fallback(any(to_hub))), (elsewhere, Router::new().fallback(any(to_elsewhere)))] {
+        for (listener, router) in
+            [(hub, Router::new().fallback(any(to_hub))), (elsewhere, Router::new().fallback(any(to_elsewhere)))]
+        {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let router = router.with_state(Arc::clone(&shared));
             runtime.spawn(async move { axum::serve(listener, router).await });
@@ -95,7 +100,10 @@ impl Shared {
         }
         match outgoing.send().await {
             Ok(answer) => self.answer(&url, answer),
-            Err(error) => plain(StatusCode::BAD_GATEWAY, &format!("the demo's relay cannot reach {}: {error}", url.host_str().unwrap_or_default())),
+            Err(error) => plain(
+                StatusCode::BAD_GATEWAY,
+                &format!("the demo's relay cannot reach {}: {error}", url.host_str().unwrap_or_default()),
+            ),
         }
     }
 
@@ -129,7 +137,8 @@ impl Shared {
 }
 
 fn rewrite(headers: &mut HeaderMap, name: HeaderName, change: impl Fn(&str) -> Option<String>) {
-    let changed = headers.get(&name).and_then(|value| change(value.to_str().ok()?)).and_then(|text| HeaderValue::from_str(&text).ok());
+    let changed =
+        headers.get(&name).and_then(|value| change(value.to_str().ok()?)).and_then(|text| HeaderValue::from_str(&text).ok());
     if let Some(value) = changed {
         headers.insert(name, value);
     }

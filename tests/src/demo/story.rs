@@ -49,7 +49,8 @@ pub async fn tell(cluster: &Cluster, program: &Path, screen: &Screen) -> Result<
 }
 
 async fn namespace(cluster: &Cluster) -> Result<()> {
-    let wanted = Namespace { metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    let wanted =
+        Namespace { metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
     let namespaces = Api::<Namespace>::all(cluster.client());
     namespaces.patch(NAMESPACE, &PatchParams::apply("demo"), &Patch::Apply(&wanted)).await.context("making the namespace")?;
     Ok(())
@@ -77,7 +78,12 @@ async fn import(cluster: &Cluster, platform: &Platform, screen: &Screen) -> Resu
         let transfer = status.transfer.unwrap_or_default();
         if transfer.progress != last && transfer.bytes_total > 0 {
             last.clone_from(&transfer.progress);
-            screen.step(&format!("{} of {} MiB, {} MiB/s", transfer.progress, transfer.bytes_total >> 20, transfer.bytes_per_second >> 20));
+            screen.step(&format!(
+                "{} of {} MiB, {} MiB/s",
+                transfer.progress,
+                transfer.bytes_total >> 20,
+                transfer.bytes_per_second >> 20
+            ));
         }
         Ok((transfer.bytes_done > half).then_some(()))
     })
@@ -108,7 +114,12 @@ pub(super) async fn loaded(cluster: &Cluster, name: &str, screen: &Screen) -> Re
         let transfer = status.transfer.clone().unwrap_or_default();
         if transfer.progress != last && transfer.bytes_total > 0 && !status.ready {
             last.clone_from(&transfer.progress);
-            screen.step(&format!("{} of {} MiB, {} MiB/s", transfer.progress, transfer.bytes_total >> 20, transfer.bytes_per_second >> 20));
+            screen.step(&format!(
+                "{} of {} MiB, {} MiB/s",
+                transfer.progress,
+                transfer.bytes_total >> 20,
+                transfer.bytes_per_second >> 20
+            ));
         }
         let said = status.conditions.iter().find(|condition| condition.type_ == "Complete");
         ensure!(status.ready, "{}", said.map(|condition| condition.message.clone()).unwrap_or_default());
@@ -121,7 +132,8 @@ async fn kill(cluster: &Cluster) -> Result<()> {
     let pods = Api::<Pod>::namespaced(cluster.client(), NAMESPACE);
     let pods = pods.list(&ListParams::default().labels("model=tiny")).await?.items;
     let ids: Vec<String> = pods.into_iter().filter_map(|pod| pod.metadata.uid).collect();
-    let ours = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| ids.iter().any(|id| groups.contains(id)));
+    let ours =
+        |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| ids.iter().any(|id| groups.contains(id)));
     let worker = process::all()?
         .into_iter()
         .find(|(pid, words)| words.first().is_some_and(|program| program.ends_with("substratus")) && ours(*pid));
@@ -192,7 +204,10 @@ pub(super) fn go_on(cluster: &Cluster, screen: &Screen) {
     ] {
         screen.line(&format!("{what:>8}:  {command}"));
     }
-    screen.line(&format!("kubeconfig: {} (its addresses exist in the cluster's network namespace only)", cluster.kubeconfig().display()));
+    screen.line(&format!(
+        "kubeconfig: {} (its addresses exist in the cluster's network namespace only)",
+        cluster.kubeconfig().display()
+    ));
     screen.line("The hub ended with this command; what was imported needs it no more.");
 }
 
@@ -202,5 +217,10 @@ pub(super) fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
     let command = cluster.command("kubectl");
     let found = command.get_args().nth(2).map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
     let program = if found.is_empty() { "kubectl".to_owned() } else { found };
-    format!("nsenter --net={} {program} --kubeconfig {} {}", ready.netns.display(), ready.kubeconfig.display(), arguments.join(" "))
+    format!(
+        "nsenter --net={} {program} --kubeconfig {} {}",
+        ready.netns.display(),
+        ready.kubeconfig.display(),
+        arguments.join(" ")
+    )
 }

@@ -55,10 +55,7 @@ impl Fault {
     /// Whether it shows only where a body is sent.
     fn spoils_body(self) -> bool {
         use Fault::{BytesPerSecond, ChangedContent, CutAfter, ExtraBody, ShortBody, StallAfter, WrongByte};
-        matches!(
-            self,
-            CutAfter(_) | StallAfter(_) | BytesPerSecond(_) | WrongByte | ChangedContent | ShortBody(_) | ExtraBody(_)
-        )
+        matches!(self, CutAfter(_) | StallAfter(_) | BytesPerSecond(_) | WrongByte | ChangedContent | ShortBody(_) | ExtraBody(_))
     }
 }
 

@@ -54,12 +54,7 @@ impl Commit {
     }
 
     /// Everything below `directory` ("" is the root) whose path comes after `after`, or only direct children.
-    pub(super) fn below<'a>(
-        &'a self,
-        directory: &str,
-        recursive: bool,
-        after: &str,
-    ) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn below<'a>(&'a self, directory: &str, recursive: bool, after: &str) -> impl Iterator<Item = &'a Entry> {
         let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         let after = after.max(&prefix);
         let start = self.entries.partition_point(|entry| entry.path.as_str() <= after);
@@ -122,11 +117,7 @@ impl Published {
 }
 
 /// `known` saves hashing a file again that is the same object in two revisions.
-fn commit(
-    repo: &Repo,
-    files: &BTreeMap<String, Content>,
-    known: &mut HashMap<(String, usize), Entry>,
-) -> Result<Commit> {
+fn commit(repo: &Repo, files: &BTreeMap<String, Content>, known: &mut HashMap<(String, usize), Entry>) -> Result<Commit> {
     let mut entries = BTreeMap::new();
     for (path, content) in files {
         for (end, _) in path.match_indices('/') {

@@ -164,8 +164,7 @@ impl Repo {
 
     /// Whether a file is large: by its size, or by its ending, as the hub's usual `.gitattributes` say.
     pub(super) fn is_large(&self, path: &str, size: u64) -> bool {
-        const ENDINGS: [&str; 10] =
-            ["safetensors", "gguf", "bin", "pt", "pth", "onnx", "parquet", "h5", "msgpack", "arrow"];
+        const ENDINGS: [&str; 10] = ["safetensors", "gguf", "bin", "pt", "pth", "onnx", "parquet", "h5", "msgpack", "arrow"];
         size >= self.lfs_threshold || path.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending))
     }
 }

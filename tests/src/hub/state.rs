@@ -131,9 +131,8 @@ impl Shared {
 
     /// Whether the query belongs to the path and has not run out.
     pub(super) fn is_signed(&self, path: &str, query: &str) -> bool {
-        let field = |name: &str| {
-            url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
-        };
+        let field =
+            |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value);
         let expires = field("Expires").and_then(|value| value.parse().ok()).unwrap_or(0);
         now() < expires && field("Signature").is_some_and(|value| value == self.signature(path, expires))
     }

@@ -42,31 +42,19 @@ impl Artifact {
 
     /// Pushes to a plain-HTTP registry (`host:port`) and returns the digest. Must be called inside the registry's network.
     pub async fn push(&self, registry: &str, repository: &str, tag: &str) -> Result<String> {
-        let client = Client::new(ClientConfig {
-            protocol: ClientProtocol::Http,
-            ..ClientConfig::default()
-        });
-        let name: Reference = format!("{registry}/{repository}:{tag}")
-            .parse()
-            .context("reading an image name")?;
+        let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
+        let name: Reference = format!("{registry}/{repository}:{tag}").parse().context("reading an image name")?;
         client
             .auth(&name, &RegistryAuth::Anonymous, RegistryOperation::Push)
             .await
             .with_context(|| format!("opening {name} for writing"))?;
         for (digest, blob) in &self.blobs {
             if !client.blob_exists(&name, digest).await.unwrap_or(false) {
-                client
-                    .push_blob(&name, blob.clone(), digest)
-                    .await
-                    .with_context(|| format!("pushing {digest} of {name}"))?;
+                client.push_blob(&name, blob.clone(), digest).await.with_context(|| format!("pushing {digest} of {name}"))?;
             }
         }
         client
-            .push_manifest_raw(
-                &name,
-                self.manifest.clone(),
-                HeaderValue::from_static(MANIFEST),
-            )
+            .push_manifest_raw(&name, self.manifest.clone(), HeaderValue::from_static(MANIFEST))
             .await
             .with_context(|| format!("pushing the manifest of {name}"))?;
         Ok(self.digest.clone())
@@ -87,38 +75,24 @@ impl Artifact {
                 "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag},
             }],
         });
-        append(
-            &mut archive,
-            "oci-layout",
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )?;
+        append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         append(&mut archive, "index.json", &serde_json::to_vec(&index)?)?;
         let blobs = self.blobs.iter();
         for (digest, blob) in blobs.chain([(&self.digest, &self.manifest)]) {
-            append(
-                &mut archive,
-                &format!("blobs/{}", digest.replace(':', "/")),
-                blob,
-            )?;
+            append(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), blob)?;
         }
         let mut file = archive.into_inner().context("finishing the layout")?;
-        file.flush()
-            .with_context(|| format!("writing {}", path.display()))
+        file.flush().with_context(|| format!("writing {}", path.display()))
     }
 
     pub(super) fn add(&mut self, media_type: &str, blob: Vec<u8>) -> Descriptor {
-        let descriptor = Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest(&blob),
-            size: blob.len(),
-        };
+        let descriptor = Descriptor { media_type: media_type.to_owned(), digest: digest(&blob), size: blob.len() };
         self.blobs.insert(descriptor.digest.clone(), blob);
         descriptor
     }
 
     pub(super) fn finish(&mut self, config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.manifest = serde_json::to_vec(&manifest)?;
         self.digest = digest(&self.manifest);
         Ok(())
@@ -134,7 +108,5 @@ fn append(archive: &mut Builder<BufWriter<File>>, path: &str, bytes: &[u8]) -> R
     header.set_mode(0o644);
     header.set_mtime(0);
     header.set_size(bytes.len().try_into()?);
-    archive
-        .append_data(&mut header, path, bytes)
-        .with_context(|| format!("writing {path} of the layout"))
+    archive.append_data(&mut header, path, bytes).with_context(|| format!("writing {path} of the layout"))
 }

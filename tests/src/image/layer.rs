@@ -25,9 +25,7 @@ enum Content {
 impl Layer {
     /// Adds a file of this machine, whose content is read when the image is built.
     pub fn file(self, path: &str, source: &Path, mode: u32) -> Result<Self> {
-        let source = source
-            .canonicalize()
-            .with_context(|| format!("finding {}", source.display()))?;
+        let source = source.canonicalize().with_context(|| format!("finding {}", source.display()))?;
         Ok(self.add(path, Content::Source(source), mode))
     }
 
@@ -51,25 +49,15 @@ impl Layer {
 
     /// Adds all below a folder of this machine, with its modes and symbolic links, at `path` (empty: the image's root).
     pub fn tree(mut self, path: &str, source: &Path) -> Result<Self> {
-        for entry in
-            fs::read_dir(source).with_context(|| format!("listing {}", source.display()))?
-        {
+        for entry in fs::read_dir(source).with_context(|| format!("listing {}", source.display()))? {
             let entry = entry.with_context(|| format!("listing {}", source.display()))?;
             let name = entry.file_name();
-            let inside = format!(
-                "{path}/{}",
-                name.to_str().context("a file name that is not UTF-8")?
-            );
-            let facts = entry
-                .metadata()
-                .with_context(|| format!("reading {}", entry.path().display()))?;
+            let inside = format!("{path}/{}", name.to_str().context("a file name that is not UTF-8")?);
+            let facts = entry.metadata().with_context(|| format!("reading {}", entry.path().display()))?;
             let mode = facts.permissions().mode() & 0o7777;
             if facts.is_symlink() {
                 let target = fs::read_link(entry.path()).context("reading a symbolic link")?;
-                self = self.link(
-                    &inside,
-                    target.to_str().context("a link target that is not UTF-8")?,
-                );
+                self = self.link(&inside, target.to_str().context("a link target that is not UTF-8")?);
             } else if facts.is_dir() {
                 self = self.dir(&inside, mode).tree(&inside, &entry.path())?;
             } else {
@@ -83,9 +71,7 @@ impl Layer {
         let path = path.trim_matches('/');
         for (end, _) in path.match_indices('/') {
             let above = path.get(..end).unwrap_or_default().to_owned();
-            self.entries
-                .entry(above)
-                .or_insert((Content::Folder, 0o755));
+            self.entries.entry(above).or_insert((Content::Folder, 0o755));
         }
         self.entries.insert(path.to_owned(), (content, mode));
         self
@@ -95,19 +81,13 @@ impl Layer {
     pub(super) fn pack(&self) -> Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
         for (path, (content, mode)) in &self.entries {
-            pack_entry(&mut archive, path, content, *mode)
-                .with_context(|| format!("packing {path}"))?;
+            pack_entry(&mut archive, path, content, *mode).with_context(|| format!("packing {path}"))?;
         }
         archive.into_inner().context("finishing a layer")
     }
 }
 
-fn pack_entry(
-    archive: &mut Builder<Vec<u8>>,
-    path: &str,
-    content: &Content,
-    mode: u32,
-) -> Result<()> {
+fn pack_entry(archive: &mut Builder<Vec<u8>>, path: &str, content: &Content, mode: u32) -> Result<()> {
     // All other fields are zero: owner root, the first second of 1970.
     let mut header = Header::new_gnu();
     header.set_mode(mode);
@@ -126,20 +106,14 @@ fn pack_entry(
         }
         Content::Bytes(bytes) => append_file(archive, header, path, bytes)?,
         Content::Source(source) => {
-            let bytes =
-                fs::read(source).with_context(|| format!("reading {}", source.display()))?;
+            let bytes = fs::read(source).with_context(|| format!("reading {}", source.display()))?;
             append_file(archive, header, path, &bytes)?;
         }
     }
     Ok(())
 }
 
-fn append_file(
-    archive: &mut Builder<Vec<u8>>,
-    mut header: Header,
-    path: &str,
-    bytes: &[u8],
-) -> Result<()> {
+fn append_file(archive: &mut Builder<Vec<u8>>, mut header: Header, path: &str, bytes: &[u8]) -> Result<()> {
     header.set_entry_type(EntryType::Regular);
     header.set_size(bytes.len().try_into()?);
     Ok(archive.append_data(&mut header, path, bytes)?)

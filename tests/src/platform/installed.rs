@@ -114,7 +114,9 @@ pub(super) async fn loader(cluster: &Cluster, object: &Value) -> Result<()> {
         let plugin = plugins.get(&name).await?;
         let conditions = plugin.status.map(|status| status.conditions).unwrap_or_default();
         let active = conditions.iter().any(|condition| {
-            condition.type_ == "Active" && condition.status == "True" && condition.observed_generation == plugin.metadata.generation
+            condition.type_ == "Active"
+                && condition.status == "True"
+                && condition.observed_generation == plugin.metadata.generation
         });
         ensure!(active, "its conditions are {conditions:?}");
         Ok(Some(()))

@@ -85,12 +85,7 @@ fn config_map(observed: &Observed, name: String, data: BTreeMap<String, String>)
     Child::new(ChildKind::ConfigMap, Policy::Own, &observed.owner, object)
 }
 
-fn worker(
-    observed: &Observed,
-    environment: &Environment,
-    plan: &Plan,
-    grant: &Grant,
-) -> Result<PodTemplateSpec, Verdict> {
+fn worker(observed: &Observed, environment: &Environment, plan: &Plan, grant: &Grant) -> Result<PodTemplateSpec, Verdict> {
     let secrets = grant.secrets.iter().flat_map(|secret| secret.env.iter().map(String::as_str));
     let mut template = pod::template(Parts {
         object: ("model", observed.name().to_owned()),
@@ -111,7 +106,12 @@ fn worker(
             &Defaults::worker(environment),
             plan.placement.as_ref(),
         ),
-        mounts: vec![mounts::target(&plan.target)?, request_mount(observed), token_mount(), mounts::scratch("scratch", SCRATCH_DIR, None, false)],
+        mounts: vec![
+            mounts::target(&plan.target)?,
+            request_mount(observed),
+            token_mount(),
+            mounts::scratch("scratch", SCRATCH_DIR, None, false),
+        ],
         placement: plan.placement.clone(),
         security: Security::Worker,
         restart_policy: Some("Never"),
@@ -161,12 +161,7 @@ fn token_mount() -> Mount {
     }
 }
 
-fn container(
-    observed: &Observed,
-    environment: &Environment,
-    plan: &Plan,
-    image: &str,
-) -> Result<PodTemplateSpec, Verdict> {
+fn container(observed: &Observed, environment: &Environment, plan: &Plan, image: &str) -> Result<PodTemplateSpec, Verdict> {
     let spec = &observed.model.spec;
     let mut mounts = vec![
         mounts::artifacts("artifacts", "artifacts", &plan.target, false)?,
@@ -182,11 +177,7 @@ fn container(
         image: image.to_owned(),
         command: spec.command.clone().unwrap_or_default(),
         env: env::to_container(&[], &plan.env),
-        resources: resources::requirements(
-            spec.resources.as_ref(),
-            &Defaults::contract(environment),
-            plan.placement.as_ref(),
-        ),
+        resources: resources::requirements(spec.resources.as_ref(), &Defaults::contract(environment), plan.placement.as_ref()),
         mounts,
         placement: plan.placement.clone(),
         restart_policy: Some("Never"),
@@ -214,10 +205,8 @@ fn job(observed: &Observed, plan: &Plan, template: PodTemplateSpec) -> (Child, A
         Attempt::default()
     };
     let identity = format!("{basis}-{}-{}", attempt.number, hash::of(&attempt.token));
-    let annotations = BTreeMap::from([
-        (ATTEMPT.to_owned(), attempt.number.to_string()),
-        (RETRY.to_owned(), attempt.token.clone()),
-    ]);
+    let annotations =
+        BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
     let object = Job {
         metadata: ObjectMeta {
             name: Some(names::model_job(observed.name())),

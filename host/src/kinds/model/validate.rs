@@ -66,7 +66,9 @@ fn route(observed: &Observed, spec: &ModelSpec) -> Result<Route, Verdict> {
     let image = spec.image.as_deref().filter(|image| !image.is_empty());
     match (spec.plugin.as_deref().filter(|name| !name.is_empty()), spec.source.as_deref(), image) {
         (Some("none"), _, Some(image)) => Ok(Route::Container { image: image.to_owned(), note: None }),
-        (Some("none"), _, None) => Err(Verdict::invalid("spec.plugin", "`none` runs spec.image as a container, and there is no image")),
+        (Some("none"), _, None) => {
+            Err(Verdict::invalid("spec.plugin", "`none` runs spec.image as a container, and there is no image"))
+        }
         (Some(name), _, _) => load(named(observed, name)?, "spec.plugin names it".to_owned()),
         (None, Some(source), _) => by_source(observed, source),
         (None, None, Some(image)) => Ok(by_image(observed, spec, image)),
@@ -74,7 +76,9 @@ fn route(observed: &Observed, spec: &ModelSpec) -> Result<Route, Verdict> {
             reason::BUILD_UNSUPPORTED,
             "spec.build: this version does not build images from source; build the image yourself and name it in spec.image",
         )),
-        (None, None, None) => Err(Verdict::invalid("spec", "name what to import (source: hf://org/name) or an image that loads or trains")),
+        (None, None, None) => {
+            Err(Verdict::invalid("spec", "name what to import (source: hf://org/name) or an image that loads or trains"))
+        }
     }
 }
 
@@ -84,7 +88,10 @@ fn named(observed: &Observed, name: &str) -> Result<Arc<Active>, Verdict> {
     }
     Err(match observed.catalog.waiting(name) {
         Some(why) => Verdict::new(reason::PLUGIN_NOT_READY, format!("plugin `{name}` is not active: {why}")),
-        None => Verdict::new(reason::PLUGIN_NOT_FOUND, format!("no active model loader is called `{name}`; `kubectl get plugins` lists those installed")),
+        None => Verdict::new(
+            reason::PLUGIN_NOT_FOUND,
+            format!("no active model loader is called `{name}`; `kubectl get plugins` lists those installed"),
+        ),
     })
 }
 
@@ -96,7 +103,10 @@ fn by_source(observed: &Observed, source: &str) -> Result<Route, Verdict> {
         Some(plugin) => load(Arc::clone(plugin), format!("it claims the scheme `{scheme}`")),
         None => Err(Verdict::new(
             reason::PLUGIN_NOT_FOUND,
-            format!("no active plugin loads `{scheme}://`; schemes here: {}; install a Plugin that claims it", observed.catalog.schemes()),
+            format!(
+                "no active plugin loads `{scheme}://`; schemes here: {}; install a Plugin that claims it",
+                observed.catalog.schemes()
+            ),
         )),
     }
 }

@@ -50,9 +50,11 @@ pub fn status(object: &Plugin, installed: &Installed, conflict: Option<&str>, no
     let active = match (&installed.active, conflict, &installed.failed) {
         (_, Some(conflict), _) => Say::no(ACTIVE, CLAIM_CONFLICT, conflict),
         (Some(active), None, None) => Say::yes(ACTIVE, OK, format!("version {} answers", active.manifest.version)),
-        (Some(active), None, Some((condition, reason, _))) => {
-            Say::yes(ACTIVE, OK, format!("version {} keeps answering; the new revision failed: {condition} {reason}", active.manifest.version))
-        }
+        (Some(active), None, Some((condition, reason, _))) => Say::yes(
+            ACTIVE,
+            OK,
+            format!("version {} keeps answering; the new revision failed: {condition} {reason}", active.manifest.version),
+        ),
         (None, None, failed) => {
             let (reason, message) = failed.as_ref().map_or((WAITING, ""), |(_, reason, message)| (reason, message.as_str()));
             Say::no(ACTIVE, reason, message)

@@ -51,8 +51,9 @@ pub async fn install(object: &Plugin, context: &Context) -> Installed {
     }
     match activate(object, digest, manifest) {
         Ok(active) => Installed { active: Some(active), ..installed },
-        Err(message) => Failure { condition: said::CONFIG_VALID, reason: said::CONFIG, message, retry: None }
-            .keep(object, context, installed),
+        Err(message) => {
+            Failure { condition: said::CONFIG_VALID, reason: said::CONFIG, message, retry: None }.keep(object, context, installed)
+        }
     }
 }
 
@@ -71,11 +72,7 @@ pub fn activate(object: &Plugin, digest: String, manifest: Manifest) -> Result<A
     Ok(Active { name: object.name_any(), manifest, digest, config, grant })
 }
 
-async fn component(
-    object: &Plugin,
-    context: &Context,
-    resolved: &mut Option<String>,
-) -> Result<(String, Manifest), Failure> {
+async fn component(object: &Plugin, context: &Context, resolved: &mut Option<String>) -> Result<(String, Manifest), Failure> {
     let name = object.name_any();
     let Some(image) = object.spec.image.as_deref() else {
         let bundled = context.plugins.bundled().into_iter().find(|loaded| loaded.manifest.name == name);
@@ -131,9 +128,9 @@ async fn auth(object: &Plugin, image: &str, context: &Context) -> Result<Registr
         .await
         .map_err(|error| fail(format!("read the pull secret `{name}` in namespace `{}`: {error}", context.namespace)))?;
     let data = secret.data.unwrap_or_default();
-    let config = data
-        .get(".dockerconfigjson")
-        .ok_or_else(|| fail(format!("secret `{name}` has no key `.dockerconfigjson`; make it with `kubectl create secret docker-registry`")))?;
+    let config = data.get(".dockerconfigjson").ok_or_else(|| {
+        fail(format!("secret `{name}` has no key `.dockerconfigjson`; make it with `kubectl create secret docker-registry`"))
+    })?;
     super::registry::credentials(&config.0, image).map_err(|why| fail(format!("secret `{name}`: {why}")))
 }
 

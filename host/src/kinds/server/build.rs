@@ -128,15 +128,12 @@ fn mounts(observed: &Observed, plan: &Plan) -> Result<Vec<Mount>, Verdict> {
     ])
 }
 
-fn engine(
-    observed: &Observed,
-    environment: &Environment,
-    plan: &Plan,
-    answer: &Container,
-) -> Result<PodTemplateSpec, Verdict> {
+fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &Container) -> Result<PodTemplateSpec, Verdict> {
     let spec = &observed.server.spec;
     let mut mounts = mounts(observed, plan)?;
-    mounts.extend(answer.caches.iter().map(|cache| mounts::scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)));
+    mounts.extend(
+        answer.caches.iter().map(|cache| mounts::scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)),
+    );
     mounts.extend(answer.shm.map(|bytes| mounts::scratch("shm", "/dev/shm", Some(bytes), true)));
     let mut template = pod::template(Parts {
         object: ("server", observed.name().to_owned()),

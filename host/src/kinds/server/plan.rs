@@ -61,11 +61,7 @@ pub struct Answers {
 impl Plan {
     /// What the status keeps of it.
     pub fn record(&self) -> PlanRecord {
-        PlanRecord {
-            inputs: self.inputs.clone(),
-            target: None,
-            answers: serde_json::to_value(&self.answers).unwrap_or_default(),
-        }
+        PlanRecord { inputs: self.inputs.clone(), target: None, answers: serde_json::to_value(&self.answers).unwrap_or_default() }
     }
 }
 
@@ -123,14 +119,10 @@ async fn answer(
     url: &str,
 ) -> Result<Answers, Verdict> {
     let spec = &observed.server.spec;
-    let subject = Subject {
-        kind: "Server".to_owned(),
-        namespace: observed.owner.namespace.clone(),
-        name: observed.name().to_owned(),
-    };
+    let subject =
+        Subject { kind: "Server".to_owned(), namespace: observed.owner.namespace.clone(), name: observed.name().to_owned() };
     let resources = spec.resources.as_ref();
-    let placement =
-        ask::place(plugins, &observed.catalog, environment, subject.clone(), resources, &observed.nodes).await?;
+    let placement = ask::place(plugins, &observed.catalog, environment, subject.clone(), resources, &observed.nodes).await?;
     let mut answers = Answers { artifacts: url.to_owned(), placement, ..Answers::default() };
     let mut request = request(observed, valid, subject, &answers);
     match &valid.route {
@@ -153,10 +145,7 @@ async fn answer(
 
 async fn serve(plugins: &Plugins, plugin: &Active, mut request: ServeRequest, answers: &mut Answers) -> Result<(), Verdict> {
     request.config = plugin.config_json();
-    let container = plugins
-        .serve(&plugin.digest, &request)
-        .await
-        .map_err(|error| Verdict::from_plugin(&plugin.name, &error))?;
+    let container = plugins.serve(&plugin.digest, &request).await.map_err(|error| Verdict::from_plugin(&plugin.name, &error))?;
     guard::container(&container, &plugin.grant)
         .map_err(|why| Verdict::new(reason::PLUGIN_DENIED, format!("plugin `{}`: {why}", plugin.name)))?;
     answers.engine = plugin.manifest.claims.engines.first().cloned();

@@ -94,11 +94,9 @@ fn by_engine(observed: &Observed, engine: &str) -> Result<Route, Verdict> {
 
 fn by_image(observed: &Observed, spec: &ServerSpec, image: &str) -> Route {
     match observed.catalog.by_image(PluginRole::ServerAdapter, image, spec.command.as_deref()) {
-        ImageMatch::Plugin(plugin) => Route::Adapter {
-            because: format!("it stands in for the image `{image}`"),
-            image: Some(image.to_owned()),
-            plugin,
-        },
+        ImageMatch::Plugin(plugin) => {
+            Route::Adapter { because: format!("it stands in for the image `{image}`"), image: Some(image.to_owned()), plugin }
+        }
         ImageMatch::OtherCommand(plugin) => Route::Container {
             image: image.to_owned(),
             note: Some(format!(

@@ -52,7 +52,11 @@ fn of_container(container: &ContainerStatusView) -> Option<String> {
         let since = running.as_ref().and_then(|r| r.started_at.as_ref()).map(|t| format!(" since {}", t.0)).unwrap_or_default();
         return Some(match container.restart_count {
             0 => format!("container `{}` runs{since} and does not answer its probe yet", container.name),
-            n => format!("container `{}` runs{since} after {n} restarts and does not answer its probe yet{}", container.name, last_words(container)),
+            n => format!(
+                "container `{}` runs{since} after {n} restarts and does not answer its probe yet{}",
+                container.name,
+                last_words(container)
+            ),
         });
     }
     None
@@ -69,7 +73,9 @@ fn death(reason: Option<&str>, exit_code: i32, log: Option<&str>) -> String {
     let reason = reason.unwrap_or("Error");
     let log = log.map(str::trim).filter(|log| !log.is_empty());
     match (reason, log) {
-        ("OOMKilled", _) => format!("OOMKilled (exit code {exit_code}): the container used more memory than it may; raise spec.resources.memory"),
+        ("OOMKilled", _) => {
+            format!("OOMKilled (exit code {exit_code}): the container used more memory than it may; raise spec.resources.memory")
+        }
         (_, Some(log)) => format!("{reason} (exit code {exit_code}): {}", tail(log)),
         (_, None) => format!("{reason} (exit code {exit_code})"),
     }
@@ -85,7 +91,10 @@ mod tests {
     use super::*;
 
     fn pod(status: serde_json::Value) -> PodView {
-        serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": status})).unwrap()
+        serde_json::from_value(
+            serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": status}),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -52,12 +52,7 @@ pub struct Child {
 
 impl Child {
     /// Finishes an object: namespace, owner, label, hash. `object` is a typed Kubernetes object.
-    pub fn new<K: Serialize + Resource<DynamicType = ()>>(
-        kind: ChildKind,
-        policy: Policy,
-        owner: &Owner,
-        mut object: K,
-    ) -> Self {
+    pub fn new<K: Serialize + Resource<DynamicType = ()>>(kind: ChildKind, policy: Policy, owner: &Owner, mut object: K) -> Self {
         let meta = object.meta_mut();
         meta.namespace = Some(owner.namespace.clone());
         meta.labels.get_or_insert_default().insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());

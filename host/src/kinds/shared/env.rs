@@ -43,7 +43,9 @@ fn parse_value(text: &str) -> Result<Value, String> {
         Some((name, key)) if is_secret_name(name.trim()) && is_secret_key(key.trim()) => {
             Ok(Value::Secret(SecretRef { name: name.trim().to_owned(), key: key.trim().to_owned() }))
         }
-        _ => Err(format!("`{text}` is no secret reference; write ${{{{ secrets.NAME.KEY }}}} with the name of a Secret of this namespace and one of its keys")),
+        _ => Err(format!(
+            "`{text}` is no secret reference; write ${{{{ secrets.NAME.KEY }}}} with the name of a Secret of this namespace and one of its keys"
+        )),
     }
 }
 
@@ -57,8 +59,7 @@ fn is_secret_key(key: &str) -> bool {
 
 /// The container's variables, sorted by name; later ones of `own` stand before the user's, which win by name.
 pub fn to_container(own: &[(String, String)], user: &BTreeMap<String, Value>) -> Vec<EnvVar> {
-    let mut all: BTreeMap<String, EnvVar> =
-        own.iter().map(|(name, value)| (name.clone(), literal(name, value))).collect();
+    let mut all: BTreeMap<String, EnvVar> = own.iter().map(|(name, value)| (name.clone(), literal(name, value))).collect();
     all.extend(user.iter().map(|(name, value)| {
         let variable = match value {
             Value::Literal(text) => literal(name, text),
@@ -87,11 +88,8 @@ fn literal(name: &str, value: &str) -> EnvVar {
 }
 
 fn secret(name: &str, reference: &SecretRef, optional: bool) -> EnvVar {
-    let selector = SecretKeySelector {
-        name: reference.name.clone(),
-        key: reference.key.clone(),
-        optional: optional.then_some(true),
-    };
+    let selector =
+        SecretKeySelector { name: reference.name.clone(), key: reference.key.clone(), optional: optional.then_some(true) };
     EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() }),

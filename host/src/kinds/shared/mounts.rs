@@ -2,9 +2,7 @@
 
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use substratus_crds::conditions::reason;
 
@@ -93,9 +91,13 @@ fn host_path(volume: &str, path: &str) -> Volume {
 }
 
 fn local(url: &str) -> Result<String, Verdict> {
-    let parsed = BucketUrl::from_str(url).map_err(|error| Verdict::new(reason::INVALID, format!("status.artifacts.url: {error}")))?;
+    let parsed =
+        BucketUrl::from_str(url).map_err(|error| Verdict::new(reason::INVALID, format!("status.artifacts.url: {error}")))?;
     let path = parsed.local_path().and_then(|path| path.to_str().map(str::to_owned));
     path.ok_or_else(|| {
-        Verdict::new(reason::UNSUPPORTED, format!("artifacts at {url} cannot be mounted; this version mounts node paths (tar://, file://)"))
+        Verdict::new(
+            reason::UNSUPPORTED,
+            format!("artifacts at {url} cannot be mounted; this version mounts node paths (tar://, file://)"),
+        )
     })
 }

@@ -47,6 +47,9 @@ mod tests {
     fn number_beyond_64_bits_is_refused_with_a_way_out() {
         let params: BTreeMap<String, Param> = serde_json::from_str(r#"{"big": 18446744073709551615}"#).unwrap();
         let verdict = check(Some(&params)).unwrap_err();
-        assert_eq!(verdict.message, "spec.params.big: 18446744073709551615 is no 64-bit integer; write it as a string: \"18446744073709551615\"");
+        assert_eq!(
+            verdict.message,
+            "spec.params.big: 18446744073709551615 is no 64-bit integer; write it as a string: \"18446744073709551615\""
+        );
     }
 }

@@ -108,7 +108,9 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
                     })
                     .collect(),
             ),
-            security_context: parts.fs_group.map(|group| PodSecurityContext { fs_group: Some(group), ..PodSecurityContext::default() }),
+            security_context: parts
+                .fs_group
+                .map(|group| PodSecurityContext { fs_group: Some(group), ..PodSecurityContext::default() }),
             volumes: non_empty(volumes),
             ..PodSpec::default()
         }),
@@ -129,7 +131,12 @@ pub fn pull_secret(template: &mut PodTemplateSpec, secret: Option<&str>) {
 
 /// A named port.
 pub fn port(name: &str, number: u16) -> ContainerPort {
-    ContainerPort { name: Some(name.to_owned()), container_port: i32::from(number), protocol: Some("TCP".to_owned()), ..ContainerPort::default() }
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
 }
 
 /// HTTP GET on a named port with the API server's own timings.

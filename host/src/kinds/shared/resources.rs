@@ -68,11 +68,7 @@ pub fn gpu_count(resources: Option<&Resources>) -> u32 {
 }
 
 /// Requests of cpu, memory and ephemeral storage; extended resources requested and limited alike; no other limits.
-pub fn requirements(
-    resources: Option<&Resources>,
-    defaults: &Default,
-    placement: Option<&Placement>,
-) -> ResourceRequirements {
+pub fn requirements(resources: Option<&Resources>, defaults: &Default, placement: Option<&Placement>) -> ResourceRequirements {
     let (cpu, memory, disk) = match resources {
         Some(given) => (given.cpu.to_string(), format!("{}Gi", given.memory), format!("{}Gi", given.disk)),
         None => (defaults.cpu.clone(), defaults.memory.clone(), defaults.disk.clone()),

@@ -47,11 +47,9 @@ impl Verdict {
     pub fn from_plugin(plugin: &str, error: &PluginError) -> Self {
         match error {
             PluginError::Failure(failure) => Self::from_failure(plugin, failure),
-            error if error.is_passing() => Self::passing(
-                reason::UNAVAILABLE,
-                format!("plugin `{plugin}`: {error}"),
-                Duration::from_secs(15),
-            ),
+            error if error.is_passing() => {
+                Self::passing(reason::UNAVAILABLE, format!("plugin `{plugin}`: {error}"), Duration::from_secs(15))
+            }
             error => Self::new(reason::PLUGIN_FAILED, format!("plugin `{plugin}`: {error}")),
         }
     }

@@ -42,7 +42,9 @@ pub(super) async fn writes(cluster: &Cluster) -> Result<u64> {
 /// Of all priority levels; no line means that nothing was counted yet.
 fn counted(metrics: &str) -> Option<u64> {
     let label = format!("flow_schema=\"{SCHEMA}\"");
-    let lines = metrics.lines().filter(|line| line.starts_with("apiserver_flowcontrol_dispatched_requests_total{") && line.contains(&label));
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("apiserver_flowcontrol_dispatched_requests_total{") && line.contains(&label));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, written as a floating-point number")]
     lines.map(|line| line.rsplit_once(' ').and_then(|(_, number)| number.parse::<f64>().ok()).map(|number| number as u64)).sum()
 }
@@ -50,10 +52,14 @@ fn counted(metrics: &str) -> Option<u64> {
 /// A kubeconfig with a token of the account, as a pod would have it.
 pub(super) async fn kubeconfig(cluster: &Cluster, path: &Path) -> Result<()> {
     let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), NAMESPACE);
-    let wanted = TokenRequest { spec: TokenRequestSpec { expiration_seconds: Some(4 * 3600), ..TokenRequestSpec::default() }, ..TokenRequest::default() };
+    let wanted = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(4 * 3600), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
     let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &wanted).await.context("asking for a token")?;
     let token = answer.status.context("a token request without token")?.token;
-    let mut config: Value = serde_json::from_slice(&fs::read(cluster.kubeconfig())?).context("reading the administrator's kubeconfig")?;
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(cluster.kubeconfig())?).context("reading the administrator's kubeconfig")?;
     *config.pointer_mut("/users/0/user").context("a kubeconfig without user")? = json!({"token": token});
     fs::write(path, config.to_string()).with_context(|| format!("writing {}", path.display()))
 }
