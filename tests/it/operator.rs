@@ -180,7 +180,7 @@ fn bad_specs_become_conditions() -> Result<()> {
             ("Model", "typo", json!({"source": "hf://x/y", "env": {"A": "${{ secret.a.b }}"}}), "Invalid", "spec.env.A"),
             ("Model", "build", json!({"build": {}}), "BuildUnsupported", "spec.image"),
             ("Model", "base", json!({"image": "trainer", "model": {"name": "none"}}), "BaseModelNotFound", "none"),
-            ("Server", "engine", json!({"engine": "warp", "model": {"name": "base"}}), "ModelNotReady", "base"),
+            ("Server", "engine", json!({"engine": "warp", "model": {"name": "base"}}), "PluginNotFound", "warp"),
         ];
         for (kind, name, spec, _, _) in &cases {
             fixture.create(kind, name, spec.clone()).await?;
