@@ -1,45 +1,16 @@
 //! Credentials for one registry out of a Secret of type `kubernetes.io/dockerconfigjson`. Pure.
 //! Format: <https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/>.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
 use crate::plugin::RegistryAuth;
 
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    username: Option<String>,
-    #[serde(default)]
-    password: Option<String>,
-    #[serde(default)]
-    auth: Option<String>,
-}
-
-/// Name and password for the registry of `image`.
+/// Name and password for the registry of `image`. A pull secret without them is a mistake, not a wish to be anonymous.
 pub fn credentials(config: &[u8], image: &str) -> Result<RegistryAuth, String> {
-    let config: DockerConfig =
-        serde_json::from_slice(config).map_err(|_| "the value of `.dockerconfigjson` is no Docker configuration".to_owned())?;
     let registry = host(image);
-    let entry = config
-        .auths
-        .into_iter()
-        .find(|(name, _)| host(name.trim_start_matches("https://").trim_start_matches("http://")) == registry)
-        .map(|(_, entry)| entry)
-        .ok_or_else(|| format!("it has no credentials for `{registry}`"))?;
-    let (username, password) = match (entry.username, entry.password, entry.auth) {
-        (Some(username), Some(password), _) => (username, password),
-        (_, _, Some(auth)) => split(&auth).ok_or_else(|| format!("the `auth` of `{registry}` is not base64 of name:password"))?,
-        _ => return Err(format!("the entry of `{registry}` has neither name and password nor `auth`")),
-    };
-    Ok(RegistryAuth::Basic { username, password })
+    match RegistryAuth::from_docker_config(config, registry) {
+        Ok(RegistryAuth::Anonymous) => Err(format!("it has no credentials for `{registry}`")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn host(image: &str) -> &str {
@@ -48,14 +19,6 @@ fn host(image: &str) -> &str {
         None if image.contains(['.', ':']) => image,
         _ => "index.docker.io",
     }
-}
-
-fn split(auth: &str) -> Option<(String, String)> {
-    // `ByteString` decodes standard base64, as Kubernetes writes it.
-    let quoted = serde_json::Value::String(auth.trim().to_owned());
-    let bytes: k8s_openapi::ByteString = serde_json::from_value(quoted).ok()?;
-    let text = String::from_utf8(bytes.0).ok()?;
-    text.split_once(':').map(|(username, password)| (username.to_owned(), password.to_owned()))
 }
 
 #[cfg(test)]
