@@ -74,6 +74,8 @@ pub struct SecretGrant {
 pub enum PluginRole {
     /// World `model-loader`.
     ModelLoader,
+    /// World `dataset-importer`.
+    DatasetImporter,
     /// World `gpu-policy`.
     GpuPolicy,
     /// World `server-adapter`.

@@ -14,6 +14,12 @@ pub struct Tier {
     pub wall: Duration,
     /// Processor time of the guest's own instructions, to the tick ([`TICK`]).
     pub cpu: Duration,
+    /// Processor time between two reads or writes of its streams.
+    pub idle: Duration,
+    /// Bytes that may be written to streams beside [`Self::expansion`].
+    pub written: u64,
+    /// Bytes that may be written to streams for every byte read from them.
+    pub expansion: u64,
     /// Bytes of all linear memories together.
     pub memory: usize,
     /// Elements of all tables together.
@@ -54,6 +60,9 @@ pub const PURE: Tier = Tier {
     name: "pure",
     wall: Duration::from_secs(5),
     cpu: Duration::from_millis(100),
+    idle: Duration::from_millis(100),
+    written: 0,
+    expansion: 0,
     memory: 64 * MIB,
     table_elements: 20_000,
     instances: 20,
@@ -76,6 +85,9 @@ pub const STANDARD: Tier = Tier {
     name: "standard",
     wall: Duration::from_secs(30),
     cpu: Duration::from_secs(5),
+    idle: Duration::from_secs(5),
+    written: 0,
+    expansion: 0,
     memory: 256 * MIB,
     table_elements: 100_000,
     instances: 50,
@@ -93,11 +105,17 @@ pub const STANDARD: Tier = Tier {
     queue_wait: Duration::from_secs(5),
 };
 
-/// Dataset importers: bytes flow through the guest for hours.
+/// One shard of a data set: bytes flow through the guest for hours, and nothing else does.
+///
+/// Whoever neither reads nor writes for [`Tier::idle`] of processor time is stuck, so that the processor limit itself can be as long as a large
+/// shard in a slow language needs.
 pub const BULK: Tier = Tier {
     name: "bulk",
     wall: Duration::from_hours(6),
-    cpu: Duration::from_mins(30),
+    cpu: Duration::from_hours(6),
+    idle: Duration::from_secs(30),
+    written: 64 * MIB as u64,
+    expansion: 64,
     memory: 1024 * MIB,
     table_elements: 100_000,
     instances: 50,
@@ -108,12 +126,22 @@ pub const BULK: Tier = Tier {
     question: 16 * MIB,
     log_lines: 100_000,
     log_bytes: 10 * MIB,
-    http_requests: 10_000,
-    http_body: 1024 * MIB,
-    concurrent: 1,
-    queue: 0,
-    queue_wait: Duration::from_secs(5),
+    http_requests: 0,
+    http_body: 0,
+    // One transform, and a question or two beside it.
+    concurrent: 4,
+    queue: 16,
+    queue_wait: Duration::from_mins(1),
 };
+
+/// Bytes that one read of a stream gives at most.
+pub const READ_BYTES: usize = MIB;
+
+/// Files that one shard may write.
+pub const SHARD_OUTPUTS: usize = 10_000;
+
+/// Inputs of one shard.
+pub const SHARD_INPUTS: usize = 64;
 
 /// Period of the clock that interrupts guests: processor time is measured and cut off to this.
 pub const TICK: Duration = Duration::from_millis(10);

@@ -28,6 +28,8 @@ enum Command {
     Operator(Box<OperatorSettings>),
     /// Fetch a model: by hand (`substratus load hf://org/name --to DIR`), or in a Job's pod
     Load(Box<worker::cli::LoadArgs>),
+    /// Import a data set: by hand (`substratus import hf://datasets/org/name --to DIR`), or in a Job's pod
+    Import(Box<worker::import::ImportArgs>),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
     #[command(visible_alias = "plan")]
     Explain(Box<explain::ExplainArgs>),
@@ -62,6 +64,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
+        Command::Import(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Plugin(command) => command.run().await,
         Command::Crds => {

@@ -18,6 +18,8 @@ mod docker;
 mod engine;
 mod error;
 mod grant;
+pub mod io;
+mod imports;
 mod manifest;
 pub mod package;
 mod push;
@@ -34,11 +36,16 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::Engine;
 
+use crate::limits;
 use self::cache::Cache;
 use self::call::Call;
+use self::io::Streams;
 use self::ready::{Ready, Shelf, World};
 use self::registry::Registry;
-use self::types::{Container, File, Fitness, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest};
+use self::types::{
+    Container, File, Fitness, ImportPage, ImportRequest, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest, Shard,
+    ShardReport,
+};
 
 pub use answers::check_file_path;
 pub use call::{CallEvent, Observer};
@@ -219,6 +226,77 @@ impl Plugins {
             .await
     }
 
+    /// Asks an importer for one page of its shards.
+    pub async fn plan_import(
+        &self,
+        digest: &str,
+        request: &ImportRequest,
+        cursor: Option<&str>,
+        calls: Arc<dyn HostCalls>,
+    ) -> Result<ImportPage, PluginError> {
+        let ready = self.inner.shelf.get(digest).await?;
+        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "plan")) };
+        self.call(&ready, "plan", calls)
+            .within(&limits::STANDARD)
+            .ask(
+                &(request, cursor),
+                async |store| {
+                    let guest = world.instantiate_async(&mut *store).await?;
+                    guest.substratus_plugin_dataset_importing().call_plan(store, request, cursor).await
+                },
+                |page| imports::plan_page(page, request, cursor),
+            )
+            .await
+    }
+
+    /// Asks an importer where an input of its plan is now.
+    pub async fn refresh_import(
+        &self,
+        digest: &str,
+        request: &ImportRequest,
+        path: &str,
+        calls: Arc<dyn HostCalls>,
+    ) -> Result<File, PluginError> {
+        let ready = self.inner.shelf.get(digest).await?;
+        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "refresh")) };
+        self.call(&ready, "refresh", calls)
+            .within(&limits::STANDARD)
+            .ask(
+                &(request, path),
+                async |store| {
+                    let guest = world.instantiate_async(&mut *store).await?;
+                    guest.substratus_plugin_dataset_importing().call_refresh(store, request, path).await
+                },
+                |file| answers::file(file, path),
+            )
+            .await
+    }
+
+    /// Has an importer map one shard. `inputs` and `outputs` end with the call.
+    pub async fn transform(
+        &self,
+        digest: &str,
+        request: &ImportRequest,
+        shard: &Shard,
+        streams: Streams,
+        calls: Arc<dyn HostCalls>,
+    ) -> Result<ShardReport, PluginError> {
+        let ready = self.inner.shelf.get(digest).await?;
+        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "transform")) };
+        self.call(&ready, "transform", calls)
+            .ask(
+                &(request, shard),
+                async |store| {
+                    let (inputs, outputs) = store.data_mut().lend(streams)?;
+                    let guest = world.instantiate_async(&mut *store).await?;
+                    let importing = guest.substratus_plugin_dataset_importing();
+                    importing.call_transform(store, request, shard, &inputs, outputs).await
+                },
+                imports::shard_report,
+            )
+            .await
+    }
+
     /// Asks a GPU policy what a pod needs.
     pub async fn place(
         &self,
@@ -274,7 +352,7 @@ impl Plugins {
 
     fn call<'a>(&'a self, ready: &'a Ready, function: &'static str, calls: Arc<dyn HostCalls>) -> Call<'a> {
         let observer = self.inner.observer.get().map(|observer| &**observer as &dyn Observer);
-        Call { engine: &self.inner.engine, ready, function, calls, observer }
+        Call { engine: &self.inner.engine, ready, function, tier: ready::tier(ready.manifest.role), calls, observer }
     }
 }
 
@@ -290,8 +368,8 @@ fn add(cache: &Cache, bytes: &[u8]) -> Result<Loaded, PluginError> {
 fn add_file(cache: &Cache, path: &Path) -> Result<Loaded, PluginError> {
     let failed = |source| PluginError::Store { action: format!("read component {}", path.display()), source };
     let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > crate::limits::COMPONENT_BYTES {
-        return Err(Refusal::TooLarge { size, max: crate::limits::COMPONENT_BYTES }.into());
+    if size > limits::COMPONENT_BYTES {
+        return Err(Refusal::TooLarge { size, max: limits::COMPONENT_BYTES }.into());
     }
     add(cache, &std::fs::read(path).map_err(failed)?)
 }

@@ -8,10 +8,14 @@
 //!          │                  └► verify: SHA-256 follows the front of each file, then the file gets its name
 //!          └───► manifest: the last write
 //! ```
+//!
+//! [`import`] does the same for data sets, shard by shard, with decoding and mapping between fetching and the bucket.
 
 pub mod address;
 pub mod allow;
 pub mod answer;
+mod args;
+mod asking;
 pub mod by_hand;
 pub mod calls;
 pub mod cli;
@@ -20,6 +24,7 @@ pub mod egress;
 pub mod failure;
 mod fetch;
 mod file;
+pub mod import;
 pub mod journal;
 pub mod load;
 pub mod manifest;

@@ -77,6 +77,22 @@ impl LocalSink {
         }
     }
 
+    pub(super) fn read(&self, path: &str) -> Result<File, SinkError> {
+        let (folder, name) = self.folder_of(path, false)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&folder, &name, flags, Mode::empty());
+        file.map(Into::into).map_err(|error| SinkError::io("open", path)(error.into()))
+    }
+
+    /// Takes over the finished file `name` of another artifact as `path`, without a byte moving.
+    pub(super) fn adopt(&self, from: &Self, name: &str, path: &str) -> Result<(), SinkError> {
+        let (there, old) = from.folder_of(name, false)?;
+        let (here, new) = self.folder_of(path, true)?;
+        rustix::fs::renameat(&there, &old, &here, &new)
+            .and_then(|()| rustix::fs::fsync(&here))
+            .map_err(|error| SinkError::io("rename", path)(error.into()))
+    }
+
     pub(super) fn remove(&self, path: &str) -> Result<(), SinkError> {
         let (folder, name) = match self.folder_of(path, false) {
             Err(SinkError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -181,6 +197,17 @@ pub struct Records {
 }
 
 impl Records {
+    /// The records of the artifact at `url`, without its lock: for reading what others leave there. Nothing where it is no folder.
+    pub fn of(url: &super::BucketUrl) -> Option<Self> {
+        Some(Self { folder: url.local_path()?.join(RECORDS) })
+    }
+
+    /// Records right in `folder`.
+    pub(super) fn make(folder: PathBuf) -> Result<Self, SinkError> {
+        std::fs::create_dir_all(&folder).map_err(SinkError::io("make folder", folder.display().to_string()))?;
+        Ok(Self { folder })
+    }
+
     /// Where the record `name` lies.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

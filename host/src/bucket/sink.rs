@@ -96,6 +96,38 @@ impl Sink {
         blocking(move || sink.finished(&path)).await
     }
 
+    /// Opens the finished file `path` for reading.
+    pub async fn read(&self, path: &str) -> Result<std::fs::File, SinkError> {
+        let Self::Local(sink) = self;
+        let (sink, path) = (Arc::clone(sink), path.to_owned());
+        blocking(move || sink.read(&path)).await
+    }
+
+    /// Takes over the finished file `name` of `from` as `path`: by its name alone where the backend can.
+    pub async fn adopt(&self, from: &Self, name: &str, path: &str) -> Result<(), SinkError> {
+        let (Self::Local(sink), Self::Local(from)) = (self, from);
+        let (sink, from, name, path) = (Arc::clone(sink), Arc::clone(from), name.to_owned(), path.to_owned());
+        blocking(move || sink.adopt(&from, &name, &path)).await
+    }
+
+    /// Records in a folder of their own at `url`, which is made: for workers that leave each other notes.
+    pub async fn records_below(url: &BucketUrl) -> Result<super::local::Records, SinkError> {
+        let Some(folder) = url.local_path() else { return Err(SinkError::Unsupported(url.clone())) };
+        blocking(move || super::local::Records::make(folder)).await
+    }
+
+    /// Removes everything at `url`, files and records: for artifacts that only ever were steps to another one.
+    pub async fn discard(url: &BucketUrl) -> Result<(), SinkError> {
+        let Some(folder) = url.local_path() else { return Err(SinkError::Unsupported(url.clone())) };
+        blocking(move || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SinkError::io("remove", folder.display().to_string())(error))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Removes the finished file `path` or what there is of it.
     pub async fn remove(&self, path: &str) -> Result<(), SinkError> {
         let Self::Local(sink) = self;

@@ -14,6 +14,8 @@ use crate::limits::PATH_BYTES;
 const NAME_BYTES: usize = 512;
 /// Longest URL or cursor.
 const URL_BYTES: usize = 16 * 1024;
+/// Longest cursor of a plan.
+pub(super) const PLAN_CURSOR_BYTES: usize = URL_BYTES;
 /// Headers that the host alone sets.
 const FORBIDDEN_HEADERS: [&str; 3] = ["authorization", "cookie", "host"];
 
@@ -165,7 +167,7 @@ pub(super) fn failure(failure: Failure) -> Failure {
     }
 }
 
-fn check_file(file: &File) -> Result<(), String> {
+pub(super) fn check_file(file: &File) -> Result<(), String> {
     check_file_path(&file.path)?;
     if let Some(digest) = &file.digest {
         check_digest(digest).map_err(|reason| format!("file `{}`: {reason}", file.path))?;
@@ -256,12 +258,12 @@ fn check_mount_path(path: &str) -> Result<(), String> {
     if path.contains(':') { Err(format!("mount path `{path}` has a colon")) } else { Ok(()) }
 }
 
-fn name(what: &str, text: &str) -> Result<(), String> {
+pub(super) fn name(what: &str, text: &str) -> Result<(), String> {
     bounded(what, text, NAME_BYTES)?;
     if text.is_empty() { Err(format!("{what} is empty")) } else { Ok(()) }
 }
 
-fn bounded(what: &str, text: &str, max: usize) -> Result<(), String> {
+pub(super) fn bounded(what: &str, text: &str, max: usize) -> Result<(), String> {
     if text.len() > max {
         Err(format!("{what} has {} bytes, and at most {max} are possible", text.len()))
     } else if text.chars().any(char::is_control) {
@@ -279,7 +281,7 @@ fn one_of(what: &str, value: &str, allowed: &[&str]) -> Result<(), String> {
     }
 }
 
-fn sentences(texts: &mut Vec<String>) {
+pub(super) fn sentences(texts: &mut Vec<String>) {
     texts.truncate(20);
     for text in texts {
         *text = sentence(text);

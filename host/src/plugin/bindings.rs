@@ -13,6 +13,26 @@ pub mod loader {
     });
 }
 
+/// World `dataset-importer`.
+pub mod importer {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "dataset-importer",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "substratus:plugin/types": super::loader::substratus::plugin::types,
+            "substratus:plugin/files": super::loader::substratus::plugin::files,
+            "substratus:plugin/log": super::loader::substratus::plugin::log,
+            "substratus:plugin/http": super::loader::substratus::plugin::http,
+            "substratus:plugin/io.reader": crate::plugin::io::GuestReader,
+            "substratus:plugin/io.writer": crate::plugin::io::GuestWriter,
+            "substratus:plugin/io.outputs": crate::plugin::io::GuestOutputs,
+        },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
 /// World `gpu-policy`.
 pub mod gpu {
     wasmtime::component::bindgen!({

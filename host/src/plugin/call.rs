@@ -8,18 +8,20 @@ use serde::Serialize;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 
 use super::calls::HostCalls;
-use super::ready::{Ready, tier};
+use super::io::Ended;
+use super::ready::Ready;
 use super::store::{self, LimitHit, State};
 use super::text::clip;
 use super::types::Failure;
 use super::{PluginError, answers};
+use crate::limits::Tier;
 
 /// What happened in one call, for whoever counts.
 #[derive(Clone, Copy, Debug)]
 pub struct CallEvent<'a> {
     /// Name in the manifest.
     pub plugin: &'a str,
-    /// `resolve`, `refresh`, `place`, `fit` or `serve`.
+    /// `resolve`, `refresh`, `plan`, `transform`, `place`, `fit` or `serve`.
     pub function: &'static str,
     /// `ok`, or [`PluginError::category`].
     pub outcome: &'static str,
@@ -38,6 +40,7 @@ pub(super) struct Call<'a> {
     pub(super) engine: &'a Engine,
     pub(super) ready: &'a Ready,
     pub(super) function: &'static str,
+    pub(super) tier: &'static Tier,
     pub(super) calls: Arc<dyn HostCalls>,
     pub(super) observer: Option<&'a dyn Observer>,
 }
@@ -53,7 +56,7 @@ impl Call<'_> {
         self.check_question(question)?;
         let _turn = self.ready.turn().await?;
         let start = Instant::now();
-        let tier = tier(self.ready.manifest.role);
+        let tier = self.tier;
         let mut store = store::open(self.engine, tier, Arc::clone(&self.calls));
         let result = match tokio::time::timeout(tier.wall, guest(&mut store)).await {
             Ok(Ok(Ok(answer))) => judge(answer).map_err(|reason| self.bad_answer(reason)),
@@ -73,8 +76,13 @@ impl Call<'_> {
         result
     }
 
+    /// Asks within another tier than the role's own.
+    pub(super) fn within(self, tier: &'static Tier) -> Self {
+        Self { tier, ..self }
+    }
+
     fn check_question<Q: Serialize>(&self, question: &Q) -> Result<(), PluginError> {
-        let tier = tier(self.ready.manifest.role);
+        let tier = self.tier;
         let mut size = Counter(0);
         serde_json::to_writer(&mut size, question)
             .map_err(|error| PluginError::Engine { action: "measure a question", reason: error.to_string() })?;
@@ -100,15 +108,22 @@ impl Call<'_> {
             function: self.function,
             limit,
             value,
-            tier: tier(self.ready.manifest.role).name,
+            tier: self.tier.name,
         }
     }
 
     /// Tells limits, the host's own lack of room and crashes apart.
     fn trapped(&self, error: &wasmtime::Error) -> PluginError {
-        let tier = tier(self.ready.manifest.role);
+        let tier = self.tier;
         if let Some(hit) = error.downcast_ref::<LimitHit>() {
             return self.limit(hit.limit, hit.value.clone());
+        }
+        if let Some(ended) = error.downcast_ref::<Ended>() {
+            return PluginError::Stream {
+                plugin: self.ready.manifest.name.clone(),
+                function: self.function,
+                reason: ended.0.to_string(),
+            };
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
             return PluginError::Busy { plugin: self.ready.manifest.name.clone(), running: tier.concurrent, queued: tier.queue };

@@ -1,6 +1,8 @@
 //! Runs a plugin's case files in the real host: its compiled component, its limits, recorded HTTP in place of a network. The
 //! format is in `plugins/README.md`. It knows no plugin.
 
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +13,7 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use substratus_crds::PluginRole;
 
 use super::types::{HttpError, HttpMethod, HttpRequest, HttpResponse, LogLevel};
 use super::{HostCalls, Offline, PluginError, Plugins};
@@ -27,6 +30,13 @@ pub(super) struct Case {
     path: Option<String>,
     #[serde(default)]
     previous: Value,
+    /// transform: the shard, and what its inputs hold.
+    #[serde(default)]
+    shard: Value,
+    #[serde(default)]
+    inputs: Vec<String>,
+    /// transform: what must have been written.
+    outputs: Option<BTreeMap<String, String>>,
     #[serde(default)]
     http: VecDeque<Exchange>,
     answer: Option<Value>,
@@ -43,6 +53,9 @@ impl Case {
             cursor,
             path,
             previous,
+            shard: Value::Null,
+            inputs: Vec::new(),
+            outputs: None,
             http: VecDeque::new(),
             answer: None,
             failure: None,
@@ -187,10 +200,16 @@ pub(super) enum AskError {
 /// Asks what a case says.
 pub(super) async fn ask(plugins: &Plugins, digest: &str, case: &Case, calls: Arc<dyn HostCalls>) -> Result<Value, AskError> {
     let value = match case.call.as_str() {
+        "plan" => value(plugins.plan_import(digest, &question(case, "Dataset")?, case.cursor.as_deref(), calls).await),
+        "transform" => return streams::transform(plugins, digest, case, calls).await,
         "resolve" => value(plugins.resolve(digest, &question(case, "Model")?, case.cursor.as_deref(), calls).await),
         "refresh" => {
             let path = case.path.as_deref().ok_or_else(|| AskError::Case(anyhow::anyhow!("a refresh needs `path`")))?;
-            value(plugins.refresh(digest, &question(case, "Model")?, path, calls).await)
+            if plugins.manifest(digest).map_err(AskError::Plugin)?.role == PluginRole::DatasetImporter {
+                value(plugins.refresh_import(digest, &question(case, "Dataset")?, path, calls).await)
+            } else {
+                value(plugins.refresh(digest, &question(case, "Model")?, path, calls).await)
+            }
         }
         "place" => {
             let previous = read(with_defaults(case.previous.clone(), placement_defaults())).map_err(AskError::Case)?;
@@ -200,7 +219,7 @@ pub(super) async fn ask(plugins: &Plugins, digest: &str, case: &Case, calls: Arc
         "fit" => value(plugins.fit(digest, &question(case, "Server")?).await),
         "serve" => value(plugins.serve(digest, &question(case, "Server")?).await),
         other => {
-            return Err(AskError::Case(anyhow::anyhow!("there is no call `{other}`: resolve, refresh, place, fit or serve")));
+            return Err(AskError::Case(anyhow::anyhow!("there is no call `{other}`: resolve, refresh, plan, transform, place, fit or serve")));
         }
     };
     value.map_err(AskError::Plugin)
@@ -255,6 +274,12 @@ fn request_defaults(kind: &str) -> Value {
         members.insert("gpu".to_owned(), json!({OPTIONAL: true, "count": 1}));
     }
     defaults
+}
+
+/// A shard to be mapped.
+fn shard_defaults() -> Value {
+    json!({"name": "example", "inputs": [], "decoding": {"Rows": {}}, "mapped": true, "output": "", "context": "{}",
+        "extensions": []})
 }
 
 fn placement_defaults() -> Value {

@@ -46,6 +46,16 @@ pub enum PluginError {
         /// Name of the tier.
         tier: &'static str,
     },
+    /// A stream ended the call: bad data, a full bucket, a path that leaves the target.
+    #[error("plugin `{plugin}` was ended in `{function}`: {reason}")]
+    Stream {
+        /// Name in the manifest.
+        plugin: String,
+        /// What it was asked.
+        function: &'static str,
+        /// What happened to the stream.
+        reason: String,
+    },
     /// The question does not fit the tier.
     #[error("the question `{function}` to plugin `{plugin}` has {size} bytes; tier `{tier}` takes at most {max}")]
     QuestionTooLarge {
@@ -216,6 +226,7 @@ impl PluginError {
             Self::Failure(_)
             | Self::Trap { .. }
             | Self::Limit { .. }
+            | Self::Stream { .. }
             | Self::BadAnswer { .. }
             | Self::WrongRole { .. }
             | Self::Refused(_) => Blame::Guest,
@@ -234,6 +245,7 @@ impl PluginError {
             Self::Failure(_) => "failure",
             Self::Trap { .. } => "trap",
             Self::Limit { .. } => "limit",
+            Self::Stream { .. } => "stream",
             Self::QuestionTooLarge { .. } => "question-too-large",
             Self::BadAnswer { .. } => "bad-answer",
             Self::Busy { .. } => "busy",

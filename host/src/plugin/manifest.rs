@@ -75,6 +75,9 @@ pub struct ImageClaim {
     /// Values of `spec.command` that still mean the plugin; with any other the image runs as a container.
     #[serde(default)]
     pub commands: Vec<Vec<String>>,
+    /// Build sources of the same image, `host/owner/repository#folder`: an object that would build one needs no build.
+    #[serde(default)]
+    pub builds: Vec<String>,
 }
 
 /// A secret that a plugin names and never sees.
@@ -159,6 +162,13 @@ impl Manifest {
         unique("claims.clouds", &clouds)?;
         let repositories: Vec<String> = claims.images.iter().map(|claim| claim.repository.clone()).collect();
         unique("claims.images", &repositories)?;
+        for (index, claim) in claims.images.iter().enumerate() {
+            unique(&format!("claims.images[{index}].builds"), &claim.builds)?;
+            if let Some(build) = claim.builds.iter().find(|build| build.contains("://") || !build.contains('/')) {
+                let reason = format!("`{build}` is no build source; write host/owner/repository#folder, without a scheme");
+                return Err(mistake(&format!("claims.images[{index}].builds"), reason));
+            }
+        }
         for scheme in &claims.schemes {
             let good = scheme.starts_with(|c: char| c.is_ascii_lowercase())
                 && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
@@ -184,18 +194,21 @@ impl Manifest {
 
     /// What only one role has is a mistake elsewhere: it would be granted and mean nothing.
     fn check_role(&self) -> Result<(), Refusal> {
-        let parts: [(&str, bool, PluginRole); 7] = [
-            ("claims.schemes", self.claims.schemes.is_empty(), PluginRole::ModelLoader),
-            ("hosts", self.hosts.is_empty(), PluginRole::ModelLoader),
-            ("secrets", self.secrets.is_empty(), PluginRole::ModelLoader),
-            ("claims.engines", self.claims.engines.is_empty(), PluginRole::ServerAdapter),
-            ("images", self.images.is_empty(), PluginRole::ServerAdapter),
-            ("claims.clouds", self.claims.clouds.is_empty(), PluginRole::GpuPolicy),
-            ("scheduling", self.scheduling.is_empty(), PluginRole::GpuPolicy),
+        let fetches: &[PluginRole] = &[PluginRole::ModelLoader, PluginRole::DatasetImporter];
+        let parts: [(&str, bool, &[PluginRole]); 7] = [
+            ("claims.schemes", self.claims.schemes.is_empty(), fetches),
+            ("hosts", self.hosts.is_empty(), fetches),
+            ("secrets", self.secrets.is_empty(), fetches),
+            ("claims.engines", self.claims.engines.is_empty(), &[PluginRole::ServerAdapter]),
+            ("images", self.images.is_empty(), &[PluginRole::ServerAdapter]),
+            ("claims.clouds", self.claims.clouds.is_empty(), &[PluginRole::GpuPolicy]),
+            ("scheduling", self.scheduling.is_empty(), &[PluginRole::GpuPolicy]),
         ];
-        match parts.iter().find(|(_, empty, role)| !empty && *role != self.role) {
-            Some((field, _, role)) => {
-                Err(mistake(field, format!("only a {role:?} has these, and this is a {:?}; leave it out", self.role)))
+        match parts.iter().find(|(_, empty, roles)| !empty && !roles.contains(&self.role)) {
+            Some((field, _, roles)) => {
+                let whose: Vec<String> = roles.iter().map(|role| format!("{role:?}")).collect();
+                let whose = whose.join(" or a ");
+                Err(mistake(field, format!("only a {whose} has these, and this is a {:?}; leave it out", self.role)))
             }
             None => Ok(()),
         }

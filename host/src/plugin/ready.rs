@@ -13,6 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::adapter::{ServerAdapter, ServerAdapterPre};
+use super::bindings::importer::{DatasetImporter, DatasetImporterPre};
 use super::bindings::gpu::{GpuPolicy, GpuPolicyPre};
 use super::bindings::loader::{ModelLoader, ModelLoaderPre};
 use super::cache::Cache;
@@ -23,6 +24,7 @@ use crate::limits::{self, Tier};
 /// A component of one role, linked.
 pub(super) enum World {
     Loader(ModelLoaderPre<State>),
+    Importer(DatasetImporterPre<State>),
     Gpu(GpuPolicyPre<State>),
     Adapter(ServerAdapterPre<State>),
 }
@@ -51,10 +53,11 @@ struct Slot {
     last_use: u64,
 }
 
-/// The tier that a role runs in.
+/// The largest tier that a role runs in: a component must be able to start in it, and its queue is this one's.
 pub(super) fn tier(role: PluginRole) -> &'static Tier {
     match role {
         PluginRole::ModelLoader => &limits::STANDARD,
+        PluginRole::DatasetImporter => &limits::BULK,
         PluginRole::GpuPolicy | PluginRole::ServerAdapter => &limits::PURE,
     }
 }
@@ -143,6 +146,11 @@ fn link(engine: &Engine, component: &Component, role: PluginRole) -> Result<Worl
             let fit = |error| world_error("model-loader", &error);
             ModelLoader::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
             ModelLoaderPre::new(pre(&linker, component).map_err(fit)?).map(World::Loader).map_err(fit)
+        }
+        PluginRole::DatasetImporter => {
+            let fit = |error| world_error("dataset-importer", &error);
+            DatasetImporter::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
+            DatasetImporterPre::new(pre(&linker, component).map_err(fit)?).map(World::Importer).map_err(fit)
         }
         PluginRole::GpuPolicy => {
             let fit = |error| world_error("gpu-policy", &error);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, bail};
 
-use super::bindings::loader::substratus::plugin::{http, log, types};
+use super::bindings::loader::substratus::plugin::{files, http, log, types};
 use super::calls::HostCalls;
+use super::io::Traffic;
 use super::text::sentence;
 use super::types::{HttpError, HttpRequest, HttpResponse, LogLevel};
 use crate::limits::{self, Tier};
@@ -20,7 +21,8 @@ pub(super) struct LimitHit {
 
 /// What a guest may still use, and where its host calls go.
 pub(super) struct State {
-    tier: &'static Tier,
+    pub(super) tier: &'static Tier,
+    pub(super) traffic: Traffic,
     calls: Arc<dyn HostCalls>,
     ticks: u128,
     memory: usize,
@@ -37,8 +39,18 @@ pub(super) struct State {
 /// aside, is not charged for it. Between ticks it yields, so that the caller's timeout works.
 #[expect(clippy::disallowed_methods, reason = "the one place where a store is made")]
 pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCalls>) -> Store<State> {
-    let state =
-        State { tier, calls, ticks: 0, memory: 0, table_elements: 0, log_lines: 0, log_bytes: 0, http_requests: 0, http_body: 0 };
+    let state = State {
+        tier,
+        traffic: Traffic::default(),
+        calls,
+        ticks: 0,
+        memory: 0,
+        table_elements: 0,
+        log_lines: 0,
+        log_bytes: 0,
+        http_requests: 0,
+        http_body: 0,
+    };
     let mut store = Store::new(engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(tier.crossing);
@@ -49,6 +61,11 @@ pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCall
         state.ticks += 1;
         if state.ticks * limits::TICK.as_millis() > state.tier.cpu.as_millis() {
             bail!(LimitHit { limit: "processor time", value: format!("{} ms", state.tier.cpu.as_millis()) });
+        }
+        state.traffic.idle += 1;
+        if state.traffic.idle * limits::TICK.as_millis() > state.tier.idle.as_millis() {
+            let value = format!("{} ms", state.tier.idle.as_millis());
+            bail!(LimitHit { limit: "processor time without reading or writing", value });
         }
         Ok(UpdateDeadline::Yield(1))
     });
@@ -92,6 +109,8 @@ impl ResourceLimiter for State {
 }
 
 impl types::Host for State {}
+
+impl files::Host for State {}
 
 impl log::Host for State {
     /// Lines over the limit are dropped; the last one that fits says so.

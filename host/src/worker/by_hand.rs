@@ -10,7 +10,7 @@ use substratus_crds::{FileFilter, PluginRole, PluginUsed};
 
 use super::request::LoadRequest;
 use crate::bucket::{BucketUrl, hex};
-use crate::plugin::{Grant, GrantedSecret, Loaded, Plugins, describe_problems};
+use crate::plugin::{Grant, GrantedSecret, Loaded, Manifest, Plugins, describe_problems};
 
 /// What a person says of a load.
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ pub struct ByHand {
     format: Option<String>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "write NAME=VALUE".to_owned())?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -64,22 +64,13 @@ impl ByHand {
         let files = FileFilter { include: self.include.clone(), exclude: self.exclude.clone(), format: self.format.clone() };
         let inputs = Sha256::digest(serde_json::to_vec(&(source, &params, &files, &config))?);
         let folder = std::path::absolute(self.to.as_deref().context("name a folder with --to")?)?;
-        let mut secrets = Vec::new();
-        for secret in manifest.secrets {
-            let added = self.send_secret.iter().filter(|(name, _)| *name == secret.name).map(|(_, host)| with_scheme(host));
-            let hosts = secret.hosts.into_iter().chain(added).collect();
-            secrets.push(GrantedSecret { name: secret.name, env: secret.env, scheme: secret.scheme, hosts });
-        }
-        if let Some((name, _)) = self.send_secret.iter().find(|(name, _)| !secrets.iter().any(|secret| secret.name == *name)) {
-            bail!("--send-secret: plugin `{}` has no secret `{name}`", manifest.name);
-        }
-        let hosts = manifest.hosts.into_iter().chain(self.grant.iter().map(|host| with_scheme(host))).collect();
+        let grant = granted(&manifest, &self.grant, &self.send_secret)?;
         Ok(LoadRequest {
             inputs: hex(&inputs),
             namespace: "default".to_owned(),
             name: "by-hand".to_owned(),
             plugin: PluginUsed { name: manifest.name, version: manifest.version, digest: loaded.digest },
-            grant: Grant { hosts, secrets, ..Grant::default() },
+            grant,
             config,
             source: Some(source.to_owned()),
             params,
@@ -105,11 +96,26 @@ impl ByHand {
     }
 }
 
+/// What a plugin asks for, and what a person adds.
+pub(super) fn granted(manifest: &Manifest, hosts: &[String], sent: &[(String, String)]) -> anyhow::Result<Grant> {
+    let mut secrets = Vec::new();
+    for secret in &manifest.secrets {
+        let added = sent.iter().filter(|(name, _)| *name == secret.name).map(|(_, host)| with_scheme(host));
+        let hosts = secret.hosts.iter().cloned().chain(added).collect();
+        secrets.push(GrantedSecret { name: secret.name.clone(), env: secret.env.clone(), scheme: secret.scheme, hosts });
+    }
+    if let Some((name, _)) = sent.iter().find(|(name, _)| !secrets.iter().any(|secret| secret.name == *name)) {
+        bail!("--send-secret: plugin `{}` has no secret `{name}`", manifest.name);
+    }
+    let hosts = manifest.hosts.iter().cloned().chain(hosts.iter().map(|host| with_scheme(host))).collect();
+    Ok(Grant { hosts, secrets, ..Grant::default() })
+}
+
 fn with_scheme(host: &str) -> String {
     if host.contains("://") { host.to_owned() } else { format!("https://{host}") }
 }
 
 /// An integer where it is one, else a text: as in a Model's `params`.
-fn value_of(text: &str) -> serde_json::Value {
+pub(super) fn value_of(text: &str) -> serde_json::Value {
     text.parse::<i64>().map_or_else(|_| text.into(), Into::into)
 }

@@ -130,7 +130,7 @@ async fn fetch(
 }
 
 /// Ends with an error only.
-async fn keep_flushing(journal: &Journal) -> LoadError {
+pub(super) async fn keep_flushing(journal: &Journal) -> LoadError {
     loop {
         tokio::time::sleep(FLUSH_EVERY).await;
         if let Err(error) = journal.flush() {
@@ -140,7 +140,7 @@ async fn keep_flushing(journal: &Journal) -> LoadError {
 }
 
 /// A transfer that is told to stop flushes first; a load that stops before has nothing to flush.
-async fn stopped_for_good(stop: &CancellationToken) {
+pub(super) async fn stopped_for_good(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
 }

@@ -1,25 +1,22 @@
 //! Asks the loader page by page what to fetch, and checks all of it before the first byte: paths, digests, headers, and every
 //! URL against the grant. Fetches nothing itself.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
-use url::Url;
 
+use super::asking::{Asker, refused};
 use super::calls::LoaderCalls;
-use super::egress::{Egress, guest_headers};
+use super::egress::Egress;
 use super::failure::LoadError;
-use super::journal::unhex;
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::request::LoadRequest;
 use super::transfer::{Refresh, Tuning};
-use crate::plugin::types::{self, Failure, FileFilter, ModelFacts, PlanPage, ResolveRequest, Subject};
-use crate::plugin::{PluginError, Plugins, describe};
+use crate::plugin::types::{FileFilter, ModelFacts, PlanPage, ResolveRequest, Subject};
+use crate::plugin::Plugins;
 
 /// Most bytes of paths, URLs and headers of one plan: it is held in memory.
 const MAX_PLAN_BYTES: usize = 512 * 1024 * 1024;
@@ -32,11 +29,8 @@ pub struct Loader {
     plugins: Plugins,
     digest: String,
     calls: Arc<LoaderCalls>,
-    egress: Egress,
+    asker: Asker,
     question: ResolveRequest,
-    tuning: Tuning,
-    /// Variables that may carry a token.
-    tokens: Vec<String>,
 }
 
 impl Loader {
@@ -56,8 +50,8 @@ impl Loader {
             extensions: Vec::new(),
         };
         let calls = Arc::new(LoaderCalls::new(egress.clone(), request.plugin.name.clone()));
-        let tokens = request.grant.secrets.iter().flat_map(|secret| secret.env.clone()).collect();
-        Self { plugins, digest: request.plugin.digest.clone(), calls, egress, question, tuning, tokens }
+        let asker = Asker::new(&request.grant, egress, tuning);
+        Self { plugins, digest: request.plugin.digest.clone(), calls, asker, question }
     }
 
     /// The whole plan, and this loader bound to the plan's revision.
@@ -68,7 +62,7 @@ impl Loader {
             self.question.revision = Some(page.revision.clone());
             for file in page.files {
                 bytes += file.path.len() + 256;
-                let file = self.check(file)?;
+                let file = self.asker.check(file)?;
                 bytes += file.origin.url.as_str().len();
                 plan.files.push(file);
             }
@@ -96,85 +90,7 @@ impl Loader {
 
     /// One page; waits where the source asks to, repeats what may pass.
     async fn page(&self, cursor: Option<&str>) -> Result<PlanPage, LoadError> {
-        self.patiently(|| self.plugins.resolve(&self.digest, &self.question, cursor, self.calls.clone())).await
-    }
-
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, LoadError>
-    where
-        F: Future<Output = Result<T, PluginError>>,
-    {
-        let (mut failures, mut waited) = (0, Duration::ZERO);
-        loop {
-            let error = match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            failures += 1;
-            let pause = match &error {
-                PluginError::Failure(Failure::RateLimited(Some(seconds))) => Duration::from_secs((*seconds).into()),
-                error if error.is_passing() => self.tuning.pause_after(failures),
-                error => return Err(self.failure(error)),
-            };
-            waited += pause;
-            if failures >= self.tuning.attempts || waited > self.tuning.max_wait {
-                let failure = self.failure(&error);
-                let asked = (failure.reason == reason::RATE_LIMITED).then_some(pause.as_secs());
-                return Err(LoadError { retry_after: asked, ..failure });
-            }
-            tracing::info!(seconds = pause.as_secs_f32(), error = %self.egress.redact(&error.to_string()), "the loader is asked again");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    fn check(&self, file: types::File) -> Result<PlanFile, LoadError> {
-        let path = file.path;
-        let sha256 = match file.digest {
-            None => None,
-            Some(digest) if digest.algorithm == "sha256" => {
-                Some(unhex(&digest.hex).ok_or_else(|| refused(&format!("the digest of `{path}` is no sha256")))?)
-            }
-            Some(digest) => return Err(refused(&format!("the digest of `{path}` is a {}; sha256 is needed", digest.algorithm))),
-        };
-        let types::Origin::Http(origin) = file.origin else {
-            let message = format!("`{path}` lies where this version cannot fetch from; HTTP origins work");
-            return Err(LoadError::new(reason::UNSUPPORTED, message));
-        };
-        let url = Url::parse(&origin.url).map_err(|error| refused(&format!("the URL of `{path}` is none: {error}")))?;
-        self.egress.check(&url)?;
-        let headers = guest_headers(&origin.headers)?;
-        let origin = Origin { url, headers, auth: origin.auth, expires: origin.expires };
-        Ok(PlanFile { path, size: file.size, sha256, origin })
-    }
-
-    fn failure(&self, error: &PluginError) -> LoadError {
-        let reason = match error {
-            PluginError::Failure(failure) => match failure {
-                Failure::Invalid(_) => reason::INVALID,
-                Failure::NotFound(_) => reason::NOT_FOUND,
-                Failure::NeedsAuth(_) => reason::NEEDS_AUTH,
-                Failure::Gated(_) => reason::GATED,
-                Failure::RateLimited(_) => reason::RATE_LIMITED,
-                Failure::Unavailable(_) => reason::UNAVAILABLE,
-                Failure::Unsupported(_) => reason::UNSUPPORTED,
-                Failure::Internal(_) => reason::PLUGIN_FAILED,
-            },
-            error if error.is_passing() => reason::UNAVAILABLE,
-            _ => reason::PLUGIN_FAILED,
-        };
-        let mut message = match error {
-            PluginError::Failure(failure) => describe(failure),
-            error => error.to_string(),
-        };
-        if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
-            // The page alone is half of the way: who was let in shows it by a token.
-            let names = self.tokens.join(" or ");
-            // Writing to a string cannot fail.
-            let _ = write!(
-                message,
-                "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"
-            );
-        }
-        LoadError::new(reason, self.egress.redact(&message))
+        self.asker.patiently(|| self.plugins.resolve(&self.digest, &self.question, cursor, self.calls.clone())).await
     }
 }
 
@@ -182,21 +98,11 @@ impl Refresh for Loader {
     fn refresh<'a>(&'a self, file: &'a PlanFile) -> BoxFuture<'a, Result<Origin, LoadError>> {
         async move {
             let answer =
-                self.patiently(|| self.plugins.refresh(&self.digest, &self.question, &file.path, self.calls.clone())).await?;
-            let fresh = self.check(answer)?;
-            let differ = (file.size.is_some() && fresh.size.is_some() && file.size != fresh.size)
-                || (file.sha256.is_some() && fresh.sha256.is_some() && file.sha256 != fresh.sha256);
-            if differ {
-                return Err(LoadError::unavailable(format!("`{}` changed at the source while it was loaded", file.path)));
-            }
-            Ok(fresh.origin)
+                self.asker.patiently(|| self.plugins.refresh(&self.digest, &self.question, &file.path, self.calls.clone())).await?;
+            self.asker.moved(file, answer)
         }
         .boxed()
     }
-}
-
-fn refused(what: &str) -> LoadError {
-    LoadError::new(reason::PLUGIN_FAILED, format!("the plan of the loader is refused: {what}"))
 }
 
 fn source_status(plan: &Plan, facts: Option<ModelFacts>) -> SourceStatus {

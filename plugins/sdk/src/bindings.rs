@@ -15,6 +15,24 @@ pub mod loader {
     });
 }
 
+/// World `dataset-importer`.
+pub mod importer {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "dataset-importer",
+        pub_export_macro: true,
+        export_macro_name: "export_dataset_importer",
+        with: {
+            "substratus:plugin/types@0.1.0": crate::bindings::loader::substratus::plugin::types,
+            "substratus:plugin/files@0.1.0": crate::bindings::loader::substratus::plugin::files,
+            "substratus:plugin/log@0.1.0": crate::bindings::loader::substratus::plugin::log,
+            "substratus:plugin/http@0.1.0": crate::bindings::loader::substratus::plugin::http,
+        },
+        generate_unused_types: true,
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
 /// World `gpu-policy`.
 pub mod gpu {
     wit_bindgen::generate!({

@@ -1,10 +1,11 @@
-//! What a Substratus plugin is written with: the three worlds' records and a few helpers. It knows no hub, cloud or engine.
+//! What a Substratus plugin is written with: the four worlds' records and a few helpers. It knows no hub, cloud or engine.
 //!
 //! A plugin implements one `Guest` trait and names its type to one macro:
 //!
 //! | role | trait | macro |
 //! |---|---|---|
 //! | `ModelLoader` | [`loader::Guest`] | [`export_model_loader!`] |
+//! | `DatasetImporter` | [`importer::Guest`] | [`export_dataset_importer!`] |
 //! | `GpuPolicy` | [`gpu::Guest`] | [`export_gpu_policy!`] |
 //! | `ServerAdapter` | [`adapter::Guest`] | [`export_server_adapter!`] |
 //!
@@ -14,6 +15,7 @@ mod bindings;
 pub mod config;
 pub mod glob;
 pub mod http;
+pub mod io;
 pub mod params;
 pub mod placement;
 #[cfg(feature = "testing")]
@@ -21,13 +23,23 @@ pub mod testing;
 
 pub use bindings::loader::substratus::plugin::types::{Digest, Failure, Problem, Subject};
 #[doc(hidden)]
-pub use bindings::{adapter as adapter_bindings, gpu as gpu_bindings, loader as loader_bindings};
+pub use bindings::{
+    adapter as adapter_bindings, gpu as gpu_bindings, importer as importer_bindings, loader as loader_bindings,
+};
 
 /// World `model-loader`: lists what to fetch from a hub.
 pub mod loader {
-    pub use crate::bindings::loader::exports::substratus::plugin::model_loading::{
-        File, FileFilter, Guest, HttpOrigin, ModelFacts, OciOrigin, Origin, PlanPage, Request, XetOrigin,
+    pub use crate::bindings::loader::exports::substratus::plugin::model_loading::{Guest, ModelFacts, PlanPage, Request};
+    pub use crate::bindings::loader::substratus::plugin::files::{File, FileFilter, HttpOrigin, OciOrigin, Origin, XetOrigin};
+}
+
+/// World `dataset-importer`: plans the shards of a data set and maps their rows.
+pub mod importer {
+    pub use crate::bindings::importer::exports::substratus::plugin::dataset_importing::{
+        DatasetFacts, Decoding, Guest, Parsing, PlanPage, Request, Shard, ShardReport,
     };
+    pub use crate::bindings::importer::substratus::plugin::io::{Outputs, Reader};
+    pub use crate::bindings::loader::substratus::plugin::files::{File, FileFilter, HttpOrigin, OciOrigin, Origin, XetOrigin};
 }
 
 /// World `gpu-policy`: turns a GPU type into scheduling.
@@ -66,6 +78,14 @@ pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Failure {
 macro_rules! export_model_loader {
     ($plugin:ident) => {
         $crate::loader_bindings::export_model_loader!($plugin with_types_in $crate::loader_bindings);
+    };
+}
+
+/// Makes the crate a `dataset-importer` component: `export_dataset_importer!(Type)`.
+#[macro_export]
+macro_rules! export_dataset_importer {
+    ($plugin:ident) => {
+        $crate::importer_bindings::export_dataset_importer!($plugin with_types_in $crate::importer_bindings);
     };
 }
 

@@ -4,17 +4,19 @@
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test helper reports by panicking")]
 
 mod defaults;
+pub mod streams;
 
 use std::{cell::RefCell, collections::BTreeMap, collections::VecDeque, fs, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use self::defaults::{compact, placement_defaults, request_defaults, unknown_member, with_defaults};
+use self::defaults::{compact, placement_defaults, request_defaults, shard_defaults, unknown_member, with_defaults};
+use self::streams::{MemoryInput, MemoryOutputs};
 use crate::{
     Failure, adapter, gpu,
     http::{Error, Http, Method, Request, Response},
-    loader,
+    importer, io, loader,
 };
 
 /// One case file.
@@ -29,6 +31,13 @@ struct Case {
     path: Option<String>,
     #[serde(default)]
     previous: Value,
+    /// transform: the shard, and what its inputs hold.
+    #[serde(default)]
+    shard: Value,
+    #[serde(default)]
+    inputs: Vec<String>,
+    /// transform: what must have been written.
+    outputs: Option<BTreeMap<String, String>>,
     #[serde(default)]
     http: VecDeque<Exchange>,
     answer: Option<Value>,
@@ -103,6 +112,39 @@ pub fn loader_cases(
         }
         other => Err(format!("a model loader has no call {other:?}")),
     });
+}
+
+/// Runs an importer's cases.
+pub fn importer_cases(
+    crate_dir: &str,
+    plan: impl Fn(&dyn Http, &importer::Request, Option<&str>) -> Result<importer::PlanPage, Failure>,
+    refresh: impl Fn(&importer::Request, &str) -> Result<importer::File, Failure>,
+    transform: impl Fn(&importer::Request, &importer::Shard, &[&dyn io::Input], &dyn io::Outputs) -> Result<importer::ShardReport, Failure>,
+) {
+    run(crate_dir, "Dataset", |case, http| match case.call.as_str() {
+        "plan" => Ok(outcome(plan(http, &question(case, "Dataset")?, case.cursor.as_deref()))),
+        "refresh" => {
+            let path = case.path.as_deref().ok_or("a refresh needs `path`")?;
+            Ok(outcome(refresh(&question(case, "Dataset")?, path)))
+        }
+        "transform" => {
+            let shard: importer::Shard = read(with_defaults(case.shard.clone(), shard_defaults()))?;
+            let inputs: Vec<_> = case.inputs.iter().map(|text| MemoryInput::new(text)).collect();
+            let inputs: Vec<&dyn io::Input> = inputs.iter().map(|input| input as &dyn io::Input).collect();
+            let outputs = MemoryOutputs::default();
+            let report = transform(&question(case, "Dataset")?, &shard, &inputs, &outputs);
+            if report.is_ok() {
+                outputs.compare(case.outputs.as_ref())?;
+            }
+            Ok(outcome(report))
+        }
+        other => Err(format!("a dataset importer has no call {other:?}")),
+    });
+}
+
+/// A shard with nothing in it but the defaults of the case format, for unit tests.
+pub fn shard(members: Value) -> importer::Shard {
+    read(with_defaults(members, shard_defaults())).unwrap_or_else(|error| panic!("shard: {error}"))
 }
 
 /// Runs a policy's cases.

@@ -97,6 +97,11 @@ async fn functions(plugins: &Plugins, loaded: &Loaded, count: u32) -> Result<Vec
             let ask = async || plugins.resolve(digest, &question, None, Arc::new(Canned)).await.map(drop);
             vec![("resolve", calls(count, ask).await?)]
         }
+        PluginRole::DatasetImporter => {
+            let question = questions::plan()?;
+            let ask = async || plugins.plan_import(digest, &question, None, Arc::new(Canned)).await.map(drop);
+            vec![("plan", calls(count, ask).await?)]
+        }
     })
 }
 

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
 use substratus::plugin::HostCalls;
-use substratus::plugin::types::{HttpError, HttpRequest, HttpResponse, LogLevel, PlaceRequest, ResolveRequest, ServeRequest};
+use substratus::plugin::types::{HttpError, ImportRequest, HttpRequest, HttpResponse, LogLevel, PlaceRequest, ResolveRequest, ServeRequest};
 
 /// Four GPUs of a type.
 pub(super) fn place() -> Result<PlaceRequest> {
@@ -33,6 +33,14 @@ pub(super) fn resolve() -> Result<ResolveRequest> {
     let question = json!({"subject": subject, "source": "hf://tiiuae/falcon-40b", "params": [], "files": {"include": [], "exclude": []},
         "config": "{}", "extensions": []});
     serde_json::from_value(question).context("making the question of a loader")
+}
+
+/// A file of a data set.
+pub(super) fn plan() -> Result<ImportRequest> {
+    let subject = json!({"kind": "Dataset", "namespace": "default", "name": "squad"});
+    let question = json!({"subject": subject, "source": "https://hub.example/rows.jsonl", "params": [],
+        "files": {"include": [], "exclude": []}, "config": "{}", "extensions": []});
+    serde_json::from_value(question).context("making the question of an importer")
 }
 
 /// A hub that answers at once.

@@ -18,6 +18,12 @@ pub(super) fn request_defaults(kind: &str) -> Value {
     defaults
 }
 
+/// A shard to be mapped.
+pub(super) fn shard_defaults() -> Value {
+    json!({"name": "example", "inputs": [], "decoding": {"Rows": {}}, "mapped": true, "output": "", "context": "{}",
+        "extensions": []})
+}
+
 pub(super) fn placement_defaults() -> Value {
     json!({OPTIONAL: true, "node_selector": [], "tolerations": [], "limits": [], "claims": [], "reason": "",
         "alternatives": [], "extensions": []})

@@ -1,0 +1,130 @@
+//! How a plugin is asked while bytes are moved: waited for where it asks to, repeated where it may pass, its files checked, its
+//! failures put into words for the user. Knows neither loaders nor importers.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use substratus_crds::conditions::reason;
+use url::Url;
+
+use super::egress::{Egress, guest_headers};
+use super::failure::LoadError;
+use super::journal::unhex;
+use super::plan::{Origin, PlanFile};
+use super::transfer::Tuning;
+use crate::plugin::types::{self, Failure};
+use crate::plugin::{Grant, PluginError, describe};
+
+/// What asking needs. Clones share connections.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) egress: Egress,
+    tuning: Tuning,
+    /// Variables that may carry a token.
+    tokens: Vec<String>,
+}
+
+impl Asker {
+    /// Asks with the rights of `grant`.
+    pub(super) fn new(grant: &Grant, egress: Egress, tuning: Tuning) -> Self {
+        let tokens = grant.secrets.iter().flat_map(|secret| secret.env.clone()).collect();
+        Self { egress, tuning, tokens }
+    }
+
+    /// Waits where the source asks to, repeats what may pass.
+    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, LoadError>
+    where
+        F: Future<Output = Result<T, PluginError>>,
+    {
+        let (mut failures, mut waited) = (0, Duration::ZERO);
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            failures += 1;
+            let pause = match &error {
+                PluginError::Failure(Failure::RateLimited(Some(seconds))) => Duration::from_secs((*seconds).into()),
+                error if error.is_passing() => self.tuning.pause_after(failures),
+                error => return Err(self.failure(error)),
+            };
+            waited += pause;
+            if failures >= self.tuning.attempts || waited > self.tuning.max_wait {
+                let failure = self.failure(&error);
+                let asked = (failure.reason == reason::RATE_LIMITED).then_some(pause.as_secs());
+                return Err(LoadError { retry_after: asked, ..failure });
+            }
+            tracing::info!(seconds = pause.as_secs_f32(), error = %self.egress.redact(&error.to_string()), "the plugin is asked again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A file of a plan, fit to be fetched.
+    pub(super) fn check(&self, file: types::File) -> Result<PlanFile, LoadError> {
+        let path = file.path;
+        let sha256 = match file.digest {
+            None => None,
+            Some(digest) if digest.algorithm == "sha256" => {
+                Some(unhex(&digest.hex).ok_or_else(|| refused(&format!("the digest of `{path}` is no sha256")))?)
+            }
+            Some(digest) => return Err(refused(&format!("the digest of `{path}` is a {}; sha256 is needed", digest.algorithm))),
+        };
+        let types::Origin::Http(origin) = file.origin else {
+            let message = format!("`{path}` lies where this version cannot fetch from; HTTP origins work");
+            return Err(LoadError::new(reason::UNSUPPORTED, message));
+        };
+        let url = Url::parse(&origin.url).map_err(|error| refused(&format!("the URL of `{path}` is none: {error}")))?;
+        self.egress.check(&url)?;
+        let headers = guest_headers(&origin.headers)?;
+        let origin = Origin { url, headers, auth: origin.auth, expires: origin.expires };
+        Ok(PlanFile { path, size: file.size, sha256, origin })
+    }
+
+    /// The new place of `file`, as a refresh answered: it must be the same file.
+    pub(super) fn moved(&self, file: &PlanFile, answer: types::File) -> Result<Origin, LoadError> {
+        let fresh = self.check(answer)?;
+        let differ = (file.size.is_some() && fresh.size.is_some() && file.size != fresh.size)
+            || (file.sha256.is_some() && fresh.sha256.is_some() && file.sha256 != fresh.sha256);
+        if differ {
+            return Err(LoadError::unavailable(format!("`{}` changed at the source while it was loaded", file.path)));
+        }
+        Ok(fresh.origin)
+    }
+
+    /// What a condition will say of a question without an answer.
+    pub(super) fn failure(&self, error: &PluginError) -> LoadError {
+        let reason = match error {
+            PluginError::Failure(failure) => match failure {
+                Failure::Invalid(_) => reason::INVALID,
+                Failure::NotFound(_) => reason::NOT_FOUND,
+                Failure::NeedsAuth(_) => reason::NEEDS_AUTH,
+                Failure::Gated(_) => reason::GATED,
+                Failure::RateLimited(_) => reason::RATE_LIMITED,
+                Failure::Unavailable(_) => reason::UNAVAILABLE,
+                Failure::Unsupported(_) => reason::UNSUPPORTED,
+                Failure::Internal(_) => reason::PLUGIN_FAILED,
+            },
+            error if error.is_passing() => reason::UNAVAILABLE,
+            _ => reason::PLUGIN_FAILED,
+        };
+        let mut message = match error {
+            PluginError::Failure(failure) => describe(failure),
+            error => error.to_string(),
+        };
+        if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
+            // The page alone is half of the way: who was let in shows it by a token.
+            let names = self.tokens.join(" or ");
+            // Writing to a string cannot fail.
+            let _ = write!(
+                message,
+                "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"
+            );
+        }
+        LoadError::new(reason, self.egress.redact(&message))
+    }
+}
+
+/// The plugin said something that no plugin may say.
+pub(super) fn refused(what: &str) -> LoadError {
+    LoadError::new(reason::PLUGIN_FAILED, format!("the plan of the plugin is refused: {what}"))
+}

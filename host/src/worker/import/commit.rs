@@ -1,0 +1,227 @@
+//! Puts the parts of all shards together in the plan's order and writes the manifest last. The result does not depend on who did
+//! which shard, nor when. Fetches and decodes nothing.
+
+use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use substratus_crds::SourceStatus;
+use substratus_crds::conditions::reason;
+use tokio_util::bytes::Bytes;
+
+use super::plan::{ImportPlan, SHARDS, shard_url};
+use super::report::{ImportedDataset, Split};
+use super::schema::Schema;
+use super::shard::{PartRecord, ShardRecord, Work};
+use crate::bucket::local::Records;
+use crate::bucket::sink::Verified;
+use crate::bucket::url::RECORDS;
+use crate::bucket::{Sink, SinkError, hex};
+use crate::worker::asking::refused;
+use crate::worker::failure::LoadError;
+use crate::worker::journal::unhex;
+use crate::worker::manifest::{Entry, MANIFEST};
+use crate::worker::plan::check_paths;
+
+const VERSION: u32 = 1;
+/// Bytes copied at once.
+const BLOCK: usize = 1024 * 1024;
+/// Most warnings that are kept.
+const MAX_WARNINGS: usize = 20;
+
+/// `manifest.json` of a data set: that of a model, and what only data sets have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportManifest {
+    version: u32,
+    /// The import that wrote it.
+    pub inputs: String,
+    /// Immutable revision.
+    pub revision: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    license: Option<String>,
+    source: SourceStatus,
+    /// What was imported.
+    pub dataset: ImportedDataset,
+    /// Every file below `artifacts/`.
+    pub files: Vec<Entry>,
+}
+
+impl ImportManifest {
+    /// The manifest of an artifact, without its lock.
+    pub fn read(records: &Records) -> Result<Option<Self>, SinkError> {
+        let manifest: Option<Self> = records.read(MANIFEST)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(manifest.filter(|manifest| manifest.version == VERSION))
+    }
+
+    /// Whether every file still lies there with its size.
+    pub async fn holds(&self, sink: &Sink) -> Result<bool, SinkError> {
+        for file in &self.files {
+            if sink.finished(&file.path).await? != Some(file.size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes the files, and the record that speaks of them.
+    pub async fn withdraw(&self, sink: &Sink) -> Result<(), SinkError> {
+        for file in &self.files {
+            sink.remove(&file.path).await?;
+        }
+        sink.records().remove(MANIFEST)
+    }
+}
+
+/// A part, and the shard it belongs to.
+type Placed<'a> = (usize, &'a PartRecord);
+
+/// Every shard is done: makes the artifact of them.
+pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<ImportedDataset, LoadError> {
+    let mut done: Vec<ShardRecord> = Vec::with_capacity(plan.shards.len());
+    for (index, shard) in plan.shards.iter().enumerate() {
+        let gone = || LoadError::unavailable(format!("what shard `{}` became is gone; run the import again", shard.name));
+        done.push(work.done(index, shard)?.ok_or_else(gone)?);
+    }
+    let files = arrange(&done)?;
+    let mut entries = Vec::with_capacity(files.len());
+    for (path, parts) in &files {
+        entries.push(place(work, sink, path, parts).await?);
+    }
+    let dataset = describe(plan, &done, &entries);
+    let manifest = ImportManifest {
+        version: VERSION,
+        inputs: plan.inputs.clone(),
+        revision: plan.revision.clone(),
+        license: dataset.license.clone(),
+        source: SourceStatus {
+            revision: Some(dataset.revision.clone()),
+            license: dataset.license.clone(),
+            bytes: dataset.bytes,
+            files: dataset.files,
+            warnings: dataset.warnings.clone(),
+            ..SourceStatus::default()
+        },
+        dataset,
+        files: entries,
+    };
+    sink.records().replace(MANIFEST, true, |out| serde_json::to_writer(out, &manifest).map_err(Into::into))?;
+    Sink::discard(&work.target.join(RECORDS).join(SHARDS)).await?;
+    ImportPlan::remove(sink.records())?;
+    Ok(manifest.dataset)
+}
+
+/// The files of the artifact, in the order in which they first appear, and the parts of each.
+fn arrange(done: &[ShardRecord]) -> Result<Vec<(&str, Vec<Placed<'_>>)>, LoadError> {
+    let mut files: Vec<(&str, Vec<Placed<'_>>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (index, record) in done.iter().enumerate() {
+        for part in &record.parts {
+            let place = *places.entry(part.path.as_str()).or_insert_with(|| {
+                files.push((part.path.as_str(), Vec::new()));
+                files.len() - 1
+            });
+            if let Some((_, parts)) = files.get_mut(place) {
+                parts.push((index, part));
+            }
+        }
+    }
+    check_paths(files.iter().map(|(path, _)| *path)).map_err(|error| refused(&error.to_string()))?;
+    match files.iter().find(|(_, parts)| parts.len() > 1 && parts.iter().any(|(_, part)| !part.joins)) {
+        Some((path, parts)) => {
+            let message = format!("{} shards write `{path}`, which cannot be joined; give each a name of its own", parts.len());
+            Err(LoadError::new(reason::REFUSED, message))
+        }
+        None => Ok(files),
+    }
+}
+
+/// Puts one file into its place, wherever an earlier run stopped.
+async fn place(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Result<Entry, LoadError> {
+    let size = parts.iter().map(|(_, part)| part.size).sum();
+    let [(shard, part)] = parts else { return joined(work, sink, path, parts).await };
+    let from = Sink::open(&shard_url(&work.target, *shard)).await?;
+    if from.finished(&part.name).await? == Some(part.size) {
+        sink.adopt(&from, &part.name, path).await?;
+    } else if sink.finished(path).await? != Some(size) {
+        return Err(LoadError::unavailable(format!("`{path}` is gone from its shard; run the import again")));
+    }
+    Ok(Entry { path: path.to_owned(), size, sha256: part.sha256.clone() })
+}
+
+/// One file of several parts. They stay where they are until the manifest is written, so that this can be done again.
+async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Result<Entry, LoadError> {
+    let file = sink.create(path, None).await?;
+    let (mut whole, mut at) = (Sha256::new(), 0_u64);
+    for (shard, part) in parts {
+        let from = Sink::open(&shard_url(&work.target, *shard)).await?;
+        let source = from.read(&part.name).await?;
+        let mut own = Sha256::new();
+        let mut read = 0_u64;
+        while read < part.size {
+            let mut block = vec![0; BLOCK];
+            let count = source.read_at(&mut block, read).map_err(SinkError::io("read back", path))?;
+            if count == 0 {
+                break;
+            }
+            block.truncate(count);
+            own.update(&block);
+            whole.update(&block);
+            file.write_at(at, vec![Bytes::from(block)]).await?;
+            read += count as u64;
+            at += count as u64;
+        }
+        if Some(<[u8; 32]>::from(own.finalize())) != unhex(&part.sha256) {
+            let message = format!("a part of `{path}` is not what its shard wrote; run the import again into an empty folder");
+            return Err(LoadError::new(reason::DIGEST_MISMATCH, message));
+        }
+    }
+    let verified = Verified { size: at, sha256: whole.finalize().into() };
+    file.finish(verified).await?;
+    Ok(Entry { path: path.to_owned(), size: at, sha256: hex(&verified.sha256) })
+}
+
+/// What a status will say.
+fn describe(plan: &ImportPlan, done: &[ShardRecord], entries: &[Entry]) -> ImportedDataset {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut dataset = ImportedDataset {
+        revision: plan.revision.clone(),
+        license: plan.license.clone(),
+        partial: plan.partial.clone(),
+        bytes: signed(entries.iter().map(|entry| entry.size).sum()),
+        files: signed(entries.len() as u64),
+        warnings: plan.warnings.clone(),
+        ..ImportedDataset::default()
+    };
+    let mut schema = Schema::default();
+    for (shard, record) in plan.shards.iter().zip(done) {
+        for part in &record.parts {
+            schema.merge(&part.schema);
+        }
+        let rows: Option<u64> = record.parts.iter().filter_map(|part| part.rows).reduce(|a, b| a + b);
+        dataset.rows = add(dataset.rows, rows.map(signed));
+        dataset.warnings.extend(record.warnings.iter().cloned());
+        let Some(name) = &shard.split else { continue };
+        let bytes = signed(record.parts.iter().map(|part| part.size).sum());
+        match dataset.splits.iter_mut().find(|split| split.name == *name) {
+            Some(split) => {
+                split.bytes += bytes;
+                split.rows = add(split.rows, rows.map(signed));
+            }
+            None => dataset.splits.push(Split { name: name.clone(), bytes, rows: rows.map(signed) }),
+        }
+    }
+    dataset.describe(&schema);
+    dataset.warnings.dedup();
+    dataset.warnings.truncate(MAX_WARNINGS);
+    dataset
+}
+
+/// Files that hold no rows, such as a README, take nothing from those that do.
+fn add(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
