@@ -90,7 +90,7 @@ fn features() -> WasmFeatures {
 /// What the host gives to a role, the world's imports.
 fn imports(role: PluginRole) -> &'static [&'static str] {
     match role {
-        PluginRole::ModelLoader => &["types", "log", "http"],
+        PluginRole::ModelLoader | PluginRole::DatasetImporter => &["types", "log", "http"],
         PluginRole::GpuPolicy | PluginRole::ServerAdapter => &["types", "log"],
     }
 }
@@ -99,6 +99,7 @@ fn imports(role: PluginRole) -> &'static [&'static str] {
 fn export(role: PluginRole) -> &'static str {
     match role {
         PluginRole::ModelLoader => "substratus:plugin/model-loading@0.1.0",
+        PluginRole::DatasetImporter => "substratus:plugin/dataset-importing@0.1.0",
         PluginRole::GpuPolicy => "substratus:plugin/gpu-placing@0.1.0",
         PluginRole::ServerAdapter => "substratus:plugin/serving@0.1.0",
     }

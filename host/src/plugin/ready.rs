@@ -54,7 +54,7 @@ struct Slot {
 /// The tier that a role runs in.
 pub(super) fn tier(role: PluginRole) -> &'static Tier {
     match role {
-        PluginRole::ModelLoader => &limits::STANDARD,
+        PluginRole::ModelLoader | PluginRole::DatasetImporter => &limits::STANDARD,
         PluginRole::GpuPolicy | PluginRole::ServerAdapter => &limits::PURE,
     }
 }
@@ -143,6 +143,9 @@ fn link(engine: &Engine, component: &Component, role: PluginRole) -> Result<Worl
             let fit = |error| world_error("model-loader", &error);
             ModelLoader::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
             ModelLoaderPre::new(pre(&linker, component).map_err(fit)?).map(World::Loader).map_err(fit)
+        }
+        PluginRole::DatasetImporter => {
+            Err(Refusal::World { world: "dataset-importer", reason: "this version has no such world yet".to_owned() })
         }
         PluginRole::GpuPolicy => {
             let fit = |error| world_error("gpu-policy", &error);

@@ -92,6 +92,8 @@ async fn functions(plugins: &Plugins, loaded: &Loaded, count: u32) -> Result<Vec
                 ("serve", calls(count, async || plugins.serve(digest, &question).await.map(drop)).await?),
             ]
         }
+        // An import is measured by what its worker moves, not by the call.
+        PluginRole::DatasetImporter => Vec::new(),
         PluginRole::ModelLoader => {
             let question = questions::resolve()?;
             let ask = async || plugins.resolve(digest, &question, None, Arc::new(Canned)).await.map(drop);
