@@ -17,7 +17,7 @@ use crate::kinds::shared::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
 use crate::kinds::shared::verdict::Verdict;
 
 /// When a child that was refused is tried again.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// When something that no watch sees is looked at again.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
@@ -138,7 +138,7 @@ async fn token(api: &Api<DynamicObject>, child: &Child, key: &str) -> kube::Resu
         return Ok(Err(Verdict::passing(reason::UNAVAILABLE, message, SOON)));
     }
     let mut object: DynamicObject = serde_json::from_value(child.object.clone()).map_err(kube::Error::SerdeError)?;
-    object.data["stringData"] = serde_json::json!({ key: crate::bucket::hex(&bytes) });
+    object.data["stringData"] = serde_json::json!({ key: hex::encode(bytes) });
     match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ok(())),
         other => other.map(|_| Ok(())),

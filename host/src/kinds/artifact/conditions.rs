@@ -96,8 +96,8 @@ fn summary(source: &SourceStatus) -> String {
     let revision = source.revision.as_deref().map(|revision| format!(" at revision {revision}")).unwrap_or_default();
     let rows = source.rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
     let partial = source.partial.as_deref().map(|why| format!("; only a part: {why}")).unwrap_or_default();
-    let warnings = source.warnings.iter().map(|warning| format!("; {warning}")).collect::<String>();
-    format!("{} files, {} bytes{rows}{format}{revision}{partial}{warnings}", source.files, source.bytes)
+    let summary = format!("{} files, {} bytes{rows}{format}{revision}{partial}", source.files, source.bytes);
+    std::iter::once(&summary).chain(&source.warnings).map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 fn failed<A: Artifact>(
@@ -107,13 +107,12 @@ fn failed<A: Artifact>(
     attempt: &Attempt,
     is_load: bool,
 ) -> (Say, Retry) {
-    let (why, mut message) = match outcome {
-        Some(Outcome::Failed { reason, message, .. }) => (reason.clone(), message.clone()),
-        _ => {
-            let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
-            let own = job.holds("Failed").and_then(|condition| condition.message.clone());
-            (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
-        }
+    let (why, mut message) = if let Some(Outcome::Failed { reason, message, .. }) = outcome {
+        (reason.clone(), message.clone())
+    } else {
+        let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
+        let own = job.holds("Failed").and_then(|condition| condition.message.clone());
+        (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
     let again = format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name());
     let retry = match attempt.wait {

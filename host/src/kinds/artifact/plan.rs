@@ -131,25 +131,23 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     let inputs = inputs(observed);
     let recorded = observed.recorded().filter(|record| record.inputs == inputs);
     // Ready before we came (no record, an artifact URL), or ready by this very plan: nothing runs.
-    if observed.is_ready() && (recorded.is_some() || observed.recorded().is_none()) {
-        if let Some(url) = observed.artifacts_url() {
-            let (target, env) = (url.to_owned(), BTreeMap::new());
-            return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
-        }
+    if observed.is_ready()
+        && (recorded.is_some() || observed.recorded().is_none())
+        && let Some(url) = observed.artifacts_url()
+    {
+        let (target, env) = (url.to_owned(), BTreeMap::new());
+        return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
     }
     let valid = validate(observed)?;
     let (wanted, namespace) = (observed.wanted(), &observed.owner.namespace);
     let base = reference::resolve(wanted.model, observed.base.as_deref(), namespace, BASE)?;
     let dataset = reference::resolve(wanted.dataset, observed.dataset.as_deref(), namespace, DATASET)?;
     let answers: Option<Answers> = recorded.and_then(|record| serde_json::from_value(record.answers.clone()).ok());
-    let placement = match &answers {
-        Some(answers) => answers.placement.clone(),
-        None => {
-            let subject =
-                Subject { kind: A::kind(&()).into_owned(), namespace: namespace.clone(), name: observed.name().to_owned() };
-            let resources = wanted.workload.resources;
-            ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?
-        }
+    let placement = if let Some(answers) = &answers {
+        answers.placement.clone()
+    } else {
+        let subject = Subject { kind: A::kind(&()).into_owned(), namespace: namespace.clone(), name: observed.name().to_owned() };
+        ask::place(plugins, &observed.catalog, environment, subject, wanted.workload.resources, &observed.nodes).await?
     };
     let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
     let run = run(&valid, answers.and_then(|answers| answers.loader));
