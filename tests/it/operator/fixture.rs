@@ -258,6 +258,66 @@ impl Fixture {
         Ok(())
     }
 
+    /// Stops the operator, does something that it shall not see, and starts it again.
+    pub(super) async fn behind_its_back(&self, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        let stopped = running.pause().await?;
+        let worked = work().await;
+        *operator = Some(stopped.resume(self.cluster, &[]).await?);
+        worked
+    }
+
+    /// The pod with this label that is not on its way out.
+    pub(super) async fn pod(&self, label: &str) -> Result<Value> {
+        let name = self.pending_pod(label).await?;
+        self.get("Pod", &name).await
+    }
+
+    /// Waits until the object is gone.
+    pub(super) async fn gone(&self, kind: &str, name: &str) -> Result<()> {
+        let api = self.api(kind)?;
+        eventually(&format!("{kind} {name} to go"), LIMIT, async || Ok(api.get_opt(name).await?.is_none().then_some(()))).await
+    }
+
+    pub(super) async fn exists(&self, kind: &str, name: &str) -> Result<bool> {
+        Ok(self.api(kind)?.get_opt(name).await?.is_some())
+    }
+
+    /// Children of an object, by kind and name. Without its pods, but for a Notebook's own.
+    pub(super) async fn children(&self, kind: &str, name: &str) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        for child in ["ConfigMap", "Secret", "Service", "Deployment", "Job", "Pod"] {
+            for object in self.api(child)?.list(&ListParams::default()).await? {
+                let owners = object.metadata.owner_references.iter().flatten();
+                if owners.into_iter().any(|owner| owner.kind == kind && owner.name == name) {
+                    let mut object = serde_json::to_value(object)?;
+                    object["kind"] = child.into();
+                    found.push(object);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Creates an object as it is given.
+    pub(super) async fn post(&self, object: &Value) -> Result<()> {
+        let kind = object["kind"].as_str().context("an object has a kind")?;
+        self.api(kind)?.create(&PostParams::default(), &serde_json::from_value(object.clone())?).await?;
+        Ok(())
+    }
+
+    /// What `kubectl` prints, where it succeeds.
+    pub(super) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(["--namespace", &self.namespace]).args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(output.status.success(), "kubectl {arguments:?}: {out}{err}");
+        Ok(out.into_owned())
+    }
+
     pub(super) async fn metrics(&self) -> Result<String> {
         let _calm = self.shared.calm.read().await;
         let operator = self.shared.operator.lock().await;
