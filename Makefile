@@ -60,4 +60,4 @@ $(DENY):
 	cargo install --quiet --locked --debug --no-default-features --version 0.20.2 --target $(RUST_HOST) --root $(CACHE) cargo-deny
 
 deny: deps $(DENY) ## Check licences, banned crates and sources
-	@for w in . plugins; do $(DENY) --log-level warn --manifest-path $$w/Cargo.toml check --config deny.toml --show-stats licenses bans sources || exit 1; done
+	@for w in . plugins; do $(DENY) --locked --config deny.toml --manifest-path $$w/Cargo.toml check licenses bans sources || exit 1; done
