@@ -18,8 +18,8 @@ mod docker;
 mod engine;
 mod error;
 mod grant;
-pub mod io;
 mod imports;
+pub mod io;
 mod manifest;
 pub mod package;
 mod push;
@@ -30,13 +30,11 @@ mod store;
 mod text;
 pub mod types;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::Engine;
 
-use crate::limits;
 use self::cache::Cache;
 use self::call::Call;
 use self::io::Streams;
@@ -46,6 +44,7 @@ use self::types::{
     Container, File, Fitness, ImportPage, ImportRequest, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest, Shard,
     ShardReport,
 };
+use crate::limits;
 
 pub use answers::check_file_path;
 pub use call::{CallEvent, Observer};
@@ -392,12 +391,4 @@ fn bundled(cache: &Cache, folder: &Path) -> Vec<Loaded> {
         }
     });
     loaded.collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

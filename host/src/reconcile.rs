@@ -35,7 +35,7 @@ use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::verdict::{Retry, Verdict};
 
 /// Field managers of applied objects: the first operator's names, so that its objects can be taken over.
-pub const MANAGERS: &[&str] = &["model-controller", "server-controller"];
+pub const MANAGERS: &[&str] = &["dataset-controller", "model-controller", "notebook-controller", "server-controller"];
 
 /// A kind of object that has children.
 pub trait Kind:

@@ -83,8 +83,12 @@ impl Operator {
 
     /// Stops it as a kubelet would, and starts it again on the same cache.
     pub async fn restart(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        let home = self.stop().await?;
-        Self::start_in(cluster, home, args).await
+        self.pause().await?.resume(cluster, args).await
+    }
+
+    /// Stops it as a kubelet would, and keeps its cache.
+    pub async fn pause(self) -> Result<Paused> {
+        Ok(Paused { home: self.stop().await? })
     }
 
     /// Asks it to end and waits for that.
@@ -107,6 +111,18 @@ impl Operator {
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(40);
         format!("the operator's last words:\n{}", lines.get(from..).unwrap_or_default().join("\n"))
+    }
+}
+
+/// An operator that was stopped and can go on.
+pub struct Paused {
+    home: tempfile::TempDir,
+}
+
+impl Paused {
+    /// Starts it again on the same cache.
+    pub async fn resume(self, cluster: &Cluster, args: &[&str]) -> Result<Operator> {
+        Operator::start_in(cluster, self.home, args).await
     }
 }
 

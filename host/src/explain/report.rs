@@ -16,7 +16,7 @@ const SHOWN_FILES: usize = 20;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    kind: &'static str,
+    kind: String,
     namespace: String,
     name: String,
     /// Why it could not go on.
@@ -63,16 +63,16 @@ impl Source {
         let list = plan.files.iter().map(|file| SourceFile {
             path: file.path.clone(),
             size: file.size,
-            sha256: file.sha256.map(|digest| crate::bucket::hex(&digest)),
+            sha256: file.sha256.map(hex::encode),
         });
         Self { facts: plan.source.clone(), list: list.collect() }
     }
 }
 
 impl Report {
-    pub(super) fn new(kind: &'static str, namespace: &str, name: &str) -> Self {
+    pub(super) fn new(kind: &str, namespace: &str, name: &str) -> Self {
         Self {
-            kind,
+            kind: kind.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             stopped: None,

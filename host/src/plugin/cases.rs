@@ -219,7 +219,9 @@ pub(super) async fn ask(plugins: &Plugins, digest: &str, case: &Case, calls: Arc
         "fit" => value(plugins.fit(digest, &question(case, "Server")?).await),
         "serve" => value(plugins.serve(digest, &question(case, "Server")?).await),
         other => {
-            return Err(AskError::Case(anyhow::anyhow!("there is no call `{other}`: resolve, refresh, plan, transform, place, fit or serve")));
+            return Err(AskError::Case(anyhow::anyhow!(
+                "there is no call `{other}`: resolve, refresh, plan, transform, place, fit or serve"
+            )));
         }
     };
     value.map_err(AskError::Plugin)

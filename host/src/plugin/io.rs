@@ -138,11 +138,7 @@ impl io::HostWriter for State {
 }
 
 impl io::HostOutputs for State {
-    async fn open(
-        &mut self,
-        outputs: Resource<GuestOutputs>,
-        path: String,
-    ) -> Result<Result<Resource<GuestWriter>, Failure>> {
+    async fn open(&mut self, outputs: Resource<GuestOutputs>, path: String) -> Result<Result<Resource<GuestWriter>, Failure>> {
         let traffic = &mut self.traffic;
         check_file_path(&path).map_err(|reason| Ended(StreamError(format!("the importer opens {reason}"))))?;
         if traffic.opened.len() >= limits::SHARD_OUTPUTS {

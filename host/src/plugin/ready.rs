@@ -13,8 +13,8 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use super::bindings::adapter::{ServerAdapter, ServerAdapterPre};
-use super::bindings::importer::{DatasetImporter, DatasetImporterPre};
 use super::bindings::gpu::{GpuPolicy, GpuPolicyPre};
+use super::bindings::importer::{DatasetImporter, DatasetImporterPre};
 use super::bindings::loader::{ModelLoader, ModelLoaderPre};
 use super::cache::Cache;
 use super::store::State;

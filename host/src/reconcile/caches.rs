@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use substratus_crds::{Model, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, ObjectRef as Reference, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -23,8 +23,12 @@ use crate::plugin::types::Node;
 /// Something that concerns an object: look at it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trigger {
+    /// Namespace and name of a Dataset.
+    Dataset(String, String),
     /// Namespace and name of a Model.
     Model(String, String),
+    /// Namespace and name of a Notebook.
+    Notebook(String, String),
     /// Namespace and name of a Server.
     Server(String, String),
     /// Name of a Plugin.
@@ -34,8 +38,12 @@ pub enum Trigger {
 /// What the watches see.
 #[derive(Clone)]
 pub struct Caches {
+    /// Datasets.
+    pub datasets: Store<Dataset>,
     /// Models.
     pub models: Store<Model>,
+    /// Notebooks.
+    pub notebooks: Store<Notebook>,
     /// Servers.
     pub servers: Store<Server>,
     /// Plugins.
@@ -46,9 +54,9 @@ pub struct Caches {
     pub deployments: Store<DeploymentView>,
     /// Our Services.
     pub services: Store<ServiceView>,
-    /// Our ConfigMaps.
+    /// Our `ConfigMaps`.
     pub config_maps: Store<ConfigMapView>,
-    /// Our ServiceAccounts.
+    /// Our `ServiceAccounts`.
     pub service_accounts: Store<ServiceAccountView>,
     /// Nodes.
     pub nodes: Store<NodeView>,
@@ -56,10 +64,12 @@ pub struct Caches {
     pub pods: Pods,
 }
 
-/// Pods by the object they run for: label key (`model`, `server`), namespace, name.
+type PodsByName = HashMap<String, Arc<PodView>>;
+
+/// Pods by the object they run for.
 #[derive(Clone, Default)]
 pub struct Pods {
-    by_object: Arc<Mutex<HashMap<Trigger, HashMap<String, Arc<PodView>>>>>,
+    by_object: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
 }
 
 impl Pods {
@@ -67,6 +77,12 @@ impl Pods {
     pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
         let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// One pod of an object.
+    pub fn get(&self, object: &Trigger, name: &str) -> Option<Arc<PodView>> {
+        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.get(object)?.get(name).cloned()
     }
 
     fn take(&self, event: &watcher::Event<PodView>) {
@@ -78,12 +94,12 @@ impl Pods {
                 }
             }
             watcher::Event::Delete(pod) => {
-                if let Some(object) = pod_owner(pod) {
-                    if let Some(known) = pods.get_mut(&object) {
-                        known.remove(&pod.name_any());
-                        if known.is_empty() {
-                            pods.remove(&object);
-                        }
+                if let Some(object) = pod_owner(pod)
+                    && let Some(known) = pods.get_mut(&object)
+                {
+                    known.remove(&pod.name_any());
+                    if known.is_empty() {
+                        pods.remove(&object);
                     }
                 }
             }
@@ -93,23 +109,24 @@ impl Pods {
     }
 }
 
-/// Which Servers and Models refer to a Model.
+/// Who refers to which Model or Dataset.
 #[derive(Clone, Default)]
 struct References {
-    by_model: Arc<Mutex<HashMap<(String, String), BTreeSet<Trigger>>>>,
+    by_target: Arc<Mutex<HashMap<Trigger, BTreeSet<Trigger>>>>,
 }
 
 impl References {
-    fn add(&self, namespace: &str, model: Option<&str>, from: Trigger) {
-        if let Some(model) = model {
-            let mut all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry((namespace.to_owned(), model.to_owned())).or_default().insert(from);
+    /// Remembers what an object refers to; returns whom its change concerns: itself, and those that refer to it.
+    fn route(&self, own: Trigger, model: Option<&Reference>, dataset: Option<&Reference>, namespace: &str) -> Vec<Trigger> {
+        let mut all = self.by_target.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = model.map(|reference| Trigger::Model(namespace.to_owned(), reference.name.clone()));
+        let dataset = dataset.map(|reference| Trigger::Dataset(namespace.to_owned(), reference.name.clone()));
+        for target in model.into_iter().chain(dataset) {
+            all.entry(target).or_default().insert(own.clone());
         }
-    }
-
-    fn to(&self, namespace: &str, model: &str) -> Vec<Trigger> {
-        let all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&(namespace.to_owned(), model.to_owned())).into_iter().flatten().cloned().collect()
+        let mut concerned: Vec<Trigger> = all.get(&own).into_iter().flatten().cloned().collect();
+        concerned.push(own);
+        concerned
     }
 }
 
@@ -143,26 +160,30 @@ pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mu
     let sets = FieldSets::default();
     let pods = Pods::default();
     let mut watch = Watches { client, queue, tasks };
-    let to_models = references.clone();
-    let to_servers = references.clone();
+    let [for_datasets, for_models, for_notebooks, for_servers] = std::array::from_fn(|_| references.clone());
+    let everything = watcher::Config::default;
     Caches {
-        models: watch.start(watcher::Config::default(), drop_managed_fields::<Model>, move |model| {
-            let (namespace, name) = (model.namespace().unwrap_or_default(), model.name_any());
-            let own = Trigger::Model(namespace.clone(), name.clone());
-            to_models.add(&namespace, model.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
-            let mut all = to_models.to(&namespace, &name);
-            all.push(own);
-            all
+        datasets: watch.start(everything(), drop_managed_fields::<Dataset>, move |dataset| {
+            let (namespace, name) = key(dataset);
+            for_datasets.route(Trigger::Dataset(namespace.clone(), name), None, None, &namespace)
         }),
-        servers: watch.start(watcher::Config::default(), drop_managed_fields::<Server>, move |server| {
-            let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-            let own = Trigger::Server(namespace.clone(), name);
-            to_servers.add(&namespace, server.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
-            vec![own]
+        models: watch.start(everything(), drop_managed_fields::<Model>, move |model| {
+            let (namespace, name) = key(model);
+            let (base, dataset) = (model.spec.model.as_ref(), model.spec.dataset.as_ref());
+            for_models.route(Trigger::Model(namespace.clone(), name), base, dataset, &namespace)
+        }),
+        notebooks: watch.start(everything(), drop_managed_fields::<Notebook>, move |notebook| {
+            let (namespace, name) = key(notebook);
+            let (model, dataset) = (notebook.spec.model.as_ref(), notebook.spec.dataset.as_ref());
+            for_notebooks.route(Trigger::Notebook(namespace.clone(), name), model, dataset, &namespace)
+        }),
+        servers: watch.start(everything(), drop_managed_fields::<Server>, move |server| {
+            let (namespace, name) = key(server);
+            for_servers.route(Trigger::Server(namespace.clone(), name), server.spec.model.as_ref(), None, &namespace)
         }),
         plugins: watch
             .start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
-        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owner::<JobView>),
+        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owners::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
         config_maps: watch.child(&ours, &sets),
@@ -170,6 +191,10 @@ pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mu
         nodes: watch.start(watcher::Config::default(), tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
     }
+}
+
+fn key<T: Resource>(object: &T) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 struct Watches<'a> {
@@ -208,7 +233,7 @@ impl Watches<'_> {
             object.keep(fields);
             drop_managed_fields(object);
         };
-        self.start(config.clone(), tidy, owner::<T>)
+        self.start(config.clone(), tidy, owners::<T>)
     }
 
     fn pods(&mut self, pods: &Pods) -> Pods {
@@ -277,23 +302,27 @@ fn our_fields<T: Resource>(object: &T) -> Option<Value> {
     ours.fields_v1.as_ref().map(|fields| fields.0.clone())
 }
 
-fn owner<T: Resource>(object: &T) -> Vec<Trigger> {
+/// The objects of ours that own this one.
+pub fn owners<T: Resource>(object: &T) -> Vec<Trigger> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();
     let owners = object.meta().owner_references.iter().flatten();
-    owners
-        .filter_map(|owner| match owner.kind.as_str() {
-            "Model" => Some(Trigger::Model(namespace.clone(), owner.name.clone())),
-            "Server" => Some(Trigger::Server(namespace.clone(), owner.name.clone())),
-            _ => None,
-        })
-        .collect()
+    owners.filter_map(|owner| Some(maker(&owner.kind.to_lowercase())?(namespace.clone(), owner.name.clone()))).collect()
 }
 
 fn pod_owner(pod: &PodView) -> Option<Trigger> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let labels = pod.labels();
-    let model = labels.get("model").map(|name| Trigger::Model(namespace.clone(), name.clone()));
-    model.or_else(|| labels.get("server").map(|name| Trigger::Server(namespace, name.clone())))
+    let labels = pod.labels().iter();
+    labels.filter_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone()))).next()
+}
+
+/// What makes a trigger for a kind in lower case, which is also the label of its pods.
+fn maker(kind: &str) -> Option<fn(String, String) -> Trigger> {
+    Some(match kind {
+        "dataset" => Trigger::Dataset,
+        "model" => Trigger::Model,
+        "notebook" => Trigger::Notebook,
+        "server" => Trigger::Server,
+        _ => return None,
+    })
 }
 
 /// The object of a namespaced store.
@@ -320,6 +349,8 @@ impl Caches {
     pub async fn synced(&self) {
         // An error means that the watch ended, and then the operator is stopping.
         drop(tokio::join!(
+            self.datasets.wait_until_ready(),
+            self.notebooks.wait_until_ready(),
             self.models.wait_until_ready(),
             self.servers.wait_until_ready(),
             self.plugins.wait_until_ready(),

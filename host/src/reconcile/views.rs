@@ -32,7 +32,7 @@ pub struct ServiceView {
     pub fields: Option<Arc<Value>>,
 }
 
-/// A ServiceAccount.
+/// A `ServiceAccount`.
 #[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
 #[resource(inherit = ServiceAccount)]
 pub struct ServiceAccountView {
@@ -63,6 +63,10 @@ pub struct DeploymentView {
 pub struct DeploymentStatusView {
     /// Generation that the status speaks of.
     pub observed_generation: i64,
+    /// Replicas that there are.
+    pub replicas: i32,
+    /// Replicas of the newest template.
+    pub updated_replicas: i32,
     /// Replicas that answer.
     pub ready_replicas: i32,
     /// Its conditions.

@@ -16,6 +16,8 @@ use url::Url;
 use super::egress::Patience;
 use super::failure::LoadError;
 use super::progress::Store;
+use super::report::Outcome;
+use super::request::LoadRequest;
 use super::transfer::Tuning;
 use crate::plugin::{PluginOptions, Plugins};
 use crate::telemetry;
@@ -102,10 +104,10 @@ impl WorkerArgs {
     }
 
     /// Leaves the outcome where Kubernetes looks for it, or where the arguments say; a person without either needs none.
-    pub(super) fn write_termination(&self, outcome: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    pub(super) fn write_termination(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let file = self.termination_log.clone().or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|file| file.exists()));
         let Some(file) = file else { return Ok(()) };
-        std::fs::write(&file, outcome()?).with_context(|| format!("cannot write the outcome to {}", file.display()))
+        std::fs::write(&file, outcome.bounded()?).with_context(|| format!("cannot write the outcome to {}", file.display()))
     }
 
     /// The plugin host with what is bundled.
@@ -147,7 +149,12 @@ impl WorkerArgs {
             ))
         }
     }
+}
 
+/// The request that the operator left in the pod.
+pub(super) fn read_request(file: &Path) -> anyhow::Result<LoadRequest> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read the request {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("the request {} is none of this version", file.display()))
 }
 
 async fn fetch_plugin(base: &Url, digest: &str, store: &Store) -> anyhow::Result<Vec<u8>> {
@@ -178,9 +185,4 @@ pub(super) fn end_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
         stop.cancel();
     });
     Ok(())
-}
-
-/// The beginning of a text.
-pub(super) fn cut(text: String, bytes: usize) -> String {
-    if text.len() <= bytes { text } else { text.get(..text.floor_char_boundary(bytes)).unwrap_or_default().to_owned() }
 }

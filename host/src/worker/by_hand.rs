@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use substratus_crds::{FileFilter, PluginRole, PluginUsed};
 
 use super::request::LoadRequest;
-use crate::bucket::{BucketUrl, hex};
+use crate::bucket::BucketUrl;
 use crate::plugin::{Grant, GrantedSecret, Loaded, Manifest, Plugins, describe_problems};
 
 /// What a person says of a load.
@@ -33,7 +33,7 @@ pub struct ByHand {
     /// Parameter of the Model
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
-    /// Setting of the loader, such as endpoint=https://mirror.example
+    /// Setting of the loader, such as `endpoint=https://mirror.example`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// Files to take, as glob patterns
@@ -66,7 +66,7 @@ impl ByHand {
         let folder = std::path::absolute(self.to.as_deref().context("name a folder with --to")?)?;
         let grant = granted(&manifest, &self.grant, &self.send_secret)?;
         Ok(LoadRequest {
-            inputs: hex(&inputs),
+            inputs: hex::encode(inputs),
             namespace: "default".to_owned(),
             name: "by-hand".to_owned(),
             plugin: PluginUsed { name: manifest.name, version: manifest.version, digest: loaded.digest },

@@ -59,12 +59,7 @@ pub async fn look(
 pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
     match run(request, around).await {
         Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
-        Err(error) => Outcome::Failed {
-            inputs: request.inputs.clone(),
-            reason: error.reason.to_owned(),
-            message: error.message,
-            retry_after: error.retry_after,
-        },
+        Err(error) => Outcome::failed(request.inputs.clone(), error),
     }
 }
 

@@ -5,7 +5,7 @@ use substratus_crds::SourceStatus;
 
 use super::plan::{Plan, PlanFile};
 use crate::bucket::sink::Verified;
-use crate::bucket::{Sink, SinkError, hex};
+use crate::bucket::{Sink, SinkError};
 
 /// Name of the record.
 pub const MANIFEST: &str = "manifest.json";
@@ -44,14 +44,14 @@ pub struct Entry {
 /// The same, as it is written: no second copy of a million names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct Written<'a, F> {
     version: u32,
     inputs: &'a str,
     revision: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     license: Option<&'a str>,
     source: &'a SourceStatus,
-    files: Files<'a>,
+    files: F,
 }
 
 struct Files<'a>(&'a [PlanFile], &'a [Verified]);
@@ -61,7 +61,7 @@ impl Serialize for Files<'_> {
         serializer.collect_seq(self.0.iter().zip(self.1).map(|(file, verified)| Entry {
             path: file.path.clone(),
             size: verified.size,
-            sha256: hex(&verified.sha256),
+            sha256: hex::encode(verified.sha256),
         }))
     }
 }
@@ -86,13 +86,17 @@ impl Manifest {
 
 /// Writes the manifest of a finished load: the last write, durable, all or nothing.
 pub fn write(sink: &Sink, inputs: &str, plan: &Plan, source: &SourceStatus, verified: &[Verified]) -> Result<(), SinkError> {
-    let written = Written {
-        version: VERSION,
-        inputs,
-        revision: &plan.revision,
-        license: source.license.as_deref(),
-        source,
-        files: Files(&plan.files, verified),
-    };
+    write_entries(sink, inputs, &plan.revision, source, Files(&plan.files, verified))
+}
+
+/// The same of files that no plan names, a sequence of [`Entry`].
+pub fn write_entries(
+    sink: &Sink,
+    inputs: &str,
+    revision: &str,
+    source: &SourceStatus,
+    files: impl Serialize,
+) -> Result<(), SinkError> {
+    let written = Written { version: VERSION, inputs, revision, license: source.license.as_deref(), source, files };
     sink.records().replace(MANIFEST, true, |out| serde_json::to_writer(out, &written).map_err(Into::into))
 }

@@ -1,7 +1,11 @@
 //! What a worker tells the operator: progress while it runs, and one outcome as the container's termination message.
 
+use std::process::ExitCode;
+
 use serde::{Deserialize, Serialize};
 use substratus_crds::{SourceStatus, TransferStatus};
+
+use super::failure::LoadError;
 
 /// Largest termination message that Kubernetes keeps, in bytes.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
@@ -42,4 +46,113 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<u64>,
     },
+}
+
+impl Outcome {
+    /// A failure as an outcome of the load `inputs`.
+    pub fn failed(inputs: String, error: LoadError) -> Self {
+        Self::Failed { inputs, reason: error.reason.to_owned(), message: error.message, retry_after: error.retry_after }
+    }
+
+    /// Another try may end otherwise, or will not.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Complete { .. } => ExitCode::SUCCESS,
+            Self::Failed { reason, .. } if LoadError::reason_is_final(reason) => ExitCode::from(EXIT_FINAL),
+            Self::Failed { .. } => ExitCode::FAILURE,
+        }
+    }
+
+    /// As JSON within what Kubernetes keeps: texts and lists are cut, numbers never.
+    pub fn bounded(&self) -> anyhow::Result<String> {
+        let mut outcome = self.clone();
+        loop {
+            let text = serde_json::to_string(&outcome)?;
+            if text.len() <= MAX_TERMINATION_MESSAGE {
+                return Ok(text);
+            }
+            match &mut outcome {
+                Self::Complete { source, .. } => shorten(source),
+                Self::Failed { message, .. } => {
+                    let half = message.len() / 2;
+                    anyhow::ensure!(half > 0, "the outcome does not fit a termination message");
+                    *message = cut(std::mem::take(message), half);
+                }
+            }
+        }
+    }
+}
+
+/// Gives up what is least needed.
+fn shorten(source: &mut SourceStatus) {
+    if source.warnings.pop().is_some() || source.schema.pop().is_some() || source.splits.pop().is_some() {
+        return;
+    }
+    let (revision, partial) = (source.revision.take(), source.partial.take());
+    *source = SourceStatus {
+        revision: revision.map(|text| cut(text, 512)),
+        partial: partial.map(|text| cut(text, 512)),
+        bytes: source.bytes,
+        files: source.files,
+        rows: source.rows,
+        ..SourceStatus::default()
+    };
+}
+
+/// The beginning of a text.
+fn cut(text: String, bytes: usize) -> String {
+    if text.len() <= bytes { text } else { text.get(..text.floor_char_boundary(bytes)).unwrap_or_default().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use substratus_crds::conditions::reason;
+
+    use super::*;
+
+    #[test]
+    fn a_termination_message_fits() {
+        let long = Outcome::Failed {
+            inputs: "i".into(),
+            reason: reason::NOT_FOUND.into(),
+            message: "\"ü\n".repeat(4000),
+            retry_after: Some(7),
+        };
+        let text = long.bounded().unwrap();
+        assert!(text.len() <= MAX_TERMINATION_MESSAGE);
+        let Outcome::Failed { reason, message, retry_after, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        assert_eq!((reason.as_str(), retry_after), (reason::NOT_FOUND, Some(7)));
+        assert!(message.len() > 500);
+
+        let source = SourceStatus {
+            files: 7,
+            bytes: 9,
+            rows: Some(11),
+            partial: Some("p".repeat(5000)),
+            splits: vec!["s".repeat(100); 100],
+            schema: vec!["column: string".into(); 256],
+            warnings: vec!["w".repeat(400); 20],
+            ..SourceStatus::default()
+        };
+        let text = Outcome::Complete { inputs: "i".into(), source }.bounded().unwrap();
+        let Outcome::Complete { source, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        assert_eq!((source.files, source.bytes, source.rows), (7, 9, Some(11)));
+        assert!(source.partial.is_some_and(|partial| partial.len() == 512));
+
+        let source =
+            SourceStatus { warnings: vec!["w".repeat(400); 20], splits: vec!["train".into()], ..SourceStatus::default() };
+        let text = Outcome::Complete { inputs: "i".into(), source }.bounded().unwrap();
+        let Outcome::Complete { source, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        assert!(!source.warnings.is_empty() && source.splits == ["train"]);
+    }
+
+    #[test]
+    fn what_another_run_would_meet_again_is_final() {
+        for (reason, code) in
+            [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)]
+        {
+            let outcome = Outcome::failed(String::new(), LoadError::new(reason, "x"));
+            assert_eq!(outcome.exit_code(), ExitCode::from(code), "{reason}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ use super::failure::LoadError;
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::request::LoadRequest;
 use super::transfer::{Refresh, Tuning};
-use crate::plugin::types::{FileFilter, ModelFacts, PlanPage, ResolveRequest, Subject};
 use crate::plugin::Plugins;
+use crate::plugin::types::{FileFilter, ModelFacts, PlanPage, ResolveRequest, Subject};
 
 /// Most bytes of paths, URLs and headers of one plan: it is held in memory.
 const MAX_PLAN_BYTES: usize = 512 * 1024 * 1024;
@@ -97,8 +97,10 @@ impl Loader {
 impl Refresh for Loader {
     fn refresh<'a>(&'a self, file: &'a PlanFile) -> BoxFuture<'a, Result<Origin, LoadError>> {
         async move {
-            let answer =
-                self.asker.patiently(|| self.plugins.refresh(&self.digest, &self.question, &file.path, self.calls.clone())).await?;
+            let answer = self
+                .asker
+                .patiently(|| self.plugins.refresh(&self.digest, &self.question, &file.path, self.calls.clone()))
+                .await?;
             self.asker.moved(file, answer)
         }
         .boxed()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::install;
 use substratus_tests::operator::Operator;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, OnceCell, RwLock};
 
 use super::LIMIT;
 
@@ -47,23 +47,18 @@ pub(super) fn on_cluster(test: impl AsyncFnOnce(&Fixture) -> Result<()>) -> Resu
 }
 
 async fn shared(cluster: &Cluster) -> Result<Arc<Shared>> {
-    static SHARED: std::sync::Mutex<Option<Arc<Shared>>> = std::sync::Mutex::new(None);
-    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // Every test has a runtime of its own, so the first one starts the operator while the others' threads wait.
-    let starting = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(shared) = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
-        return Ok(shared);
-    }
-    let definitions: Vec<DynamicObject> = substratus_crds::crds()
-        .iter()
-        .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
-        .collect::<Result<_>>()?;
-    install::apply(&cluster.client(), &definitions).await?;
-    let operator = Operator::start(cluster, &[]).await?;
-    let shared = Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() });
-    *SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&shared));
-    drop(starting);
-    Ok(shared)
+    // Every test has a runtime of its own: the first one starts the operator while the others wait.
+    static SHARED: OnceCell<Arc<Shared>> = OnceCell::const_new();
+    let start = async || {
+        let definitions: Vec<DynamicObject> = substratus_crds::crds()
+            .iter()
+            .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
+            .collect::<Result<_>>()?;
+        install::apply(&cluster.client(), &definitions).await?;
+        let operator = Operator::start(cluster, &[]).await?;
+        anyhow::Ok(Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() }))
+    };
+    SHARED.get_or_try_init(start).await.cloned()
 }
 
 /// A condition of an object, or null.
@@ -80,11 +75,11 @@ pub(super) fn loaded(model: &Value, bytes: i64) -> Value {
 
 fn resource(kind: &str) -> Result<ApiResource> {
     let (group, version) = match kind {
-        "Model" | "Server" => ("substratus.ai", "v1"),
+        "Dataset" | "Model" | "Notebook" | "Server" => ("substratus.ai", "v1"),
         "Plugin" => ("substratus.ai", "v1alpha1"),
         "Job" => ("batch", "v1"),
         "Deployment" => ("apps", "v1"),
-        "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Event" => ("", "v1"),
+        "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Secret" | "Event" => ("", "v1"),
         other => bail!("no such kind here: {other}"),
     };
     Ok(ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)))
@@ -160,25 +155,37 @@ impl Fixture {
             .await
     }
 
-    /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.
-    pub(super) async fn pod_ends(&self, job: &str, exit_code: i32, message: &Value) -> Result<String> {
+    /// Waits for a pod with this label that has not started yet.
+    async fn pending_pod(&self, label: &str) -> Result<String> {
         let pods = self.api("Pod")?;
-        let owned = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-        let name = eventually(&format!("a pod of {job}"), LIMIT, async || {
-            let pods = pods.list(&owned).await?;
+        let labelled = ListParams::default().labels(label);
+        eventually(&format!("a pod with {label}"), LIMIT, async || {
+            let pods = pods.list(&labelled).await?;
             let fresh = pods.items.into_iter().find(|pod| {
                 let phase = pod.data.pointer("/status/phase").and_then(Value::as_str);
                 pod.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
             });
             Ok(fresh.and_then(|pod| pod.metadata.name))
         })
-        .await?;
+        .await
+    }
+
+    /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.
+    pub(super) async fn pod_ends(&self, job: &str, exit_code: i32, message: &Value) -> Result<String> {
+        let name = self.pending_pod(&format!("batch.kubernetes.io/job-name={job}")).await?;
         let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
         let terminated = json!({"exitCode": exit_code, "reason": if exit_code == 0 { "Completed" } else { "Error" },
             "message": message.to_string(), "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
         let container = json!({"name": "model", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
         self.set_status("Pod", &name, json!({"phase": phase, "containerStatuses": [container]})).await?;
         Ok(name)
+    }
+
+    /// Plays the kubelet: the pod with this label runs and is ready. Its controllers count it, so their status stays.
+    pub(super) async fn pod_is_ready(&self, label: &str) -> Result<()> {
+        let name = self.pending_pod(label).await?;
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        self.set_status("Pod", &name, json!({"phase": "Running", "conditions": [ready]})).await
     }
 
     /// Ends the Model's load well and waits until it is ready.
@@ -218,7 +225,9 @@ impl Fixture {
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in ["Model", "Server", "Job", "Deployment", "Service", "ConfigMap", "ServiceAccount"] {
+        for kind in
+            ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"]
+        {
             for object in self.api(kind)?.list(&ListParams::default()).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
@@ -247,6 +256,66 @@ impl Fixture {
         let running = operator.take().context("no operator runs")?;
         *operator = Some(running.restart(self.cluster, &[]).await?);
         Ok(())
+    }
+
+    /// Stops the operator, does something that it shall not see, and starts it again.
+    pub(super) async fn behind_its_back(&self, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        let stopped = running.pause().await?;
+        let worked = work().await;
+        *operator = Some(stopped.resume(self.cluster, &[]).await?);
+        worked
+    }
+
+    /// The pod with this label that is not on its way out.
+    pub(super) async fn pod(&self, label: &str) -> Result<Value> {
+        let name = self.pending_pod(label).await?;
+        self.get("Pod", &name).await
+    }
+
+    /// Waits until the object is gone.
+    pub(super) async fn gone(&self, kind: &str, name: &str) -> Result<()> {
+        let api = self.api(kind)?;
+        eventually(&format!("{kind} {name} to go"), LIMIT, async || Ok(api.get_opt(name).await?.is_none().then_some(()))).await
+    }
+
+    pub(super) async fn exists(&self, kind: &str, name: &str) -> Result<bool> {
+        Ok(self.api(kind)?.get_opt(name).await?.is_some())
+    }
+
+    /// Children of an object, by kind and name. Without its pods, but for a Notebook's own.
+    pub(super) async fn children(&self, kind: &str, name: &str) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        for child in ["ConfigMap", "Secret", "Service", "Deployment", "Job", "Pod"] {
+            for object in self.api(child)?.list(&ListParams::default()).await? {
+                let owners = object.metadata.owner_references.iter().flatten();
+                if owners.into_iter().any(|owner| owner.kind == kind && owner.name == name) {
+                    let mut object = serde_json::to_value(object)?;
+                    object["kind"] = child.into();
+                    found.push(object);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Creates an object as it is given.
+    pub(super) async fn post(&self, object: &Value) -> Result<()> {
+        let kind = object["kind"].as_str().context("an object has a kind")?;
+        self.api(kind)?.create(&PostParams::default(), &serde_json::from_value(object.clone())?).await?;
+        Ok(())
+    }
+
+    /// What `kubectl` prints, where it succeeds.
+    pub(super) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(["--namespace", &self.namespace]).args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(output.status.success(), "kubectl {arguments:?}: {out}{err}");
+        Ok(out.into_owned())
     }
 
     pub(super) async fn metrics(&self) -> Result<String> {

@@ -6,7 +6,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
 use substratus::plugin::HostCalls;
-use substratus::plugin::types::{HttpError, ImportRequest, HttpRequest, HttpResponse, LogLevel, PlaceRequest, ResolveRequest, ServeRequest};
+use substratus::plugin::types::{
+    HttpError, HttpRequest, HttpResponse, ImportRequest, LogLevel, PlaceRequest, ResolveRequest, ServeRequest,
+};
 
 /// Four GPUs of a type.
 pub(super) fn place() -> Result<PlaceRequest> {

@@ -8,7 +8,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use substratus_crds::{FileFilter, PluginRole, PluginUsed};
 
-use crate::bucket::{BucketUrl, hex};
+use crate::bucket::BucketUrl;
 use crate::catalog::repository;
 use crate::plugin::{Loaded, Manifest, Plugins, describe_problems};
 use crate::worker::by_hand::{granted, pair, value_of};
@@ -55,7 +55,11 @@ impl ByHand {
         let loaded = self.find(plugins)?;
         let manifest = &loaded.manifest;
         if manifest.role != PluginRole::DatasetImporter {
-            bail!("plugin `{}` is a {:?}, not a DatasetImporter; `substratus load` asks model loaders", manifest.name, manifest.role);
+            bail!(
+                "plugin `{}` is a {:?}, not a DatasetImporter; `substratus load` asks model loaders",
+                manifest.name,
+                manifest.role
+            );
         }
         let given = self.config.iter().map(|(name, value)| (name.clone(), value_of(value))).collect();
         let config = manifest.config(&given).map_err(|problems| anyhow::anyhow!("--config: {}", describe_problems(&problems)))?;
@@ -64,7 +68,7 @@ impl ByHand {
         let inputs = Sha256::digest(serde_json::to_vec(&(&self.source, &manifest.name, &params, &files, &config))?);
         let folder = std::path::absolute(self.to.as_deref().context("name a folder with --to")?)?;
         Ok(LoadRequest {
-            inputs: hex(&inputs),
+            inputs: hex::encode(inputs),
             namespace: "default".to_owned(),
             name: "by-hand".to_owned(),
             grant: granted(manifest, &self.grant, &self.send_secret)?,
@@ -92,9 +96,8 @@ impl ByHand {
             }
             (None, Some(image)) => {
                 let wanted = repository(image);
-                let claims = move |manifest: &Manifest| {
-                    manifest.claims.images.iter().any(|claim| repository(&claim.repository) == wanted)
-                };
+                let claims =
+                    move |manifest: &Manifest| manifest.claims.images.iter().any(|claim| repository(&claim.repository) == wanted);
                 (Box::new(claims), image.clone())
             }
             (None, None) => bail!("name a source, such as hf://datasets/org/name, or an image with --image"),

@@ -4,81 +4,41 @@
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
 use tokio_util::bytes::Bytes;
 
 use super::plan::{ImportPlan, SHARDS, shard_url};
-use super::report::{ImportedDataset, Split};
 use super::schema::Schema;
 use super::shard::{PartRecord, ShardRecord, Work};
-use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
 use crate::bucket::url::RECORDS;
-use crate::bucket::{Sink, SinkError, hex};
+use crate::bucket::{Sink, SinkError};
 use crate::worker::asking::refused;
 use crate::worker::failure::LoadError;
 use crate::worker::journal::unhex;
-use crate::worker::manifest::{Entry, MANIFEST};
+use crate::worker::manifest::{self, Entry, MANIFEST, Manifest};
 use crate::worker::plan::check_paths;
 
-const VERSION: u32 = 1;
 /// Bytes copied at once.
 const BLOCK: usize = 1024 * 1024;
 /// Most warnings that are kept.
 const MAX_WARNINGS: usize = 20;
 
-/// `manifest.json` of a data set: that of a model, and what only data sets have.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ImportManifest {
-    version: u32,
-    /// The import that wrote it.
-    pub inputs: String,
-    /// Immutable revision.
-    pub revision: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    license: Option<String>,
-    source: SourceStatus,
-    /// What was imported.
-    pub dataset: ImportedDataset,
-    /// Every file below `artifacts/`.
-    pub files: Vec<Entry>,
-}
-
-impl ImportManifest {
-    /// The manifest of an artifact, without its lock.
-    pub fn read(records: &Records) -> Result<Option<Self>, SinkError> {
-        let manifest: Option<Self> = records.read(MANIFEST)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(manifest.filter(|manifest| manifest.version == VERSION))
+/// Removes the files of another import, and the record that speaks of them.
+pub async fn withdraw(sink: &Sink, manifest: &Manifest) -> Result<(), SinkError> {
+    for file in &manifest.files {
+        sink.remove(&file.path).await?;
     }
-
-    /// Whether every file still lies there with its size.
-    pub async fn holds(&self, sink: &Sink) -> Result<bool, SinkError> {
-        for file in &self.files {
-            if sink.finished(&file.path).await? != Some(file.size) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Removes the files, and the record that speaks of them.
-    pub async fn withdraw(&self, sink: &Sink) -> Result<(), SinkError> {
-        for file in &self.files {
-            sink.remove(&file.path).await?;
-        }
-        sink.records().remove(MANIFEST)
-    }
+    sink.records().remove(MANIFEST)
 }
 
 /// A part, and the shard it belongs to.
 type Placed<'a> = (usize, &'a PartRecord);
 
 /// Every shard is done: makes the artifact of them.
-pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<ImportedDataset, LoadError> {
+pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<SourceStatus, LoadError> {
     let mut done: Vec<ShardRecord> = Vec::with_capacity(plan.shards.len());
     for (index, shard) in plan.shards.iter().enumerate() {
         let gone = || LoadError::unavailable(format!("what shard `{}` became is gone; run the import again", shard.name));
@@ -89,27 +49,11 @@ pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<Impor
     for (path, parts) in &files {
         entries.push(place(work, sink, path, parts).await?);
     }
-    let dataset = describe(plan, &done, &entries);
-    let manifest = ImportManifest {
-        version: VERSION,
-        inputs: plan.inputs.clone(),
-        revision: plan.revision.clone(),
-        license: dataset.license.clone(),
-        source: SourceStatus {
-            revision: Some(dataset.revision.clone()),
-            license: dataset.license.clone(),
-            bytes: dataset.bytes,
-            files: dataset.files,
-            warnings: dataset.warnings.clone(),
-            ..SourceStatus::default()
-        },
-        dataset,
-        files: entries,
-    };
-    sink.records().replace(MANIFEST, true, |out| serde_json::to_writer(out, &manifest).map_err(Into::into))?;
+    let source = describe(plan, &done, &entries);
+    manifest::write_entries(sink, &plan.inputs, &plan.revision, &source, &entries)?;
     Sink::discard(&work.target.join(RECORDS).join(SHARDS)).await?;
     ImportPlan::remove(sink.records())?;
-    Ok(manifest.dataset)
+    Ok(source)
 }
 
 /// The files of the artifact, in the order in which they first appear, and the parts of each.
@@ -179,49 +123,31 @@ async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> R
     }
     let verified = Verified { size: at, sha256: whole.finalize().into() };
     file.finish(verified).await?;
-    Ok(Entry { path: path.to_owned(), size: at, sha256: hex(&verified.sha256) })
+    Ok(Entry { path: path.to_owned(), size: at, sha256: hex::encode(verified.sha256) })
 }
 
-/// What a status will say.
-fn describe(plan: &ImportPlan, done: &[ShardRecord], entries: &[Entry]) -> ImportedDataset {
+/// What a status will say. Files that hold no rows, such as a README, take nothing from those that do.
+fn describe(plan: &ImportPlan, done: &[ShardRecord], entries: &[Entry]) -> SourceStatus {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let mut dataset = ImportedDataset {
-        revision: plan.revision.clone(),
+    let (mut schema, mut splits, mut warnings) = (Schema::default(), Vec::new(), plan.warnings.clone());
+    for (shard, record) in plan.shards.iter().zip(done) {
+        record.parts.iter().for_each(|part| schema.merge(&part.schema));
+        warnings.extend(record.warnings.iter().cloned());
+        splits.extend(shard.split.iter().filter(|split| !splits.contains(*split)).cloned().collect::<Vec<_>>());
+    }
+    warnings.dedup();
+    warnings.truncate(MAX_WARNINGS);
+    let rows = done.iter().flat_map(|record| &record.parts).filter_map(|part| part.rows).reduce(u64::saturating_add);
+    SourceStatus {
+        revision: Some(plan.revision.clone()),
         license: plan.license.clone(),
         partial: plan.partial.clone(),
         bytes: signed(entries.iter().map(|entry| entry.size).sum()),
         files: signed(entries.len() as u64),
-        warnings: plan.warnings.clone(),
-        ..ImportedDataset::default()
-    };
-    let mut schema = Schema::default();
-    for (shard, record) in plan.shards.iter().zip(done) {
-        for part in &record.parts {
-            schema.merge(&part.schema);
-        }
-        let rows: Option<u64> = record.parts.iter().filter_map(|part| part.rows).reduce(|a, b| a + b);
-        dataset.rows = add(dataset.rows, rows.map(signed));
-        dataset.warnings.extend(record.warnings.iter().cloned());
-        let Some(name) = &shard.split else { continue };
-        let bytes = signed(record.parts.iter().map(|part| part.size).sum());
-        match dataset.splits.iter_mut().find(|split| split.name == *name) {
-            Some(split) => {
-                split.bytes += bytes;
-                split.rows = add(split.rows, rows.map(signed));
-            }
-            None => dataset.splits.push(Split { name: name.clone(), bytes, rows: rows.map(signed) }),
-        }
-    }
-    dataset.describe(&schema);
-    dataset.warnings.dedup();
-    dataset.warnings.truncate(MAX_WARNINGS);
-    dataset
-}
-
-/// Files that hold no rows, such as a README, take nothing from those that do.
-fn add(one: Option<i64>, other: Option<i64>) -> Option<i64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
+        rows: rows.map(signed),
+        splits,
+        schema: schema.columns().iter().map(|column| format!("{}: {}", column.name, column.kind)).collect(),
+        warnings,
+        ..SourceStatus::default()
     }
 }

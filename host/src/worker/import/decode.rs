@@ -222,7 +222,13 @@ fn format(name: &str, asked: Option<&str>, magic: &[u8]) -> Option<Format> {
         "csv" => Some(Format::Csv(b',')),
         "tsv" => Some(Format::Csv(b'\t')),
         "parquet" => Some(Format::Parquet),
-        _ if lower.contains('.') && !ending.is_empty() && ending.len() <= 4 && ending.bytes().all(|b| b.is_ascii_alphabetic()) => None,
+        _ if lower.contains('.')
+            && !ending.is_empty()
+            && ending.len() <= 4
+            && ending.bytes().all(|b| b.is_ascii_alphabetic()) =>
+        {
+            None
+        }
         // A name without an ending, as URLs have them.
         _ => match magic.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{' | b'[') => Some(Format::Json),

@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use substratus_crds::conditions::reason;
 
 use super::plan::{ImportPlan, MAX_SHARDS};
-use crate::plugin::types::{DatasetFacts, FileFilter, ImportRequest, Shard, ShardReport, Subject};
 use crate::plugin::Plugins;
 use crate::plugin::io::Streams;
+use crate::plugin::types::{DatasetFacts, FileFilter, ImportRequest, Shard, ShardReport, Subject};
 use crate::worker::asking::{Asker, refused};
 use crate::worker::calls::LoaderCalls;
 use crate::worker::egress::Egress;

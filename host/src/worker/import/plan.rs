@@ -57,11 +57,6 @@ impl ImportPlan {
     pub fn remove(records: &Records) -> Result<(), SinkError> {
         records.remove(PLAN)
     }
-
-    /// The shards that worker `index` of `workers` does: every so-many-th, so that neighbours, which are alike, spread.
-    pub fn share(&self, index: usize, workers: usize) -> impl Iterator<Item = (usize, &Shard)> {
-        self.shards.iter().enumerate().skip(index).step_by(workers.max(1))
-    }
 }
 
 /// Folder of our records where the parts of shards lie until they are put together.

@@ -90,7 +90,10 @@ mod tests {
             schema.see(row.as_bytes());
         }
         let columns = serde_json::to_string(&schema).unwrap();
-        assert_eq!(columns, r#"[{"name":"a","type":"float"},{"name":"b","type":"string"},{"name":"c","type":"list"},{"name":"d","type":"mixed"}]"#);
+        assert_eq!(
+            columns,
+            r#"[{"name":"a","type":"float"},{"name":"b","type":"string"},{"name":"c","type":"list"},{"name":"d","type":"mixed"}]"#
+        );
         let mut other = Schema::default();
         other.see(br#"{"z":1,"a":null}"#);
         schema.merge(&other);

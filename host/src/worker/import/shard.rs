@@ -17,7 +17,7 @@ use super::schema::Schema;
 use super::streams::{Cause, Fetched, GuestInput, GuestOutputs, Piece, decode};
 use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
-use crate::bucket::{BucketUrl, Sink, hex};
+use crate::bucket::{BucketUrl, Sink};
 use crate::plugin::io::Streams;
 use crate::plugin::types::{Decoding, Shard, ShardReport};
 use crate::worker::asking::refused;
@@ -103,7 +103,7 @@ impl Work {
         hash.update(self.identity.as_bytes());
         // Plain data: serialising cannot fail.
         hash.update(serde_json::to_vec(shard).unwrap_or_default());
-        hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     /// Does one shard, or what is missing of it.
@@ -269,7 +269,7 @@ async fn record(sink: &Sink, finished: Finished, path: String, joins: bool) -> R
     };
     let (rows, schema) = rows.map_or((None, Schema::default()), |(rows, schema)| (Some(rows), schema));
     let Verified { size, sha256 } = finished.verified;
-    Ok(PartRecord { name: finished.path, path, size, sha256: hex(&sha256), rows, schema, joins })
+    Ok(PartRecord { name: finished.path, path, size, sha256: hex::encode(sha256), rows, schema, joins })
 }
 
 fn join(folder: &str, name: &str) -> String {

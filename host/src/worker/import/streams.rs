@@ -66,7 +66,9 @@ fn run(input: &Fetched, decoding: &Decoding, pieces: &mut Pieces<'_>) -> Result<
     let budget = Budget::of(size);
     match decoding {
         Decoding::Copy => pieces.whole(name, false, file),
-        Decoding::Unpack => walk(name, file, &budget, Layers::UNPACK, &mut |name, inside, opened| pieces.whole(name, inside, opened)),
+        Decoding::Unpack => {
+            walk(name, file, &budget, Layers::UNPACK, &mut |name, inside, opened| pieces.whole(name, inside, opened))
+        }
         Decoding::Rows(parsing) => {
             let mut found = false;
             walk(name, file, &budget, Layers::ROWS, &mut |member, inside, opened| {
@@ -75,7 +77,8 @@ fn run(input: &Fetched, decoding: &Decoding, pieces: &mut Pieces<'_>) -> Result<
                 if known || inside {
                     return Ok(());
                 }
-                let why = "its rows cannot be told; name the format (jsonl, json, csv, tsv or parquet), or import the file as it is";
+                let why =
+                    "its rows cannot be told; name the format (jsonl, json, csv, tsv or parquet), or import the file as it is";
                 Err(DecodeError::Unsupported(member.to_owned(), why.to_owned()))
             })?;
             if found {

@@ -46,7 +46,10 @@ pub(super) fn tar(
         }
         if !kind.is_file() && !kind.is_contiguous() {
             let shown = member.escape_debug();
-            return Err(DecodeError::Unsafe(name.to_owned(), format!("`{shown}` is a link, a device or sparse; only plain files are unpacked")));
+            return Err(DecodeError::Unsafe(
+                name.to_owned(),
+                format!("`{shown}` is a link, a device or sparse; only plain files are unpacked"),
+            ));
         }
         let member = safe(name, &member)?;
         walk(&member, Opened::Stream(Box::new(entry)), budget, layers, visit)?;
@@ -80,7 +83,10 @@ pub(super) fn zip(
         let kind = member.unix_mode().map_or(0, |mode| mode & 0o170_000);
         if member.is_symlink() || !matches!(kind, 0 | 0o100_000) {
             let shown = shown.escape_debug();
-            return Err(DecodeError::Unsafe(name.to_owned(), format!("`{shown}` is a link or a device; only plain files are unpacked")));
+            return Err(DecodeError::Unsafe(
+                name.to_owned(),
+                format!("`{shown}` is a link or a device; only plain files are unpacked"),
+            ));
         }
         let path = safe(name, &shown)?;
         walk(&path, Opened::Stream(Box::new(Metered::new(member, budget))), budget, layers, visit)?;

@@ -17,8 +17,8 @@ pub(super) fn records(name: &str, stream: impl Read, delimiter: u8, row: &mut Ro
     }
     let mut columns: Vec<String> = Vec::new();
     for field in &record {
-        let column = serde_json::to_string(text(name, 1, field)?)
-            .map_err(|error| DecodeError::Bad(name.to_owned(), error.to_string()))?;
+        let column =
+            serde_json::to_string(text(name, 1, field)?).map_err(|error| DecodeError::Bad(name.to_owned(), error.to_string()))?;
         if columns.contains(&column) {
             return Err(DecodeError::Bad(name.to_owned(), format!("column {column} is there twice")));
         }

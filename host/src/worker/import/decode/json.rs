@@ -129,9 +129,12 @@ impl<R: BufRead> Scan<'_, R> {
                 self.peeked = None;
                 Ok(())
             }
-            Some(byte) => {
-                Err(self.bad(format!("`{}` where `{}` is needed, after row {}", byte.escape_ascii(), char::from(wanted), self.rows)))
-            }
+            Some(byte) => Err(self.bad(format!(
+                "`{}` where `{}` is needed, after row {}",
+                byte.escape_ascii(),
+                char::from(wanted),
+                self.rows
+            ))),
             None => Err(self.bad(format!("it ends in the middle, after row {}", self.rows))),
         }
     }

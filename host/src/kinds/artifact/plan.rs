@@ -1,0 +1,178 @@
+//! What will be done for an object: recorded answers where its inputs did not change, else new ones. Asks the GPU policy only;
+//! the plugin that knows the source is asked by the worker, beside the hub and far from the operator's token.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use substratus_crds::conditions::reason;
+use substratus_crds::{Build, FileFilter, ObjectRef, Param, PlanRecord, PluginUsed};
+
+use super::Artifact;
+use super::observe::Observed;
+use super::validate::{Route, Valid, validate};
+use crate::kinds::shared::env;
+use crate::kinds::shared::environment::Environment;
+use crate::kinds::shared::hash;
+use crate::kinds::shared::reference::{self, Reasons};
+use crate::kinds::shared::route::Image;
+use crate::kinds::shared::verdict::Verdict;
+use crate::plugin::types::{Placement, Subject};
+use crate::plugin::{Grant, Plugins};
+use crate::reconcile::ask;
+
+/// How a missing base model is called.
+const BASE: Reasons = Reasons { not_found: reason::BASE_MODEL_NOT_FOUND, not_ready: reason::BASE_MODEL_NOT_READY };
+/// How missing training data is called.
+pub const DATASET: Reasons = Reasons { not_found: reason::DATASET_NOT_FOUND, not_ready: reason::DATASET_NOT_READY };
+
+/// A complete plan: building it takes no further choice.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Hash of what decides the bytes.
+    pub inputs: String,
+    /// Bucket URL that is written to.
+    pub target: String,
+    /// What runs.
+    pub run: Run,
+    /// `spec.env`, read.
+    pub env: BTreeMap<String, env::Value>,
+    /// Answer of the GPU policy.
+    pub placement: Option<Placement>,
+    /// Artifacts of the base model.
+    pub base: Option<String>,
+    /// Artifacts of the training data.
+    pub dataset: Option<String>,
+}
+
+/// What runs for an object.
+#[derive(Clone, Debug)]
+pub enum Run {
+    /// Nothing: the artifact is whole.
+    Done,
+    /// Our worker, with this plugin.
+    Load {
+        /// The plugin.
+        plugin: PluginUsed,
+        /// What it may do.
+        grant: Grant,
+        /// Its configuration.
+        config: Map<String, Value>,
+    },
+    /// The user's image.
+    Container(Image),
+}
+
+/// The recorded answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Answers {
+    /// The plugin that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loader: Option<PluginUsed>,
+    /// The GPU policy's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+}
+
+impl Plan {
+    /// What the status keeps of it.
+    pub fn record(&self) -> PlanRecord {
+        let loader = match &self.run {
+            Run::Load { plugin, .. } => Some(plugin.clone()),
+            Run::Done | Run::Container(_) => None,
+        };
+        let answers = Answers { loader, placement: self.placement.clone() };
+        PlanRecord {
+            inputs: self.inputs.clone(),
+            target: Some(self.target.clone()),
+            answers: serde_json::to_value(answers).unwrap_or_default(),
+        }
+    }
+}
+
+/// Everything of a spec that decides what the artifact is. Credentials, resources, the worker's image and the plugin's digest
+/// are not part of it: changing them fetches nothing again.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    source: &'a Option<String>,
+    plugin: &'a Option<String>,
+    files: &'a Option<FileFilter>,
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<&'a Build>,
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    args: &'a [String],
+    params: Option<&'a BTreeMap<String, Param>>,
+    model: Option<&'a ObjectRef>,
+    dataset: Option<&'a ObjectRef>,
+}
+
+/// Hash of what decides the artifact.
+pub fn inputs<A: Artifact>(observed: &Observed<A>) -> String {
+    let wanted = observed.wanted();
+    hash::of(&Inputs {
+        source: wanted.source,
+        plugin: wanted.plugin,
+        files: wanted.files,
+        image: wanted.workload.image,
+        build: wanted.workload.build,
+        command: wanted.workload.command,
+        args: wanted.workload.args,
+        params: wanted.workload.params,
+        model: wanted.model,
+        dataset: wanted.dataset,
+    })
+}
+
+/// Validates and plans.
+pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment, plugins: &Plugins) -> Result<Plan, Verdict> {
+    let inputs = inputs(observed);
+    let recorded = observed.recorded().filter(|record| record.inputs == inputs);
+    // Ready before we came (no record, an artifact URL), or ready by this very plan: nothing runs.
+    if observed.is_ready()
+        && (recorded.is_some() || observed.recorded().is_none())
+        && let Some(url) = observed.artifacts_url()
+    {
+        let (target, env) = (url.to_owned(), BTreeMap::new());
+        return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
+    }
+    let valid = validate(observed)?;
+    let (wanted, namespace) = (observed.wanted(), &observed.owner.namespace);
+    let base = reference::resolve(wanted.model, observed.base.as_deref(), namespace, BASE)?;
+    let dataset = reference::resolve(wanted.dataset, observed.dataset.as_deref(), namespace, DATASET)?;
+    let answers: Option<Answers> = recorded.and_then(|record| serde_json::from_value(record.answers.clone()).ok());
+    let placement = if let Some(answers) = &answers {
+        answers.placement.clone()
+    } else {
+        let subject = Subject { kind: A::kind(&()).into_owned(), namespace: namespace.clone(), name: observed.name().to_owned() };
+        ask::place(plugins, &observed.catalog, environment, subject, wanted.workload.resources, &observed.nodes).await?
+    };
+    let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
+    let run = run(&valid, answers.and_then(|answers| answers.loader));
+    Ok(Plan { inputs, target, run, env: valid.env, placement, base, dataset })
+}
+
+fn run(valid: &Valid, recorded: Option<PluginUsed>) -> Run {
+    match &valid.route {
+        Route::Load(chosen) => Run::Load {
+            // A load keeps the revision it was planned with; grants and configuration are the administrator's of today.
+            plugin: recorded.filter(|used| used.name == chosen.plugin.name).unwrap_or_else(|| chosen.plugin.used()),
+            grant: chosen.plugin.grant.clone(),
+            config: chosen.plugin.config.clone(),
+        },
+        Route::Container(image) => Run::Container(image.clone()),
+    }
+}
+
+/// The first artifact lies where the first operator put it; every other run gets a folder of its own, so that nothing is
+/// rewritten under an engine that reads it.
+fn target<A: Artifact>(observed: &Observed<A>, environment: &Environment) -> String {
+    let first = environment.place(&observed.owner.namespace, A::FACTS.kind, observed.name());
+    match (observed.recorded(), observed.artifacts_url()) {
+        (None, Some(url)) => url.to_owned(),
+        (None, None) => first.to_string(),
+        (Some(_), _) => first.join(&format!("g{}", observed.generation().unwrap_or_default())).to_string(),
+    }
+}
