@@ -33,7 +33,7 @@ pub struct ByHand {
     /// Parameter of the Model
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
-    /// Setting of the loader, such as endpoint=https://mirror.example
+    /// Setting of the loader, such as `endpoint=https://mirror.example`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// Files to take, as glob patterns
