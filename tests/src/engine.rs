@@ -1,4 +1,4 @@
-//! A real inference engine, a real JupyterLab and a model small enough for tests, made once by the scripts beside this package and cached
+//! A real inference engine, a real `JupyterLab` and a model small enough for tests, made once by the scripts beside this package and cached
 //! outside the work tree. Must not know images, registries or clusters.
 
 use std::{
@@ -22,7 +22,7 @@ pub fn root(cache: &Path) -> Result<PathBuf> {
     made_by("engine/build.sh", cache)
 }
 
-/// The root file system of an image with JupyterLab, where `jupyter` is on the path.
+/// The root file system of an image with `JupyterLab`, where `jupyter` is on the path.
 pub fn jupyter(cache: &Path) -> Result<PathBuf> {
     made_by("jupyter/build.sh", cache)
 }

@@ -12,14 +12,14 @@ use super::screen::Screen;
 
 /// A listening port, on the loopback address alone.
 #[derive(Debug)]
-pub struct Forward {
+pub(super) struct Forward {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl Forward {
     /// Listens on a port; 0 takes a free one.
-    pub async fn listen(port: u16) -> anyhow::Result<Self> {
+    pub(super) async fn listen(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .with_context(|| format!("listen on port {port} of this machine; --port 0 takes a free one"))?;
@@ -28,13 +28,13 @@ impl Forward {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Leads every connection to a port of the pod, until it is dropped. Each has a stream of its own to the API server, so
     /// one that breaks, or a pod that is replaced, costs a reload of the page and no more.
-    pub async fn run(&self, pods: &Api<Pod>, pod: &str, port: u16, screen: &Screen) {
+    pub(super) async fn run(&self, pods: &Api<Pod>, pod: &str, port: u16, screen: &Screen) {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {

@@ -5,30 +5,30 @@ use std::time::Instant;
 
 /// A terminal, or the file or pipe in its place.
 #[derive(Debug)]
-pub struct Screen {
+pub(super) struct Screen {
     began: Instant,
 }
 
 impl Screen {
     /// Time counts from here.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { began: Instant::now() }
     }
 
     /// A step, with the time since the start.
     #[expect(clippy::print_stderr, reason = "progress of the command")]
-    pub fn step(&self, text: &str) {
+    pub(super) fn step(&self, text: &str) {
         eprintln!("{:>6.1}s  {text}", self.began.elapsed().as_secs_f32());
     }
 
     /// What the command is asked for.
     #[expect(clippy::print_stdout, reason = "the output of the command")]
-    pub fn result(text: &str) {
+    pub(super) fn result(text: &str) {
         println!("{text}");
     }
 
     /// Whether a person looks at the results.
-    pub fn is_terminal() -> bool {
+    pub(super) fn is_terminal() -> bool {
         std::io::stdout().is_terminal()
     }
 }

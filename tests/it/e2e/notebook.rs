@@ -1,4 +1,4 @@
-//! A Notebook with a real JupyterLab, opened as users open it: resumed, forwarded to, suspended, resumed with its work.
+//! A Notebook with a real `JupyterLab`, opened as users open it: resumed, forwarded to, suspended, resumed with its work.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
