@@ -23,6 +23,7 @@ tools: deps ## Build the programs of the test cluster from pinned Go modules, on
 	tests/python.sh
 	tests/model/build.sh
 	tests/engine/build.sh
+	tests/jupyter/build.sh
 
 build: deps ## Build the operator and the harness
 	cargo build --locked --workspace --bins

@@ -221,7 +221,7 @@ async fn control(
     let (servers, server_queue) = mpsc::unbounded_channel();
     let (plugins, plugin_queue) = mpsc::unbounded_channel();
     let config = Config::default().concurrency(concurrency);
-    let queues = Queues { datasets, models, notebooks, servers, plugins };
+    let queues = Queues { datasets, notebooks, models, servers, plugins };
     let dispatch = dispatch(Arc::clone(context), triggers, queues, shutdown.clone());
     let store = context.caches.datasets.clone();
     let datasets = drive(store, dataset_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Dataset>);

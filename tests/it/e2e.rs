@@ -5,6 +5,7 @@ mod causes;
 mod contract;
 mod edit;
 mod falcon;
+mod notebook;
 mod resume;
 mod secret;
 

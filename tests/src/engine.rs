@@ -1,4 +1,4 @@
-//! A real inference engine and a model small enough for tests, made once by the scripts beside this package and cached
+//! A real inference engine, a real `JupyterLab` and a model small enough for tests, made once by the scripts beside this package and cached
 //! outside the work tree. Must not know images, registries or clusters.
 
 use std::{
@@ -20,6 +20,11 @@ pub fn cache() -> Result<PathBuf> {
 /// The root file system of an image with llama.cpp's HTTP server; its entry point is `/app/llama-server`.
 pub fn root(cache: &Path) -> Result<PathBuf> {
     made_by("engine/build.sh", cache)
+}
+
+/// The root file system of an image with `JupyterLab`, where `jupyter` is on the path.
+pub fn jupyter(cache: &Path) -> Result<PathBuf> {
+    made_by("jupyter/build.sh", cache)
 }
 
 /// A random llama of 0.5 MB, the same weights in two layouts.

@@ -78,9 +78,6 @@ pub struct ImageClaim {
     /// Values of `spec.command` that still mean the plugin; with any other the image runs as a container.
     #[serde(default)]
     pub commands: Vec<Vec<String>>,
-    /// Build sources of the same image, `host/owner/repository#folder`: an object that would build one needs no build.
-    #[serde(default)]
-    pub builds: Vec<String>,
 }
 
 /// A secret that a plugin names and never sees.
@@ -165,13 +162,6 @@ impl Manifest {
         unique("claims.clouds", &clouds)?;
         let repositories: Vec<String> = claims.images.iter().map(|claim| claim.repository.clone()).collect();
         unique("claims.images", &repositories)?;
-        for (index, claim) in claims.images.iter().enumerate() {
-            unique(&format!("claims.images[{index}].builds"), &claim.builds)?;
-            if let Some(build) = claim.builds.iter().find(|build| build.contains("://") || !build.contains('/')) {
-                let reason = format!("`{build}` is no build source; write host/owner/repository#folder, without a scheme");
-                return Err(mistake(&format!("claims.images[{index}].builds"), reason));
-            }
-        }
         for scheme in &claims.schemes {
             let good = scheme.starts_with(|c: char| c.is_ascii_lowercase())
                 && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));

@@ -138,7 +138,9 @@ async fn token(api: &Api<DynamicObject>, child: &Child, key: &str) -> kube::Resu
         return Ok(Err(Verdict::passing(reason::UNAVAILABLE, message, SOON)));
     }
     let mut object: DynamicObject = serde_json::from_value(child.object.clone()).map_err(kube::Error::SerdeError)?;
-    object.data["stringData"] = serde_json::json!({ key: hex::encode(bytes) });
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.insert("stringData".to_owned(), serde_json::json!({ key: hex::encode(bytes) }));
+    }
     match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ok(())),
         other => other.map(|_| Ok(())),

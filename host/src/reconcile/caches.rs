@@ -310,8 +310,8 @@ pub fn owners<T: Resource>(object: &T) -> Vec<Trigger> {
 }
 
 fn pod_owner(pod: &PodView) -> Option<Trigger> {
-    let labels = pod.labels().iter();
-    labels.filter_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone()))).next()
+    let mut labels = pod.labels().iter();
+    labels.find_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone())))
 }
 
 /// What makes a trigger for a kind in lower case, which is also the label of its pods.

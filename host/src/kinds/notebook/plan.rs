@@ -101,9 +101,10 @@ async fn answer(observed: &Observed, environment: &Environment, plugins: &Plugin
         Subject { kind: "Notebook".to_owned(), namespace: observed.owner.namespace.clone(), name: observed.name().to_owned() };
     let resources = observed.notebook.spec.resources.as_ref();
     let adopted = observed.is_taken_over();
-    let placement = match adopted {
-        true => None,
-        false => ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?,
+    let placement = if adopted {
+        None
+    } else {
+        ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?
     };
     let is_default = matches!(route, Route::Default(_));
     Ok(Answers { image: route.image().to_owned(), is_default, adopted, placement })

@@ -35,9 +35,10 @@ pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Res
         service_account::child(&observed.owner, names::MODEL_SERVER, environment),
         params::child(&observed.owner, "server", observed.server.spec.params.as_ref()),
         service(observed),
-        match plan.answers.adopted {
-            true => Child::adopted::<Deployment>(ChildKind::Deployment, &observed.owner, names::server(observed.name())),
-            false => deployment(observed, environment, plan)?,
+        if plan.answers.adopted {
+            Child::adopted::<Deployment>(ChildKind::Deployment, &observed.owner, names::server(observed.name()))
+        } else {
+            deployment(observed, environment, plan)?
         },
     ])
 }
