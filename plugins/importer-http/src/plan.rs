@@ -2,7 +2,8 @@
 
 use substratus_plugin::{
     Failure,
-    http::{Http, Method, Request as Ask, Response, header, no_answer},
+    fingerprint::Fingerprint,
+    http::{Http, look},
     importer::{File, HttpOrigin, Origin, PlanPage, Request, Shard},
 };
 
@@ -16,21 +17,11 @@ const MAX_ASKED: usize = 40;
 /// One shard per URL, all on one page.
 pub fn plan(http: &dyn Http, request: &Request, _: Option<&str>) -> Result<PlanPage, Failure> {
     let asked = Asked::of(request)?;
-    let mut version = Version::default();
+    let mut version = Fingerprint::default();
     let mut shards = Vec::with_capacity(asked.urls.len());
     for url in &asked.urls {
         version.take(&url.url);
-        let mut size = None;
-        if asked.urls.len() <= MAX_ASKED
-            && let Some(response) = look(http, url)?
-        {
-            for name in ["etag", "last-modified", "content-length", "x-linked-etag"] {
-                version.take(header(&response, name).unwrap_or_default());
-            }
-            // What is sent compressed has another size.
-            let encoded = header(&response, "content-encoding").is_some_and(|encoding| encoding != "identity");
-            size = header(&response, "content-length").and_then(|size| size.parse().ok()).filter(|_| !encoded);
-        }
+        let size = if asked.urls.len() <= MAX_ASKED { look(http, &url.url, Some(AUTH), &mut version)? } else { None };
         shards.push(Shard {
             name: url.name.clone(),
             inputs: vec![File { path: url.name.clone(), size, digest: None, origin: origin(url) }],
@@ -52,36 +43,6 @@ pub fn refresh(request: &Request, path: &str) -> Result<File, Failure> {
         Some(url) => Ok(File { path: path.into(), size: None, digest: None, origin: origin(url) }),
         None => Err(Failure::Internal(format!("refreshing {path:?}: no URL of the plan"))),
     }
-}
-
-/// The head of an answer; nothing where the server does not tell without sending the file.
-fn look(http: &dyn Http, url: &Url) -> Result<Option<Response>, Failure> {
-    let ask = Ask {
-        method: Method::Head,
-        url: url.url.clone(),
-        headers: vec![("accept-encoding".into(), "identity".into())],
-        body: None,
-        auth: Some(AUTH.into()),
-        follow: true,
-    };
-    let response = http.send(&ask).map_err(|error| no_answer(error, &format!("asking for {}", shown(&url.url))))?;
-    let shown = shown(&url.url);
-    match response.status {
-        200 => Ok(Some(response)),
-        404 | 410 => Err(Failure::NotFound(format!("{shown}: the server answered {}", response.status))),
-        401 | 403 => Err(Failure::NeedsAuth(format!(
-            "{shown}: the server answered {}; give the env HF_TOKEN from a Secret where it is a host of Hugging Face, else a URL that needs none",
-            response.status
-        ))),
-        429 => Err(Failure::RateLimited(header(&response, "retry-after").and_then(|seconds| seconds.trim().parse().ok()))),
-        500..=599 => Err(Failure::Unavailable(format!("{shown}: the server answered {}", response.status))),
-        _ => Ok(None),
-    }
-}
-
-/// A URL without what may be secret in it.
-fn shown(url: &str) -> &str {
-    url.split_once(['?', '#']).map_or(url, |(url, _)| url)
 }
 
 fn origin(url: &Url) -> Origin {
@@ -106,27 +67,6 @@ fn output(name: &str, make: &Make) -> String {
             let formats = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"];
             format!("{}.jsonl", stem(&name, &formats).unwrap_or(name))
         }
-    }
-}
-
-/// A name for what the servers say now: FNV-1a over 128 bits.
-struct Version(u128);
-
-impl Default for Version {
-    fn default() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-}
-
-impl Version {
-    fn take(&mut self, text: &str) {
-        for byte in text.bytes().chain([0]) {
-            self.0 = (self.0 ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        }
-    }
-
-    fn text(&self) -> String {
-        format!("{:032x}", self.0)
     }
 }
 
@@ -156,16 +96,5 @@ mod tests {
             assert_eq!(output(name, &rows), jsonl);
             assert_eq!(output(name, &Make::Copy), name);
         }
-    }
-
-    #[test]
-    fn versions_differ_where_a_text_ends() {
-        let version = |texts: &[&str]| {
-            let mut version = Version::default();
-            texts.iter().for_each(|text| version.take(text));
-            version.text()
-        };
-        assert_ne!(version(&["ab", "c"]), version(&["a", "bc"]));
-        assert_eq!(version(&["ab", "c"]).len(), 32);
     }
 }

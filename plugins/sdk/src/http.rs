@@ -1,6 +1,7 @@
 //! HTTP through the host. A loader takes `&dyn Http`, so that tests answer instead of a network.
 
 use crate::Failure;
+use crate::fingerprint::Fingerprint;
 pub use crate::bindings::loader::substratus::plugin::http::{Error, Method, Request, Response};
 
 /// Something that answers requests: the host, or a recording.
@@ -42,6 +43,38 @@ pub fn no_answer(error: Error, doing: &str) -> Failure {
         Error::Limit(why) => Failure::Unsupported(format!("{doing}: a limit was hit: {why}")),
         Error::Unavailable(why) => Failure::Unavailable(format!("{doing}: {why}")),
         Error::Invalid(why) => Failure::Internal(format!("{doing}: {why}")),
+    }
+}
+
+/// Asks for the head of a file: its size, where the server tells, and its version into `version`. A server that only answers to GET
+/// tells nothing.
+pub fn look(http: &dyn Http, url: &str, auth: Option<&str>, version: &mut Fingerprint) -> Result<Option<u64>, Failure> {
+    let ask = Request {
+        method: Method::Head,
+        headers: vec![("accept-encoding".into(), "identity".into())],
+        ..get(url, auth)
+    };
+    // What follows the question mark may be secret.
+    let shown = url.split_once(['?', '#']).map_or(url, |(url, _)| url);
+    let response = http.send(&ask).map_err(|error| no_answer(error, &format!("asking for {shown}")))?;
+    let answered = || format!("{shown}: the server answered {}", response.status);
+    match response.status {
+        200 => {
+            for name in ["etag", "last-modified", "content-length", "x-linked-etag"] {
+                version.take(header(&response, name).unwrap_or_default());
+            }
+            // What is sent compressed has another size.
+            let encoded = header(&response, "content-encoding").is_some_and(|encoding| encoding != "identity");
+            Ok(header(&response, "content-length").and_then(|size| size.parse().ok()).filter(|_| !encoded))
+        }
+        404 | 410 => Err(Failure::NotFound(answered())),
+        401 | 403 => Err(Failure::NeedsAuth(format!(
+            "{}; give the env HF_TOKEN from a Secret where it is a host of Hugging Face, else a URL that needs none",
+            answered()
+        ))),
+        429 => Err(Failure::RateLimited(header(&response, "retry-after").and_then(|seconds| seconds.trim().parse().ok()))),
+        500..=599 => Err(Failure::Unavailable(answered())),
+        _ => Ok(None),
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod bindings;
 pub mod config;
+pub mod fingerprint;
 pub mod glob;
 pub mod http;
 pub mod io;
