@@ -9,6 +9,7 @@ mod examples;
 mod hostile;
 mod hub;
 mod image;
+mod import;
 mod kubectl_explain;
 mod load;
 mod manners;
