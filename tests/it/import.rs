@@ -190,6 +190,9 @@ fn squad_is_mapped_by_its_importer() {
     for (n, row) in rows.iter().enumerate() {
         assert_eq!(*row, format!(r#"{{"prompt":"T{n}\n\nC{n}\n\nQuestion: Q?\nAnswer:","completion":" A"}}"#));
     }
-    assert_eq!((source.splits, source.schema), (vec!["train".into(), "dev".into()], vec!["completion: string".into(), "prompt: string".into()]));
+    assert_eq!(
+        (source.splits, source.schema),
+        (vec!["train".into(), "dev".into()], vec!["completion: string".into(), "prompt: string".into()])
+    );
     assert_eq!(source.license.as_deref(), Some("cc-by-sa-4.0"));
 }

@@ -202,12 +202,6 @@ impl Records {
         Some(Self { folder: url.local_path()?.join(RECORDS) })
     }
 
-    /// Records right in `folder`.
-    pub(super) fn make(folder: PathBuf) -> Result<Self, SinkError> {
-        std::fs::create_dir_all(&folder).map_err(SinkError::io("make folder", folder.display().to_string()))?;
-        Ok(Self { folder })
-    }
-
     /// Where the record `name` lies.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)

@@ -110,12 +110,6 @@ impl Sink {
         blocking(move || sink.adopt(&from, &name, &path)).await
     }
 
-    /// Records in a folder of their own at `url`, which is made: for workers that leave each other notes.
-    pub async fn records_below(url: &BucketUrl) -> Result<super::local::Records, SinkError> {
-        let Some(folder) = url.local_path() else { return Err(SinkError::Unsupported(url.clone())) };
-        blocking(move || super::local::Records::make(folder)).await
-    }
-
     /// Removes everything at `url`, files and records: for artifacts that only ever were steps to another one.
     pub async fn discard(url: &BucketUrl) -> Result<(), SinkError> {
         let Some(folder) = url.local_path() else { return Err(SinkError::Unsupported(url.clone())) };

@@ -139,9 +139,15 @@ mod tests {
     #[test]
     fn names_are_those_of_the_urls_and_differ() {
         assert_eq!(names("https://a.example/x/rows.jsonl"), ["rows.jsonl"]);
-        assert_eq!(names("https://a.example/r.csv, https://b.example/R.csv\nhttps://c.example/r.csv"), ["r.csv", "2-R.csv", "3-r.csv"]);
+        assert_eq!(
+            names("https://a.example/r.csv, https://b.example/R.csv\nhttps://c.example/r.csv"),
+            ["r.csv", "2-R.csv", "3-r.csv"]
+        );
         assert_eq!(names("https://a.example/a%20b.json?token=x#y"), ["a b.json"]);
-        assert_eq!(names("https://a.example,https://a.example/x/%2e%2e,https://a.example/%2fetc%2fpasswd"), ["data", "2-data", "_etc_passwd"]);
+        assert_eq!(
+            names("https://a.example,https://a.example/x/%2e%2e,https://a.example/%2fetc%2fpasswd"),
+            ["data", "2-data", "_etc_passwd"]
+        );
     }
 
     #[test]

@@ -59,9 +59,7 @@ fn output(name: &str, make: &Make) -> String {
     let compressed = [".gz", ".zst", ".zstd"];
     match make {
         Make::Copy => name.to_owned(),
-        Make::Unpacked => {
-            stem(name, &archives).or_else(|| stem(name, &compressed)).unwrap_or_else(|| name.to_owned())
-        }
+        Make::Unpacked => stem(name, &archives).or_else(|| stem(name, &compressed)).unwrap_or_else(|| name.to_owned()),
         Make::Rows { .. } => {
             let name = stem(name, &archives).or_else(|| stem(name, &compressed)).unwrap_or_else(|| name.to_owned());
             let formats = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"];

@@ -62,7 +62,10 @@ impl Asked {
             None | Some("jsonl") => Format::Jsonl,
             Some("parquet") if revision.is_none() => Format::Parquet,
             Some("parquet") => {
-                return Err(invalid("spec.params.format", "is parquet, which the hub makes of its main branch only: leave out the revision"));
+                return Err(invalid(
+                    "spec.params.format",
+                    "is parquet, which the hub makes of its main branch only: leave out the revision",
+                ));
             }
             Some("files") => Format::Files,
             Some(other) => return Err(invalid("spec.params.format", format!("is {other:?}, must be jsonl, parquet or files"))),
@@ -113,7 +116,15 @@ mod tests {
             let found = asked(json!({ "source": source })).unwrap();
             assert_eq!((found.id.as_str(), found.revision.as_deref()), (id, revision), "{source}");
         }
-        for source in ["", "hf://a/b", "hf://datasets/", "hf://datasets/a/b/c", "hf://datasets/a/..", "hf://datasets/a/b@", "hf://datasets/a/b@.."] {
+        for source in [
+            "",
+            "hf://a/b",
+            "hf://datasets/",
+            "hf://datasets/a/b/c",
+            "hf://datasets/a/..",
+            "hf://datasets/a/b@",
+            "hf://datasets/a/b@..",
+        ] {
             match asked(json!({ "source": source })) {
                 Err(Failure::Invalid(problems)) => assert_eq!(problems[0].field, "spec.source", "{source}"),
                 other => panic!("{source}: {other:?}"),

@@ -122,9 +122,9 @@ fn refused(asked: &Asked, response: &Response, revision: &str) -> Failure {
     match (response.status, code) {
         _ if message.contains("is disabled") => Failure::NotFound(format!("{id} was disabled by {endpoint}: choose another")),
         (401 | 403, "GatedRepo") => Failure::Gated(format!("{endpoint}/datasets/{id}")),
-        (401, _) if message.contains("Invalid credentials") => {
-            Failure::NeedsAuth(format!("the token given as HF_TOKEN is not valid at {endpoint}: make a new one at {endpoint}/settings/tokens"))
-        }
+        (401, _) if message.contains("Invalid credentials") => Failure::NeedsAuth(format!(
+            "the token given as HF_TOKEN is not valid at {endpoint}: make a new one at {endpoint}/settings/tokens"
+        )),
         (401, _) | (404, "RepoNotFound") => Failure::NotFound(format!(
             "{id} does not exist at {endpoint}, or is private and the token may not read it: check the name, or give the env \
              HF_TOKEN from a Secret with a token of {endpoint}/settings/tokens"
@@ -132,7 +132,7 @@ fn refused(asked: &Asked, response: &Response, revision: &str) -> Failure {
         (404, _) => Failure::NotFound(format!("{id} has no revision {revision:?} at {endpoint}")),
         (403, _) => Failure::NeedsAuth(format!("the token given as HF_TOKEN may not read {id} at {endpoint}")),
         (429, _) => Failure::RateLimited(header(response, "retry-after").and_then(|seconds| seconds.trim().parse().ok())),
-        (408 | 425 | 500..=599, status) => Failure::Unavailable(format!("{endpoint} answered {} to {id} {status}", response.status).trim_end().to_owned()),
+        (status @ (408 | 425 | 500..=599), _) => Failure::Unavailable(format!("{endpoint} answered {status} to {id}")),
         (status, _) => Failure::Internal(format!("{endpoint} answered {status} to {id}")),
     }
 }

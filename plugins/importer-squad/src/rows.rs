@@ -42,12 +42,7 @@ struct Row {
 }
 
 /// Maps the articles of one split.
-pub fn transform(
-    request: &Request,
-    shard: &Shard,
-    inputs: &[&dyn Input],
-    outputs: &dyn Outputs,
-) -> Result<ShardReport, Failure> {
+pub fn transform(request: &Request, shard: &Shard, inputs: &[&dyn Input], outputs: &dyn Outputs) -> Result<ShardReport, Failure> {
     let unanswerable = Params::new(&request.params).text("unanswerable")?.unwrap_or_else(|| "unanswerable".into());
     let mut rows = Rows::open(outputs, OUTPUT)?;
     for input in inputs {

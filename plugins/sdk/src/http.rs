@@ -1,8 +1,8 @@
 //! HTTP through the host. A loader takes `&dyn Http`, so that tests answer instead of a network.
 
 use crate::Failure;
-use crate::fingerprint::Fingerprint;
 pub use crate::bindings::loader::substratus::plugin::http::{Error, Method, Request, Response};
+use crate::fingerprint::Fingerprint;
 
 /// Something that answers requests: the host, or a recording.
 pub trait Http {
@@ -49,11 +49,7 @@ pub fn no_answer(error: Error, doing: &str) -> Failure {
 /// Asks for the head of a file: its size, where the server tells, and its version into `version`. A server that only answers to GET
 /// tells nothing.
 pub fn look(http: &dyn Http, url: &str, auth: Option<&str>, version: &mut Fingerprint) -> Result<Option<u64>, Failure> {
-    let ask = Request {
-        method: Method::Head,
-        headers: vec![("accept-encoding".into(), "identity".into())],
-        ..get(url, auth)
-    };
+    let ask = Request { method: Method::Head, headers: vec![("accept-encoding".into(), "identity".into())], ..get(url, auth) };
     // What follows the question mark may be secret.
     let shown = url.split_once(['?', '#']).map_or(url, |(url, _)| url);
     let response = http.send(&ask).map_err(|error| no_answer(error, &format!("asking for {shown}")))?;

@@ -24,9 +24,7 @@ pub mod testing;
 
 pub use bindings::loader::substratus::plugin::types::{Digest, Failure, Problem, Subject};
 #[doc(hidden)]
-pub use bindings::{
-    adapter as adapter_bindings, gpu as gpu_bindings, importer as importer_bindings, loader as loader_bindings,
-};
+pub use bindings::{adapter as adapter_bindings, gpu as gpu_bindings, importer as importer_bindings, loader as loader_bindings};
 
 /// World `model-loader`: lists what to fetch from a hub.
 pub mod loader {

@@ -119,7 +119,12 @@ pub fn importer_cases(
     crate_dir: &str,
     plan: impl Fn(&dyn Http, &importer::Request, Option<&str>) -> Result<importer::PlanPage, Failure>,
     refresh: impl Fn(&importer::Request, &str) -> Result<importer::File, Failure>,
-    transform: impl Fn(&importer::Request, &importer::Shard, &[&dyn io::Input], &dyn io::Outputs) -> Result<importer::ShardReport, Failure>,
+    transform: impl Fn(
+        &importer::Request,
+        &importer::Shard,
+        &[&dyn io::Input],
+        &dyn io::Outputs,
+    ) -> Result<importer::ShardReport, Failure>,
 ) {
     run(crate_dir, "Dataset", |case, http| match case.call.as_str() {
         "plan" => Ok(outcome(plan(http, &question(case, "Dataset")?, case.cursor.as_deref()))),
