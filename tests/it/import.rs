@@ -118,7 +118,7 @@ fn files_are_unpacked_and_rows_counted() {
     let source = bench.complete(HTTP, &image);
     assert_eq!(bench.files(), ["more/README.md", "more/x/y.csv", "rows.jsonl"]);
     assert_eq!(bench.text("more/x/y.csv"), "a,b\n1,2\n");
-    assert_eq!((source.rows, source.files, source.bytes), (Some(3), 3, 60));
+    assert_eq!((source.rows, source.files, source.bytes), (Some(3), 3, 44 + 8 + 4));
     assert_eq!(source.schema, ["n: float", "prompt: string", "a: string", "b: string"]);
     // Nothing of the work is left, and the second run asks nobody.
     let records = std::fs::read_dir(bench.target().join(".substratus")).unwrap();
