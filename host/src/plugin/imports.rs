@@ -41,6 +41,7 @@ pub(super) fn plan_page(mut page: ImportPage, asked: &ImportRequest, cursor: Opt
 }
 
 /// What a transform says of its shard. Whether it is true is for the worker to see.
+#[expect(clippy::unnecessary_wraps, reason = "judges have one shape")]
 pub(super) fn shard_report(mut report: ShardReport) -> Result<ShardReport, String> {
     sentences(&mut report.warnings);
     Ok(report)
@@ -56,7 +57,7 @@ fn check_shard(shard: &Shard) -> Result<(), String> {
     }
     shard.inputs.iter().try_for_each(check_file)?;
     let folder = !matches!(shard.decoding, Decoding::Rows(_));
-    if !shard.mapped && !(folder && shard.output.is_empty()) {
+    if !(shard.mapped || (folder && shard.output.is_empty())) {
         check_file_path(&shard.output)?;
     }
     if let Decoding::Rows(parsing) = &shard.decoding {

@@ -1,4 +1,4 @@
-//! Dataset importer for SQuAD 2.0: two files of articles become rows of prompt and completion. Native code fetches and parses; it knows
+//! Dataset importer for `SQuAD` 2.0: two files of articles become rows of prompt and completion. Native code fetches and parses; it knows
 //! nothing of Kubernetes.
 
 mod plan;

@@ -31,7 +31,9 @@ mod tests {
     fn versions_differ_where_a_text_ends() {
         let version = |texts: &[&str]| {
             let mut version = Fingerprint::default();
-            texts.iter().for_each(|text| version.take(text));
+            for text in texts {
+                version.take(text);
+            }
             version.text()
         };
         assert_ne!(version(&["ab", "c"]), version(&["a", "bc"]));

@@ -102,27 +102,27 @@ impl<'a> Lines<'a> {
 pub struct Rows {
     output: Box<dyn Output>,
     batch: Vec<u8>,
-    rows: u64,
+    count: u64,
 }
 
 impl Rows {
     /// Begins a file; name it `….jsonl`, so that everybody can tell.
     pub fn open(outputs: &dyn Outputs, path: &str) -> Result<Self, Failure> {
-        Ok(Self { output: outputs.open(path)?, batch: Vec::with_capacity(WRITE), rows: 0 })
+        Ok(Self { output: outputs.open(path)?, batch: Vec::with_capacity(WRITE), count: 0 })
     }
 
     /// Appends a row.
     pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.batch, row).map_err(|error| Failure::Internal(format!("writing a row: {error}")))?;
         self.batch.push(b'\n');
-        self.rows += 1;
+        self.count += 1;
         if self.batch.len() >= WRITE { self.flush() } else { Ok(()) }
     }
 
     /// Writes what is left; answers with the number of rows.
     pub fn finish(mut self) -> Result<u64, Failure> {
         self.flush()?;
-        Ok(self.rows)
+        Ok(self.count)
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

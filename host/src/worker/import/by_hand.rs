@@ -14,6 +14,9 @@ use crate::plugin::{Loaded, Manifest, Plugins, describe_problems};
 use crate::worker::by_hand::{granted, pair, value_of};
 use crate::worker::request::LoadRequest;
 
+/// Whether an importer claims what was asked for.
+type Claims = dyn Fn(&Manifest) -> bool;
+
 /// What a person says of an import.
 #[derive(Debug, Args)]
 pub(super) struct ByHand {
@@ -85,7 +88,7 @@ impl ByHand {
         if let Some(file) = &self.plugin {
             return plugins.add_file(file).with_context(|| format!("cannot use plugin {}", file.display()));
         }
-        let (claims, what): (Box<dyn Fn(&Manifest) -> bool>, String) = match (&self.source, &self.image) {
+        let (claims, what): (Box<Claims>, String) = match (&self.source, &self.image) {
             (Some(source), _) => {
                 let Some((scheme, _)) = source.split_once("://") else {
                     bail!("source `{source}` has no scheme; write for example hf://datasets/org/name")

@@ -166,7 +166,7 @@ pub fn walk(name: &str, opened: Opened<'_>, budget: &Budget, layers: Layers, vis
         return walk(stem(name), stream, budget, layers.inside_compression(), visit);
     }
     if layers.archive && (magic.starts_with(b"PK\x03\x04") || magic.starts_with(b"PK\x05\x06")) {
-        return archive::zip(name, opened, budget, layers.inside_archive(), visit);
+        return archive::zip(name, &opened, budget, layers.inside_archive(), visit);
     }
     if layers.archive && magic.get(257..262) == Some(b"ustar".as_slice()) {
         return archive::tar(name, opened, budget, layers.inside_archive(), visit);

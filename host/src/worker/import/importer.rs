@@ -56,6 +56,7 @@ impl Importer {
     }
 
     /// This importer, bound to a revision.
+    #[must_use]
     pub fn at(mut self, revision: &str) -> Self {
         self.question.revision = Some(revision.to_owned());
         self

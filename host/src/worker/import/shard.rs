@@ -258,16 +258,16 @@ async fn finish(sink: &Sink, part: Part, joins: bool) -> Result<PartRecord, Load
 
 /// The record of a file; one that was not counted while it was written is looked at now.
 async fn record(sink: &Sink, finished: Finished, path: String, joins: bool) -> Result<PartRecord, LoadError> {
-    let rows = match finished.rows {
-        Some(rows) => Some(rows),
-        None => {
-            let (file, name) = (sink.read(&finished.path).await?, path.clone());
-            let looked = tokio::task::spawn_blocking(move || look(&name, &file)).await;
-            // A file that only looks like rows is imported all the same.
-            looked.ok().flatten()
-        }
+    let rows = if finished.rows.is_some() {
+        finished.rows
+    } else {
+        let (file, name) = (sink.read(&finished.path).await?, path.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&name, &file)).await;
+        // A file that only looks like rows is imported all the same.
+        looked.ok().flatten()
     };
-    let (rows, schema) = rows.map_or((None, Schema::default()), |(rows, schema)| (Some(rows), schema));
+    let (rows, schema) = rows.unzip();
+    let schema = schema.unwrap_or_default();
     let Verified { size, sha256 } = finished.verified;
     Ok(PartRecord { name: finished.path, path, size, sha256: hex::encode(sha256), rows, schema, joins })
 }

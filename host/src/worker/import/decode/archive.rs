@@ -60,12 +60,12 @@ pub(super) fn tar(
 /// The members of a zip.
 pub(super) fn zip(
     name: &str,
-    opened: Opened<'_>,
+    opened: &Opened<'_>,
     budget: &Budget,
     layers: Layers,
     visit: &mut Visit<'_>,
 ) -> Result<(), DecodeError> {
-    let Opened::File(file) = opened else {
+    let &Opened::File(file) = opened else {
         let why = "a zip inside of another file cannot be read; offer it by itself".to_owned();
         return Err(DecodeError::Unsupported(name.to_owned(), why));
     };
