@@ -10,7 +10,6 @@ use http::header::{ACCEPT_ENCODING, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use substratus_crds::conditions::reason;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::answer::{Meaning, read};
@@ -20,8 +19,6 @@ use super::plan::{Origin, PlanFile};
 use super::transfer::Transfer;
 use crate::bucket::{SinkError, SinkFile};
 
-/// Bytes written at once.
-const BATCH: usize = 1024 * 1024;
 /// Progress that makes earlier failures forgotten.
 const PROGRESS: u64 = 64 * 1024;
 /// How often a loader is asked where a file is now.
@@ -251,51 +248,33 @@ impl Fetch {
         }
     }
 
-    /// Body to disk: while one batch is written the next one is read.
+    /// Body to disk, chunk by chunk. A chunk is written where it is received: it is still in the processor's cache, and the
+    /// connection gets its buffer back before it reads on.
     async fn pour(&self, opened: &mut Opened, range: &mut Range<u64>, front: &Sender<u64>) -> Result<(), Trouble> {
-        let (mut left, path) = (opened.end.min(range.end) - range.start, &self.file.path);
-        let (mut batch, mut ended) = self.batch(opened, &mut left).await;
-        while !batch.is_empty() {
-            let bytes = batch.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-            let write = self.sink_file.write_at(range.start, batch);
-            let read = async {
-                match ended.take() {
-                    Some(ended) => (Vec::new(), Some(ended)),
-                    None => self.batch(opened, &mut left).await,
-                }
-            };
-            let (written, next) = futures::join!(write, read);
-            written.map_err(|error| Trouble::Failed(error.into()))?;
-            let whole_to = self.transfer.journal.wrote(path, range.start..range.start + bytes);
-            self.transfer.counters.arrived(bytes);
-            range.start += bytes;
-            let _ = front.send(whole_to);
-            (batch, ended) = next;
-        }
-        ended.unwrap_or(Ok(()))
-    }
-
-    /// Reads chunks until there are enough for one write, or the body ends.
-    async fn batch(&self, opened: &mut Opened, left: &mut u64) -> (Vec<Bytes>, Option<Result<(), Trouble>>) {
-        let (mut chunks, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH {
-            match opened.answer.response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() as u64 > *left => {
-                    return (chunks, Some(Err(Trouble::Retry("the server sends more bytes than it said".to_owned()))));
-                }
-                Ok(Some(chunk)) => {
-                    *left -= chunk.len() as u64;
-                    bytes += chunk.len();
-                    chunks.push(chunk);
-                }
-                Ok(None) => return (chunks, Some(Ok(()))),
+        let end = opened.end.min(range.end);
+        loop {
+            let chunk = match opened.answer.response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     let error = self.transfer.egress.failed(&opened.answer.url, error);
-                    return (chunks, Some(Err(Trouble::Retry(error.to_string()))));
+                    return Err(Trouble::Retry(error.to_string()));
                 }
+            };
+            let bytes = chunk.len() as u64;
+            if bytes > end - range.start {
+                return Err(Trouble::Retry("the server sends more bytes than it said".to_owned()));
+            }
+            self.sink_file.write_at(range.start, &chunk).await.map_err(|error| Trouble::Failed(error.into()))?;
+            let written = range.start..range.start + bytes;
+            range.start = written.end;
+            self.transfer.counters.arrived(bytes);
+            let whole_to = self.transfer.journal.wrote(&self.file.path, written);
+            if whole_to >= range.start {
+                // The thread that hashes ends early only with an error, which its join shows.
+                let _ = front.send(whole_to);
             }
         }
-        (chunks, None)
     }
 
     fn changed(&self, why: &str) -> LoadError {

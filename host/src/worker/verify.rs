@@ -9,8 +9,10 @@ use tokio::task::JoinHandle;
 use crate::bucket::sink::Verified;
 use crate::bucket::{SinkError, SinkFile};
 
-/// Bytes read back at once.
-const BLOCK: usize = 1024 * 1024;
+/// Bytes read back at once: they stay in the processor's cache until they are hashed.
+const BLOCK: usize = 256 * 1024;
+/// So many bytes are sent to the disk at a time.
+const SETTLED: u64 = 32 * 1024 * 1024;
 
 /// A running hash.
 #[derive(Debug)]
@@ -41,9 +43,10 @@ impl Verifier {
     }
 }
 
-/// Hashes up to the newest front until nobody can tell a newer one.
+/// Hashes up to the newest front until nobody can tell a newer one. What is hashed needs no memory any more: it goes to the disk
+/// while the rest arrives, so that little is left to wait for at the end.
 fn follow(file: &SinkFile, told: &Receiver<u64>) -> Result<Verified, SinkError> {
-    let (mut hash, mut position, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
+    let (mut hash, mut position, mut settled, mut block) = (Sha256::new(), 0, 0, vec![0; BLOCK]);
     while let Ok(front) = told.recv() {
         let front = told.try_iter().fold(front, u64::max);
         while position < front {
@@ -54,6 +57,10 @@ fn follow(file: &SinkFile, told: &Receiver<u64>) -> Result<Verified, SinkError> 
             }
             hash.update(block.get(..read).unwrap_or_default());
             position += read as u64;
+            if position - settled >= SETTLED {
+                file.settle(settled..position);
+                settled = position;
+            }
         }
     }
     Ok(Verified { size: position, sha256: hash.finalize().into() })
