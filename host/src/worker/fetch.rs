@@ -2,7 +2,6 @@
 //! breaks, stalls, expires or is told to wait. Decides nothing about other ranges.
 
 use std::ops::Range;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +16,7 @@ use super::egress::{Answer, Ask, EgressError, shown};
 use super::failure::LoadError;
 use super::plan::{Origin, PlanFile};
 use super::transfer::Transfer;
+use super::verify::Front;
 use crate::bucket::{SinkError, SinkFile};
 
 /// Progress that makes earlier failures forgotten.
@@ -94,7 +94,7 @@ impl Fetch {
 
     /// Fetches `range`, beginning with what is open already. Answers with the end of what was written: the end of the range, or
     /// of the file where nobody knew its size.
-    pub(super) async fn part(&self, mut range: Range<u64>, mut opened: Option<Opened>, front: &Sender<u64>) -> Result<u64, Stop> {
+    pub(super) async fn part(&self, mut range: Range<u64>, mut opened: Option<Opened>, front: &Front) -> Result<u64, Stop> {
         let size = self.file.size;
         // A range that is the whole file is asked for as such, on servers that know no ranges too.
         let whole = range.start == 0 && opened.as_ref().is_some_and(|opened| opened.whole);
@@ -250,7 +250,7 @@ impl Fetch {
 
     /// Body to disk, chunk by chunk. A chunk is written where it is received: it is still in the processor's cache, and the
     /// connection gets its buffer back before it reads on.
-    async fn pour(&self, opened: &mut Opened, range: &mut Range<u64>, front: &Sender<u64>) -> Result<(), Trouble> {
+    async fn pour(&self, opened: &mut Opened, range: &mut Range<u64>, front: &Front) -> Result<(), Trouble> {
         let end = opened.end.min(range.end);
         loop {
             let chunk = match opened.answer.response.chunk().await {
@@ -269,11 +269,7 @@ impl Fetch {
             let written = range.start..range.start + bytes;
             range.start = written.end;
             self.transfer.counters.arrived(bytes);
-            let whole_to = self.transfer.journal.wrote(&self.file.path, written);
-            if whole_to >= range.start {
-                // The thread that hashes ends early only with an error, which its join shows.
-                let _ = front.send(whole_to);
-            }
+            front.is_at(self.transfer.journal.wrote(&self.file.path, written));
         }
     }
 

@@ -21,7 +21,6 @@ use super::request::LoadRequest;
 use super::resolve::Loader;
 use super::secrets::Secrets;
 use super::transfer::{Transfer, Tuning};
-use crate::bucket::sink::Verified;
 use crate::bucket::{BucketUrl, Sink};
 use crate::plugin::Plugins;
 
@@ -125,9 +124,7 @@ async fn fetch(
     let verified = result?;
     let bytes = verified.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let source = SourceStatus { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), ..plan.source.clone() };
-    if !verified.iter().all(Verified::is_durable_alone) {
-        transfer.sink.settle().await?;
-    }
+    transfer.sink.settle().await?;
     manifest::write(&transfer.sink, &request.inputs, plan, &source, &verified)?;
     transfer.journal.close()?;
     Ok(source)
