@@ -126,7 +126,8 @@ fn once(peer: &Peer, options: &Options<'_>, work: &Work, hub: &Hub, scratch: &Pa
     command.stdout(log.try_clone()?).stderr(log);
     let before = child::cpu_seconds(std::process::id())?;
     let (status, cost) = child::run(&mut command)?;
-    let hub_cpu = child::cpu_seconds(std::process::id())? - before;
+    // The hub is in this process, whose account takes over that of the program when it has ended.
+    let hub_cpu = (child::cpu_seconds(std::process::id())? - before - cost.cpu_seconds).max(0.0);
     if !status.success() {
         bail!("{} failed: {}", peer.name(), fs::read_to_string(scratch.join("log")).unwrap_or_default());
     }
