@@ -26,7 +26,7 @@ tools: deps ## Build the programs of the test cluster from pinned Go modules, on
 	tests/jupyter/build.sh
 
 build: deps ## Build the operator and the harness
-	cargo build --locked --workspace --bins
+	cargo build --locked $(PROFILE) --workspace --bins
 
 plugins: build ## Build the first-party plugins into target/plugins
 	@mkdir -p target/plugins
@@ -45,9 +45,11 @@ demo: tools build ## Import and serve a model on a Kubernetes of its own; HUB= a
 demo-down: ## Remove what the demo started
 	$(TARGET)/substratus-demo down
 
-bench: tools plugins ## Measure, in a release build
-	cargo build --locked --release --workspace --bins
-	target/x86_64-unknown-linux-musl/release/substratus-bench all
+# What is measured is what ships: everything below `bench` is built, packed and run in the release profile.
+bench: PROFILE := --release
+bench: TARGET := target/x86_64-unknown-linux-musl/release
+bench: tools image ## Measure, in a release build; SECTION=load|small|killed|plugins|operator|sizes
+	$(TARGET)/substratus-bench $(or $(SECTION),all)
 
 lint: deps ## Check format and lints of every workspace
 	@for w in . plugins tests/guests; do echo "lint: $$w"; \
