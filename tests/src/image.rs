@@ -143,7 +143,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// This machine's architecture, as container images spell it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
