@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
+mod anywhere;
 mod cluster;
 mod e2e;
 mod engine;
@@ -10,6 +11,7 @@ mod image;
 mod kubectl_explain;
 mod load;
 mod manners;
+mod modes;
 mod operator;
 mod plugin_cache;
 mod plugin_cases;

@@ -1,5 +1,6 @@
 //! The operator against a real API server, controller manager and scheduler. There is no node: the tests play the kubelet.
 
+mod chaos;
 mod fixture;
 
 use std::time::Duration;

@@ -58,14 +58,30 @@ pub struct Plan {
     pub consent: bool,
 }
 
+/// What tests, which take no flags, are told of a cluster that is not ours.
+#[derive(Debug, clap::Parser)]
+struct Elsewhere {
+    #[arg(long, env = "SUBSTRATUS_CLUSTER", value_enum)]
+    cluster: Option<Place>,
+    #[command(flatten)]
+    wishes: Wishes,
+}
+
 impl Plan {
+    /// The plan of tests that run on a cluster that is not ours, which `make` has asked for; `None` where they have their own.
+    pub fn of_tests() -> Result<Option<Self>> {
+        let Elsewhere { cluster, wishes } = clap::Parser::try_parse_from(["tests"]).context("reading SUBSTRATUS_CLUSTER")?;
+        let place = cluster.filter(|place| *place != Place::Own);
+        Ok(place.map(|place| Self { place, dir: None, wishes, consent: true }))
+    }
+
     fn layout(&self, settings: &Settings) -> Result<Layout> {
         let dir = self.dir.clone().unwrap_or_else(|| default_dir(settings, self.place));
         Ok(Layout::new(std::path::absolute(dir).context("finding the demo's folder")?))
     }
 
     /// Says what will be done, asks, and gets the cluster.
-    fn stage(&self, settings: &Settings, screen: &Screen) -> Result<Stage> {
+    pub fn stage(&self, settings: &Settings, screen: &Screen) -> Result<Stage> {
         let layout = self.layout(settings)?;
         match self.place {
             Place::Own => {
@@ -108,11 +124,8 @@ pub fn up(settings: &Settings, plan: &Plan, wish: Option<&Wish>) -> Result<()> {
     });
     screen.line("");
     if told.is_err() {
-        screen.line(&format!(
-            "The cluster is as it was when this failed, to look into it: {}",
-            stage.kubectl(&["get", "pods", "-A"])
-        ));
-        screen.line(&format!("and to remove the demo: {}", stage.command("down")));
+        screen.line(&format!("To look into it: {}", stage.kubectl(&["get", "pods", "-A"])));
+        screen.line(&format!("To remove the demo: {}", stage.command("down")));
     }
     told
 }

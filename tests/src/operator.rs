@@ -87,6 +87,14 @@ impl Operator {
         Self::start_in(cluster, home, args).await
     }
 
+    /// Kills it, so that it can end nothing in order, and starts it again on the same cache.
+    pub async fn crash(mut self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        self.child.kill().context("kill the operator")?;
+        self.child.wait().context("wait for the killed operator")?;
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir()?);
+        Self::start_in(cluster, home, args).await
+    }
+
     /// Asks it to end and waits for that.
     pub async fn stop(mut self) -> Result<tempfile::TempDir> {
         if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?) {
