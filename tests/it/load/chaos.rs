@@ -81,6 +81,6 @@ fn left(bench: &Bench) -> BTreeMap<String, String> {
         }
     }
     let manifest = bench.manifest().unwrap();
-    found.insert("manifest".to_owned(), format!("{} {}", manifest["revision"], manifest["files"]));
+    found.insert("manifest".to_owned(), format!("{:?} {:?}", manifest.get("revision"), manifest.get("files")));
     found
 }

@@ -1,4 +1,5 @@
 //! The operator is killed at moments that a seed picks; what it has made in the end is what it makes when nobody disturbs it.
+#![expect(clippy::indexing_slicing, reason = "what JSON does not have is null")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
