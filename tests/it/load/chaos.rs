@@ -75,7 +75,7 @@ fn left(bench: &Bench) -> BTreeMap<String, String> {
             let name = path.strip_prefix(bench.target()).unwrap().display().to_string();
             let content = match name.strip_prefix(".substratus/") {
                 Some(_) => String::new(),
-                None => substratus_tests::image::hex(&Sha256::digest(std::fs::read(&path).unwrap())),
+                None => hex::encode(Sha256::digest(std::fs::read(&path).unwrap())),
             };
             found.insert(name, content);
         }
