@@ -39,9 +39,14 @@ impl Kind for Model {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let caches = &context.caches;
         let base = self.spec.model.as_ref().and_then(|reference| caches::get(&caches.models, &namespace, &reference.name));
+        let job = caches::get(&caches.jobs, &namespace, &names::model_job(&name));
+        if job.is_none() {
+            // What is there was told by the load of an earlier Model of this name.
+            context.board.remove(&namespace, &name);
+        }
         Observed {
             owner: Owner::of(self.as_ref()),
-            job: caches::get(&caches.jobs, &namespace, &names::model_job(&name)),
+            job,
             pods: caches.pods.of(&Trigger::Model(namespace.clone(), name.clone())),
             base,
             nodes: caches.accelerator_nodes(),

@@ -57,7 +57,7 @@ impl ProgressBoard {
         self.lock().get(&(namespace.to_owned(), name.to_owned())).map(|(_, progress)| progress.clone())
     }
 
-    /// Forgets a Model that is ready or gone.
+    /// Forgets what was told of a Model that nothing loads now.
     pub fn remove(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
