@@ -174,7 +174,9 @@ pub fn forward(dir: &Path, port: u16) -> Result<()> {
 /// Says what will happen, what is missing, and asks.
 fn ready_to_start(settings: &Settings, layout: &Layout, screen: &Screen, consent: bool) -> Result<()> {
     screen.title("Substratus demo: a real single-node Kubernetes on this machine, in a network namespace of its own");
-    screen.quote(&preflight::report(settings));
+    if !consent {
+        screen.quote(&preflight::report(settings));
+    }
     let mut missing = preflight::missing(settings, Mode::Node);
     for (program, package) in
         [("strip", "binutils"), ("cargo", "rustup (https://rustup.rs)"), ("python3", "python3 and python3-pip")]
