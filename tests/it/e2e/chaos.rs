@@ -39,16 +39,17 @@ async fn run(stage: &Stage, chance: Option<Chance>) -> Result<Value> {
     let began = Instant::now();
     let cluster = stage.cluster;
     let namespace = cluster.namespace("chaos").await?;
-    let faults = FAULTS.lock().await;
-    // Some seconds, in which something can happen.
-    stage.platform.hub.fault(Rule::cdn(LARGE, Fault::BytesPerSecond(4 << 20)));
-    platform::apply_text(cluster, &namespace, MODEL)?;
     platform::apply_text(cluster, &namespace, SERVER)?;
     if let Some(chance) = chance {
+        let _faults = FAULTS.lock().await;
+        // Some seconds, in which something can happen.
+        stage.platform.hub.fault(Rule::cdn(LARGE, Fault::BytesPerSecond(4 << 20)));
+        platform::apply_text(cluster, &namespace, MODEL)?;
         kills(stage, &namespace, chance, began).await?;
+        stage.platform.hub.clear_faults();
+    } else {
+        platform::apply_text(cluster, &namespace, MODEL)?;
     }
-    stage.platform.hub.clear_faults();
-    drop(faults);
     let model = stage.model(&namespace, "chaos", "to be ready", |status| status.ready).await?;
     tell("chaos", began, "Model ready");
     let place = folder(&model)?;

@@ -2,16 +2,16 @@
 #![expect(clippy::indexing_slicing, reason = "what JSON does not have is null")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use substratus_tests::cluster::eventually;
 use substratus_tests::seeds::{self, Chance};
 
 use super::fixture::{Fixture, condition, on_cluster};
 
 /// Seeds of a normal run.
-const FEW: u64 = 2;
+const FEW: u64 = 1;
 
 #[test]
 fn chaos_an_operator_killed_at_any_moment_ends_where_an_undisturbed_one_does() -> Result<()> {
@@ -70,13 +70,19 @@ async fn story(fixture: &Fixture) -> Result<()> {
     let moved = async |deployment: &Value| Ok(deployment["spec"].to_string().contains("/g2").then_some(()));
     fixture.wait("Deployment", "moves-server", super::LIMIT, moved).await?;
     fixture.reason("Model", "trained", "Complete", "JobNotComplete").await?;
-    Ok(())
+    // The garbage collector takes its time.
+    eventually("what belonged to the deleted Model to be gone", super::LIMIT, async || {
+        fixture.drop_finished_pods("goes-modeller").await?;
+        let names = fixture.versions().await?;
+        let left: Vec<_> = names.keys().filter(|key| key.contains("/goes")).collect();
+        ensure!(left.is_empty(), "still there: {left:?}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// What users see and what runs, less what a namespace and a clock decide.
 async fn shape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
-    // The garbage collector takes its time.
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let names = fixture.settled().await?;
     let mut found = BTreeMap::new();
     for key in names.keys() {
