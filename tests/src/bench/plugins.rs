@@ -120,6 +120,7 @@ async fn refusals(plugins: &Plugins, loaded: &Loaded, count: u32) -> Result<Opti
             PluginRole::GpuPolicy => plugins.place(digest, &place, None).await.map(drop),
             PluginRole::ServerAdapter => plugins.serve(digest, &serve).await.map(drop),
             PluginRole::ModelLoader => plugins.resolve(digest, &resolve, None, Arc::new(Canned)).await.map(drop),
+            PluginRole::DatasetImporter => return Ok(None),
         };
         took.push(asked.elapsed().as_secs_f64() * 1e6);
         let name = &loaded.manifest.name;
