@@ -36,6 +36,9 @@ pub(super) struct Stage {
 /// Held by a test that arms a fault of the hub until it has disarmed them all.
 static FAULTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Held by a test that loads the large model, before any other lock: one of them counts its bytes.
+static LOADS_LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 pub(super) fn stage() -> Result<&'static Stage> {
     static SHARED: OnceLock<Result<Stage, String>> = OnceLock::new();
     SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
