@@ -2,6 +2,7 @@
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod chaos;
 mod refused;
 mod resume;
 mod spoilt;

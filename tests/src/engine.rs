@@ -38,8 +38,14 @@ pub struct TinyModel {
 
 /// Makes the tiny model, or finds it.
 pub fn tiny_model(cache: &Path) -> Result<TinyModel> {
-    let made = made_by("model/build.sh", cache)?;
-    Ok(TinyModel { gguf: made.join("tiny.gguf"), repository: made.join("hf") })
+    Ok(TinyModel::of(&made_by("model/build.sh", cache)?))
+}
+
+impl TinyModel {
+    /// The one in a folder that the script has made.
+    pub fn of(made: &Path) -> Self {
+        Self { gguf: made.join("tiny.gguf"), repository: made.join("hf") }
+    }
 }
 
 /// The Python that has the real `huggingface_hub` client.

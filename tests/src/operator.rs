@@ -1,7 +1,7 @@
 //! The operator as a process beside a test's API server. Knows how it is started and stopped, not what it does.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -52,8 +52,10 @@ impl Operator {
         let plugins = tokio::task::spawn_blocking(plugins).await??;
         let log = home.path().join("operator.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        let child = cluster
-            .command(program()?)
+        let mut command = cluster.command("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program()?)
             .arg("operator")
             .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
             .args(["--health-probe-bind-address", ADMIN, "--metrics-bind-address", ADMIN])
@@ -65,9 +67,8 @@ impl Operator {
             .args(args)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("start the operator")?;
+            .stderr(output);
+        let child = spawn(command).context("start the operator")?;
         let operator = Self { child, log, home };
         operator.ready().await?;
         Ok(operator)
@@ -89,6 +90,14 @@ impl Operator {
     /// Stops it as a kubelet would, and keeps its cache.
     pub async fn pause(self) -> Result<Paused> {
         Ok(Paused { home: self.stop().await? })
+    }
+
+    /// Kills it, so that it can end nothing in order, and starts it again on the same cache.
+    pub async fn crash(mut self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        self.child.kill().context("kill the operator")?;
+        self.child.wait().context("wait for the killed operator")?;
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir()?);
+        Self::start_in(cluster, home, args).await
     }
 
     /// Asks it to end and waits for that.
@@ -124,6 +133,20 @@ impl Paused {
     pub async fn resume(self, cluster: &Cluster, args: &[&str]) -> Result<Operator> {
         Operator::start_in(cluster, self.home, args).await
     }
+}
+
+/// Starts it from a thread that never ends: the kernel kills it with the thread that started it, so that it ends with this
+/// process, also where it is shared by all tests and never dropped.
+fn spawn(mut command: Command) -> Result<Child> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // The other end waits for this alone.
+        drop(send.send(command.spawn()));
+        loop {
+            std::thread::park();
+        }
+    });
+    Ok(receive.recv()??)
 }
 
 impl Drop for Operator {

@@ -108,15 +108,20 @@ impl<A: Artifact> Kind for A {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let caches = &context.caches;
         let wanted = self.wanted();
-        let job = (A::FACTS.job)(&name);
+        let name_of_job = (A::FACTS.job)(&name);
+        let job = caches::get(&caches.jobs, &namespace, &name_of_job);
+        if job.is_none() {
+            // What is there was told of an earlier object of this name.
+            context.board.remove(&namespace, &name_of_job);
+        }
         Observed {
             owner: Owner::of(self.as_ref()),
-            job: caches::get(&caches.jobs, &namespace, &job),
+            job,
             base: wanted.model.and_then(|reference| caches::get(&caches.models, &namespace, &reference.name)),
             dataset: wanted.dataset.and_then(|reference| caches::get(&caches.datasets, &namespace, &reference.name)),
             nodes: caches.accelerator_nodes(),
             catalog: context.catalog(),
-            progress: context.board.get(&namespace, &job),
+            progress: context.board.get(&namespace, &name_of_job),
             now: (context.now)(),
             pods: caches.pods.of(&(A::FACTS.trigger)(namespace, name)),
             object: self,

@@ -293,7 +293,7 @@ fn browse(url: &str, screen: &Screen) -> anyhow::Result<tempfile::NamedTempFile>
 mod tests {
     use super::*;
 
-    fn notebook(generation: i64, status: serde_json::Value) -> Notebook {
+    fn notebook(generation: i64, status: &serde_json::Value) -> Notebook {
         let metadata = json!({"name": "lab", "generation": generation});
         serde_json::from_value(
             json!({"apiVersion": "substratus.ai/v1", "kind": "Notebook", "metadata": metadata, "spec": {}, "status": status}),
@@ -305,9 +305,9 @@ mod tests {
     fn readiness_of_an_older_spec_does_not_count() {
         let serving = json!({"ready": true, "conditions": [{"type": "Serving", "status": "True", "reason": "PodReady", "message": "",
             "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
-        assert_eq!(state(&notebook(1, serving.clone())), (true, "PodReady".to_owned()));
-        assert!(!state(&notebook(2, serving)).0);
-        assert!(!state(&notebook(1, json!({"ready": false}))).0);
+        assert_eq!(state(&notebook(1, &serving)), (true, "PodReady".to_owned()));
+        assert!(!state(&notebook(2, &serving)).0);
+        assert!(!state(&notebook(1, &json!({"ready": false}))).0);
     }
 
     #[test]

@@ -37,9 +37,9 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
         let first = Opened::start(cluster, &namespace)?;
         tell("notebook", began, "answers through the forwarded port");
         let note = json!({"type": "file", "format": "text", "content": "the work of a day"});
-        let written = client.put(first.at("/api/contents/workspace.txt")?).json(&note).send().await?;
+        let written = client.put(first.at("/api/contents/workspace.txt")).json(&note).send().await?;
         ensure!(written.status().is_success(), "Jupyter refused the file: {}", written.text().await?);
-        let mut stranger = first.at("/api/contents")?;
+        let mut stranger = first.at("/api/contents");
         stranger.set_query(Some("token=default"));
         ensure!(client.get(stranger).send().await?.status() == StatusCode::FORBIDDEN, "a guessed token is let in");
         first.stop()?;
@@ -50,7 +50,7 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
 
         let second = Opened::start(cluster, &namespace)?;
         tell("notebook", began, "resumed");
-        let kept: Value = client.get(second.at("/api/contents/workspace.txt")?).send().await?.json().await?;
+        let kept: Value = client.get(second.at("/api/contents/workspace.txt")).send().await?.json().await?;
         ensure!(kept["content"] == "the work of a day", "{kept}");
         second.stop()
     })
@@ -93,10 +93,10 @@ impl Opened {
     }
 
     /// A path of `JupyterLab`, with the token.
-    fn at(&self, path: &str) -> Result<Url> {
+    fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(path);
-        Ok(url)
+        url
     }
 
     /// Ctrl-C.

@@ -318,6 +318,19 @@ impl Fixture {
         Ok(out.into_owned())
     }
 
+    /// Kills it as the kernel would, and starts it again.
+    pub(super) async fn crash_operator(&self) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        *operator = Some(running.crash(self.cluster, &[]).await?);
+        Ok(())
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(super) async fn metrics(&self) -> Result<String> {
         let _calm = self.shared.calm.read().await;
         let operator = self.shared.operator.lock().await;

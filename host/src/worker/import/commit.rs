@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use sha2::{Digest, Sha256};
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
-use tokio_util::bytes::Bytes;
 
 use super::plan::{ImportPlan, SHARDS, shard_url};
 use super::schema::Schema;
@@ -50,6 +49,7 @@ pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<Sourc
         entries.push(place(work, sink, path, parts).await?);
     }
     let source = describe(plan, &done, &entries);
+    sink.settle().await?;
     manifest::write_entries(sink, &plan.inputs, &plan.revision, &source, &entries)?;
     Sink::discard(&work.target.join(RECORDS).join(SHARDS)).await?;
     ImportPlan::remove(sink.records())?;
@@ -97,22 +97,21 @@ async fn place(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Re
 /// One file of several parts. They stay where they are until the manifest is written, so that this can be done again.
 async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Result<Entry, LoadError> {
     let file = sink.create(path, None).await?;
-    let (mut whole, mut at) = (Sha256::new(), 0_u64);
+    let (mut whole, mut at, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
     for (shard, part) in parts {
         let from = Sink::open(&shard_url(&work.target, *shard)).await?;
         let source = from.read(&part.name).await?;
         let mut own = Sha256::new();
         let mut read = 0_u64;
         while read < part.size {
-            let mut block = vec![0; BLOCK];
             let count = source.read_at(&mut block, read).map_err(SinkError::io("read back", path))?;
             if count == 0 {
                 break;
             }
-            block.truncate(count);
-            own.update(&block);
-            whole.update(&block);
-            file.write_at(at, vec![Bytes::from(block)]).await?;
+            let read_now = block.get(..count).unwrap_or_default();
+            own.update(read_now);
+            whole.update(read_now);
+            file.write_at(at, read_now).await?;
             read += count as u64;
             at += count as u64;
         }

@@ -1,7 +1,6 @@
 //! One file that a shard writes: hashed and counted on the way, under its name only when it is whole. Knows nothing of who writes.
 
 use sha2::{Digest, Sha256};
-use tokio_util::bytes::Bytes;
 
 use super::decode::{self, Budget, DecodeError, Opened};
 use super::schema::Schema;
@@ -93,17 +92,17 @@ impl Part {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch);
-        self.hash.update(&batch);
+        self.hash.update(&self.batch);
         if let Some(rows) = &mut self.rows {
-            rows.take(&batch);
+            rows.take(&self.batch);
         }
-        let (at, length) = (self.at, batch.len() as u64);
-        self.at += length;
-        self.file.write_at(at, vec![Bytes::from(batch)]).await
+        self.file.write_at(self.at, &self.batch).await?;
+        self.at += self.batch.len() as u64;
+        self.batch.clear();
+        Ok(())
     }
 
-    /// Makes it durable and gives it its name.
+    /// Gives it its name.
     pub async fn finish(mut self) -> Result<Finished, SinkError> {
         self.flush().await?;
         let verified = Verified { size: self.at, sha256: self.hash.finalize().into() };

@@ -137,6 +137,8 @@ impl Work {
         };
         let warnings = report.map(|report| report.warnings).unwrap_or_default();
         let record = ShardRecord { version: VERSION, key: self.key(shard), parts, warnings };
+        // A record that outlives the files it speaks of would be believed.
+        sink.settle().await?;
         sink.records().replace(RECORD, true, |out| serde_json::to_writer(out, &record).map_err(Into::into))?;
         Sink::discard(&url.join(INPUTS)).await?;
         self.counters.file();
@@ -160,7 +162,7 @@ impl Work {
         let transfer = Arc::new(transfer);
         let result = tokio::select! {
             result = Arc::clone(&transfer).run(&plan) => result,
-            error = keep_flushing(&transfer.journal) => Err(error),
+            error = keep_flushing(&transfer) => Err(error),
             () = self.stop.cancelled() => Err(interrupted()),
         };
         transfer.journal.flush()?;
