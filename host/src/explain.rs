@@ -162,6 +162,7 @@ impl Explainer {
         let observed = artifact::observe::Observed {
             owner: Owner::of(object.as_ref()),
             job: None,
+            shards: None,
             pods: Vec::new(),
             base: find(&known.models, wanted.model, object.as_ref()),
             dataset: find(&known.datasets, wanted.dataset, object.as_ref()),

@@ -4,6 +4,7 @@
 mod causes;
 mod chaos;
 mod contract;
+mod dataset;
 mod edit;
 mod falcon;
 mod notebook;
@@ -20,7 +21,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use substratus::bucket::BucketUrl;
-use substratus_crds::{Model, ModelStatus, Server, ServerStatus};
+use substratus_crds::{ArtifactStatus, Dataset, Model, ModelStatus, Server, ServerStatus};
 use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::platform::{self, Parts, Platform};
 
@@ -50,7 +51,8 @@ fn start() -> Result<Stage> {
     let platform = cluster.block_on(async {
         cluster.advertise_gpus(4, &[("cloud.google.com/gke-accelerator", "nvidia-l4")]).await?;
         let began = Instant::now();
-        let parts = Parts { program: &program, repositories: platform::repositories()? };
+        let repositories = [platform::repositories()?, dataset::repositories()].concat();
+        let parts = Parts { program: &program, repositories };
         Platform::start(cluster, parts, |step| tell("platform", began, step)).await
     })?;
     Ok(Stage { cluster, platform })
@@ -90,6 +92,24 @@ impl Stage {
         let models = self.models(namespace);
         let waited = eventually(&format!("Model {name} {what}"), LIMIT, async || {
             let status = models.get(name).await?.status.context("no status yet")?;
+            ensure!(check(&status), "its status is {}", serde_json::to_string(&status)?);
+            Ok(Some(status))
+        })
+        .await;
+        self.explained(namespace, waited).await
+    }
+
+    /// The same of a Dataset.
+    async fn dataset(
+        &self,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        check: impl Fn(&ArtifactStatus) -> bool,
+    ) -> Result<ArtifactStatus> {
+        let datasets = Api::<Dataset>::namespaced(self.cluster.client(), namespace);
+        let waited = eventually(&format!("Dataset {name} {what}"), LIMIT, async || {
+            let status = datasets.get(name).await?.status.context("no status yet")?;
             ensure!(check(&status), "its status is {}", serde_json::to_string(&status)?);
             Ok(Some(status))
         })

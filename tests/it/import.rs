@@ -2,9 +2,12 @@
 //! Must not look into the worker; what a user and the hub see is all there is.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod hostile;
+mod shared;
+
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use substratus::worker::report::{EXIT_FINAL, MAX_TERMINATION_MESSAGE, Outcome};
@@ -31,14 +34,20 @@ impl Bench {
         format!("{}/datasets/acme/data/resolve/main/{file}", self.hub.url)
     }
 
-    fn import(&self, plugin: &str, args: &[&str]) -> (Option<i32>, Outcome) {
+    fn command(&self, plugin: &str, to: &Path) -> Command {
         let mut command = Command::new(crate::load::program());
-        command.args(["import", "-o", "json", "--attempts", "2", "--stall", "2"]).args(args);
-        command.arg("--to").arg(self.target()).arg("--plugin").arg(guests::component(plugin).unwrap());
+        command.args(["import", "-o", "json", "--attempts", "2"]);
+        command.arg("--to").arg(to).arg("--plugin").arg(guests::component(plugin).unwrap());
         command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
-        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
         command.env_remove("HF_TOKEN").env_remove("HUGGING_FACE_HUB_TOKEN").stdin(Stdio::null());
+        command
+    }
+
+    fn import(&self, plugin: &str, args: &[&str]) -> (Option<i32>, Outcome) {
+        let mut command = self.command(plugin, &self.target());
+        command.args(["--stall", "2"]).args(args);
+        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
         let output = command.output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
         let outcome: Outcome = serde_json::from_str(out.trim())

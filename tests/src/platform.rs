@@ -173,6 +173,17 @@ pub async fn point_loader(cluster: &Cluster, endpoint: &str, elsewhere: &[&str])
     installed::plugin(cluster, &object).await
 }
 
+/// Lets a bundled importer, configured so, fetch from these hosts and from no others.
+pub async fn point_importer(cluster: &Cluster, name: &str, config: serde_json::Value, hosts: &[&str]) -> Result<()> {
+    let object = json!({
+        "apiVersion": "substratus.ai/v1alpha1",
+        "kind": "Plugin",
+        "metadata": {"name": name},
+        "spec": {"config": config, "grants": {"hosts": hosts}},
+    });
+    installed::plugin(cluster, &object).await
+}
+
 /// Lets the bundled adapter of llama.cpp run this image, with and without GPUs, and no other.
 async fn point_engine(cluster: &Cluster, image: &str) -> Result<()> {
     let object = json!({

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod conditions;
+mod jobs;
 pub mod observe;
 pub mod plan;
 pub mod retry;
@@ -56,6 +57,8 @@ pub struct Facts {
     pub metric: crate::metrics::Kind,
     /// Name of its Job.
     pub job: fn(&str) -> String,
+    /// Name of the Job that does the shards of an import, where the kind can have one.
+    pub shards: Option<fn(&str) -> String>,
     /// Name of the container.
     pub container: &'static str,
     /// Service account.
@@ -117,6 +120,7 @@ impl<A: Artifact> Kind for A {
         Observed {
             owner: Owner::of(self.as_ref()),
             job,
+            shards: A::FACTS.shards.and_then(|shards| caches::get(&caches.jobs, &namespace, &shards(&name))),
             base: wanted.model.and_then(|reference| caches::get(&caches.models, &namespace, &reference.name)),
             dataset: wanted.dataset.and_then(|reference| caches::get(&caches.datasets, &namespace, &reference.name)),
             nodes: caches.accelerator_nodes(),
@@ -149,11 +153,13 @@ impl<A: Artifact> Kind for A {
     }
 
     fn candidates(name: &str) -> Vec<(ChildKind, String)> {
-        vec![
+        let mut candidates = vec![
             (ChildKind::ConfigMap, names::params(name, A::FACTS.kind)),
             (ChildKind::ConfigMap, (A::FACTS.job)(name)),
             (ChildKind::Job, (A::FACTS.job)(name)),
-        ]
+        ];
+        candidates.extend(A::FACTS.shards.map(|shards| (ChildKind::Job, shards(name))));
+        candidates
     }
 
     fn conclude(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {

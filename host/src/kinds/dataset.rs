@@ -13,6 +13,7 @@ impl Artifact for Dataset {
         manager: "dataset-controller",
         metric: crate::metrics::Kind::Dataset,
         job: names::dataset_job,
+        shards: Some(names::dataset_shards),
         container: "load",
         account: names::DATA_LOADER,
         role: PluginRole::DatasetImporter,

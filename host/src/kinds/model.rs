@@ -13,6 +13,7 @@ impl Artifact for Model {
         manager: "model-controller",
         metric: crate::metrics::Kind::Model,
         job: names::model_job,
+        shards: None,
         container: "model",
         account: names::MODELLER,
         role: PluginRole::ModelLoader,

@@ -1,6 +1,6 @@
 //! Numbers of a running load, shared by everything that moves bytes. Knows nothing of who reads them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counters; all of them only ever tell the user something, none decides anything.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub struct Counters {
     fetched: AtomicU64,
     files: AtomicU64,
     files_done: AtomicU64,
+    more: AtomicBool,
 }
 
 /// The counters at one moment.
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub files: u64,
     /// Files that are whole and verified.
     pub files_done: u64,
+    /// Something is left to do once every file is there.
+    pub more: bool,
 }
 
 impl Counters {
@@ -35,6 +38,11 @@ impl Counters {
     pub fn expect(&self, files: u64, bytes: u64) {
         self.files.fetch_add(files, Ordering::Relaxed);
         self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The files are not what it ends with.
+    pub fn more_follows(&self) {
+        self.more.store(true, Ordering::Relaxed);
     }
 
     /// Bytes arrived and are on disk.
@@ -66,6 +74,7 @@ impl Counters {
             fetched: self.fetched.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),
             files_done: self.files_done.load(Ordering::Relaxed),
+            more: self.more.load(Ordering::Relaxed),
         }
     }
 }

@@ -11,7 +11,9 @@
 //!         └───► commit: parts in the plan's order ──► `artifacts/`; the manifest is the last write
 //! ```
 //!
-//! What is written depends on the plan alone, not on the order in which shards are done.
+//! What is written depends on the plan alone, not on who does which shard, nor when. So several processes may work on one target:
+//! one leads (plans, waits, puts together), the others take a share each. They meet in the records beside the artifact; a shard's
+//! lock keeps two from doing the same one.
 
 mod by_hand;
 pub mod cli;
@@ -22,6 +24,7 @@ pub mod part;
 pub mod plan;
 pub mod schema;
 pub mod shard;
+pub mod share;
 pub mod streams;
 
 use std::sync::Arc;
@@ -30,12 +33,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 pub use self::cli::ImportArgs;
 use self::commit::{commit, withdraw};
 use self::importer::Importer;
 use self::plan::ImportPlan;
 use self::shard::{Work, interrupted};
+use self::share::Part;
 use super::counters::Counters;
 use super::egress::Egress;
 use super::failure::LoadError;
@@ -47,55 +52,108 @@ use super::request::LoadRequest;
 use super::secrets::Secrets;
 use super::transfer::Tuning;
 use crate::bucket::{BucketUrl, Sink};
+use crate::plugin::types::Shard;
 
 /// Shards in work at the same time: one is decoded or mapped while others are fetched.
 const AHEAD: usize = 4;
 
-/// Runs an import and says how it ended.
-pub async fn import(request: &LoadRequest, around: Surroundings) -> Outcome {
-    match run(request, around).await {
+/// Runs an import, or this process's part of it, and says how it ended.
+pub async fn import(request: &LoadRequest, around: Surroundings, part: Part) -> Outcome {
+    let stop = around.stop.clone();
+    let doing = async {
+        let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
+        match part {
+            Part::Share(share) => share::take(request, around, target, share).await,
+            Part::Whole => run(request, around, target, false).await,
+            Part::Lead => run(request, around, target, true).await,
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = doing => result,
+        () = stopped_for_good(&stop) => Err(interrupted()),
+    };
+    match result {
         Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
         Err(error) => Outcome::failed(request.inputs.clone(), error),
     }
 }
 
-async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus, LoadError> {
-    let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
+async fn run(
+    request: &LoadRequest,
+    around: Surroundings,
+    target: BucketUrl,
+    others_do_the_shards: bool,
+) -> Result<SourceStatus, LoadError> {
     let sink = Sink::open(&target).await?;
-    if let Some(manifest) = Manifest::read(&sink)? {
+    if let Some(manifest) = Manifest::read(sink.records())? {
         if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
             tracing::info!(revision = manifest.revision, "the artifact is complete already");
             return Ok(manifest.source);
         }
         withdraw(&sink, &manifest).await?;
     }
-    let secrets =
-        Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-    let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
-    let importer = Importer::new(around.plugins, request, egress.clone(), around.tuning);
-    let counters = Arc::new(Counters::default());
-    let _reporter = Reporter::start(Arc::clone(&counters), request.inputs.clone(), around.progress);
-    let stop = around.stop.clone();
-    let doing = async {
-        let plan = plan(&importer, &sink, &request.inputs).await?;
-        let work = Work {
-            importer: importer.at(&plan.revision),
+    let crew = Crew::new(request, around)?;
+    let plan = plan(&crew.importer, &sink, &request.inputs).await?;
+    let work = crew.work(target, &plan, plan.shards.len());
+    work.expect(&plan.shards);
+    if others_do_the_shards {
+        share::lead(&work, &plan).await?;
+    } else {
+        all(&work, plan.shards.iter().enumerate()).await?;
+    }
+    commit(&work, &sink, &plan).await
+}
+
+/// Does shards, a few at a time.
+async fn all<'a>(work: &Work, shards: impl Iterator<Item = (usize, &'a Shard)>) -> Result<(), LoadError> {
+    let shards = stream::iter(shards).map(|(index, shard)| work.run(index, shard));
+    shards.buffer_unordered(AHEAD).try_collect().await
+}
+
+/// Who works on an import: the importer, the way out, and whoever tells the user.
+struct Crew {
+    importer: Importer,
+    egress: Egress,
+    tuning: Tuning,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+    identity: String,
+    _reporter: Reporter,
+}
+
+impl Crew {
+    fn new(request: &LoadRequest, around: Surroundings) -> Result<Self, LoadError> {
+        let secrets =
+            Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+        let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
+        let counters = Arc::new(Counters::default());
+        counters.more_follows();
+        Ok(Self {
+            importer: Importer::new(around.plugins, request, egress.clone(), around.tuning),
             egress,
-            tuning: per_shard(around.tuning, plan.shards.len()),
-            target,
+            tuning: around.tuning,
+            _reporter: Reporter::start(Arc::clone(&counters), request.inputs.clone(), around.progress),
             counters,
             stop: around.stop,
-            identity: format!("{}@{} {}", plan.inputs, plan.revision, request.plugin.digest),
+            identity: request.plugin.digest.clone(),
+        })
+    }
+
+    /// What is to be done by `plan`, of which `shards` are ours.
+    fn work(&self, target: BucketUrl, plan: &ImportPlan, shards: usize) -> Work {
+        // The connections are shared out.
+        let connections = (self.tuning.connections / shards.clamp(1, AHEAD)).max(2);
+        Work {
+            importer: self.importer.clone().at(&plan.revision),
+            egress: self.egress.clone(),
+            tuning: Tuning { connections, ..self.tuning },
+            target,
+            counters: Arc::clone(&self.counters),
+            stop: self.stop.clone(),
+            identity: format!("{}@{} {}", plan.inputs, plan.revision, self.identity),
             making: Semaphore::new(1),
-        };
-        let shards = stream::iter(plan.shards.iter().enumerate()).map(|(index, shard)| work.run(index, shard));
-        shards.buffer_unordered(AHEAD).try_collect::<()>().await?;
-        commit(&work, &sink, &plan).await
-    };
-    tokio::select! {
-        biased;
-        result = doing => result,
-        () = stopped_for_good(&stop) => Err(interrupted()),
+        }
     }
 }
 
@@ -108,9 +166,4 @@ async fn plan(importer: &Importer, sink: &Sink, inputs: &str) -> Result<ImportPl
     plan.write(sink.records())?;
     tracing::info!(revision = plan.revision, shards = plan.shards.len(), "the plan is made");
     Ok(plan)
-}
-
-/// How hard to try for one shard of several: the connections are shared out.
-fn per_shard(tuning: Tuning, shards: usize) -> Tuning {
-    Tuning { connections: (tuning.connections / shards.clamp(1, AHEAD)).max(2), ..tuning }
 }

@@ -66,7 +66,7 @@ pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
 async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus, LoadError> {
     let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
     let sink = Sink::open(&target).await?;
-    if let Some(manifest) = Manifest::read(&sink)? {
+    if let Some(manifest) = Manifest::read(sink.records())? {
         if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
             tracing::info!(revision = manifest.revision, "the artifact is complete already");
             return Ok(manifest.source);

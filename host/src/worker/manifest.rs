@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use substratus_crds::SourceStatus;
 
 use super::plan::{Plan, PlanFile};
+use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
 use crate::bucket::{Sink, SinkError};
 
@@ -67,9 +68,9 @@ impl Serialize for Files<'_> {
 }
 
 impl Manifest {
-    /// Reads the manifest of an artifact; `None` where there is none that this version understands.
-    pub fn read(sink: &Sink) -> Result<Option<Self>, SinkError> {
-        let manifest: Option<Self> = sink.records().read(MANIFEST)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    /// Reads the manifest beside an artifact; `None` where there is none that this version understands.
+    pub fn read(records: &Records) -> Result<Option<Self>, SinkError> {
+        let manifest: Option<Self> = records.read(MANIFEST)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(manifest.filter(|manifest| manifest.version == VERSION))
     }
 

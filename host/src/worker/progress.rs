@@ -122,7 +122,8 @@ impl Rate {
 /// The counters as a status shows them.
 pub fn status(snapshot: Snapshot, rate: u64) -> TransferStatus {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let share = match (snapshot.total, snapshot.files_done == snapshot.files && snapshot.files > 0) {
+    let whole = snapshot.files_done == snapshot.files && snapshot.files > 0 && !snapshot.more;
+    let share = match (snapshot.total, whole) {
         (_, true) => 100,
         (0, false) => 0,
         // Not 100 before every file is verified.
@@ -173,12 +174,13 @@ mod tests {
 
     #[test]
     fn a_status_says_what_a_person_wants_to_know() {
-        let half = Snapshot { total: 1000, done: 500, fetched: 500, files: 2, files_done: 1 };
+        let half = Snapshot { total: 1000, done: 500, fetched: 500, files: 2, files_done: 1, more: false };
         let shown = status(half, 100);
         assert_eq!((shown.progress.as_str(), shown.eta_seconds, shown.bytes_done), ("50%", Some(5), 500));
         assert_eq!(status(half, 0).eta_seconds, None);
         assert_eq!(status(Snapshot { done: 1000, ..half }, 0).progress, "99%", "not verified yet");
         assert_eq!(status(Snapshot { done: 1000, files_done: 2, ..half }, 0).progress, "100%");
+        assert_eq!(status(Snapshot { done: 1000, files_done: 2, more: true, ..half }, 0).progress, "99%", "not put together yet");
         assert_eq!(line(&shown), "50% of 1000 B, 1/2 files, 100 B/s, 0:05 left");
         assert_eq!(human(1_610_612_736), "1.5 GiB");
     }

@@ -176,7 +176,8 @@ impl Fixture {
         let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
         let terminated = json!({"exitCode": exit_code, "reason": if exit_code == 0 { "Completed" } else { "Error" },
             "message": message.to_string(), "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
-        let container = json!({"name": "model", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
+        let pod = self.get("Pod", &name).await?;
+        let container = json!({"name": pod["spec"]["containers"][0]["name"], "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
         self.set_status("Pod", &name, json!({"phase": phase, "containerStatuses": [container]})).await?;
         Ok(name)
     }

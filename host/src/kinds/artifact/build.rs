@@ -2,40 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::batch::v1::{
-    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
-    PodFailurePolicyRule,
-};
 use k8s_openapi::api::core::v1::{
     PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Artifact;
+use super::jobs;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
-use super::retry::{self, Built};
-use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use super::retry::Built;
+use crate::kinds::shared::child::Child;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts::{self, Mount};
-use crate::kinds::shared::names::{self, ATTEMPT, RETRY};
+use crate::kinds::shared::names;
 use crate::kinds::shared::pod::{self, Parts, Security};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
-use crate::kinds::shared::{env, hash, params};
+use crate::kinds::shared::{env, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
 use crate::store;
-use crate::worker::report::EXIT_FINAL;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
 /// Folder where the worker finds its request.
 const REQUEST_DIR: &str = "/etc/substratus/request";
 /// Folder that the worker may write to, besides its target.
 const SCRATCH_DIR: &str = "/tmp";
-/// How often a worker's pod is started again where the user says nothing.
-const WORKER_RETRIES: i32 = 6;
 /// Folder where the worker finds its token for the store.
 const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
 
@@ -45,10 +38,10 @@ pub fn build<A: Artifact>(
     environment: &Environment,
     plan: &Plan,
 ) -> Result<(Vec<Child>, Built), Verdict> {
-    let template = match &plan.run {
+    let (jobs, built) = match &plan.run {
         Run::Done => return Ok((Vec::new(), Built::default())),
-        Run::Load { grant, .. } => worker(observed, environment, plan, grant)?,
-        Run::Container(image) => container(observed, environment, plan, image)?,
+        Run::Load { grant, .. } => jobs::of_worker(observed, environment, plan, grant)?,
+        Run::Container(image) => jobs::of_container(observed, plan, container(observed, environment, plan, image)?),
     };
     let mut children = vec![
         service_account::child(&observed.owner, A::FACTS.account, environment),
@@ -59,8 +52,7 @@ pub fn build<A: Artifact>(
         let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
         children.push(Child::config_map(&observed.owner, (A::FACTS.job)(observed.name()), data));
     }
-    let (job, built) = job(observed, plan, template);
-    children.push(job);
+    children.extend(jobs);
     Ok((children, built))
 }
 
@@ -82,11 +74,13 @@ pub fn request<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> Option<LoadR
     })
 }
 
-fn worker<A: Artifact>(
+/// The worker's pod; `part` are the arguments that say what of the work is its own.
+pub(super) fn worker<A: Artifact>(
     observed: &Observed<A>,
     environment: &Environment,
     plan: &Plan,
     grant: &Grant,
+    part: &[String],
 ) -> Result<PodTemplateSpec, Verdict> {
     let secrets = grant.secrets.iter().flat_map(|secret| secret.env.iter().map(String::as_str));
     let workload = observed.wanted().workload;
@@ -96,14 +90,16 @@ fn worker<A: Artifact>(
         container: A::FACTS.container,
         service_account: A::FACTS.account,
         image: environment.worker_image.clone(),
-        args: vec![
-            A::FACTS.subcommand.to_owned(),
-            format!("--request={REQUEST_DIR}/{REQUEST_KEY}"),
-            format!("--store={}", environment.store_url),
-            format!("--progress-url={}/progress/{}/{job}", environment.store_url, observed.owner.namespace),
-            format!("--token-file={TOKEN_DIR}/token"),
-            format!("--plugin-cache={SCRATCH_DIR}/plugins"),
-        ],
+        args: [
+            &[
+                A::FACTS.subcommand.to_owned(),
+                format!("--request={REQUEST_DIR}/{REQUEST_KEY}"),
+                format!("--store={}", environment.store_url),
+            ],
+            part,
+            &[format!("--token-file={TOKEN_DIR}/token"), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
+        ]
+        .concat(),
         env: env::to_worker(secrets, &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::worker(environment), plan.placement.as_ref()),
         mounts: vec![
@@ -194,60 +190,4 @@ fn container<A: Artifact>(
         container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
     }
     Ok(template)
-}
-
-fn job<A: Artifact>(observed: &Observed<A>, plan: &Plan, template: PodTemplateSpec) -> (Child, Built) {
-    let load = matches!(plan.run, Run::Load { .. });
-    // Besides the inputs, what a user changes to get a failed run going; not the image, so an upgrade repeats nothing.
-    let wanted = observed.wanted();
-    let basis = hash::of(&(&plan.inputs, wanted.workload.env, wanted.workload.resources));
-    let job = observed.job.as_deref();
-    let same = job.and_then(|job| job.annotation(names::JOB_IDENTITY)).is_some_and(|identity| identity.starts_with(&basis));
-    let token = observed.annotation(RETRY);
-    let attempt = if load {
-        retry::attempt(job, same, observed.outcome(&plan.inputs).as_ref(), token, observed.now)
-    } else {
-        retry::once(job, same, token)
-    };
-    let identity = format!("{basis}-{}-{}", attempt.number, hash::of(&attempt.token));
-    let annotations =
-        BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
-    let object = Job {
-        metadata: ObjectMeta {
-            name: Some((A::FACTS.job)(observed.name())),
-            annotations: Some(annotations),
-            ..ObjectMeta::default()
-        },
-        spec: Some(JobSpec {
-            backoff_limit: Some(wanted.retries.unwrap_or(if load { WORKER_RETRIES } else { A::FACTS.retries })),
-            pod_failure_policy: load.then(|| failure_policy(A::FACTS.container)),
-            template,
-            ..JobSpec::default()
-        }),
-        ..Job::default()
-    };
-    let is_there = job.is_some_and(|job| job.annotation(names::JOB_IDENTITY) == Some(&identity));
-    (Child::new(ChildKind::Job, Policy::Run { identity }, &observed.owner, object), Built { attempt, is_there })
-}
-
-/// A typed user error ends the Job at once; a disruption (drain, preemption) does not count as a failure.
-fn failure_policy(container: &str) -> PodFailurePolicy {
-    let on_exit = PodFailurePolicyRule {
-        action: "FailJob".to_owned(),
-        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(container.to_owned()),
-            operator: "In".to_owned(),
-            values: vec![i32::from(EXIT_FINAL)],
-        }),
-        ..PodFailurePolicyRule::default()
-    };
-    let on_disruption = PodFailurePolicyRule {
-        action: "Ignore".to_owned(),
-        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-            status: "True".to_owned(),
-            type_: "DisruptionTarget".to_owned(),
-        }]),
-        ..PodFailurePolicyRule::default()
-    };
-    PodFailurePolicy { rules: vec![on_exit, on_disruption] }
 }

@@ -6,6 +6,7 @@ use substratus_crds::conditions::{COMPLETE, reason};
 use substratus_crds::{ArtifactStatus, Artifacts, PlacementStatus, SourceStatus, TransferStatus};
 
 use super::Artifact;
+use super::jobs;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
 use super::retry::{Attempt, Built};
@@ -54,9 +55,10 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
         status.observed_generation = observed.generation();
         return (status, Retry::OnChange);
     }
-    let outcome = observed.outcome(&plan.inputs);
     let is_load = matches!(plan.run, Run::Load { .. });
-    let job = observed.job.as_deref().filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());
+    let decisive = jobs::failed(observed).or(observed.job.as_deref());
+    let job = decisive.filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());
+    let outcome = job.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
     let (said, retry) = match (job, &outcome) {
         (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && is_load => {
             loaded(&mut status, plan, source);

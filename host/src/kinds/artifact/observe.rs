@@ -12,6 +12,9 @@ use crate::plugin::types::Node;
 use crate::reconcile::views::{JobView, PodView};
 use crate::worker::report::{Outcome, Progress};
 
+/// The Job controller's label of its pods.
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
 /// The snapshot.
 #[derive(Clone, Debug)]
 pub struct Observed<A> {
@@ -21,7 +24,9 @@ pub struct Observed<A> {
     pub owner: Owner,
     /// Its Job.
     pub job: Option<Arc<JobView>>,
-    /// The Job's pods.
+    /// The Job that does the shards of an import, where they are spread over several pods.
+    pub shards: Option<Arc<JobView>>,
+    /// The Jobs' pods.
     pub pods: Vec<Arc<PodView>>,
     /// The base model that `spec.model` names.
     pub base: Option<Arc<Model>>,
@@ -78,11 +83,14 @@ impl<A: Artifact> Observed<A> {
         self.object.known()?.artifacts.as_ref()?.url.as_deref()
     }
 
-    /// The typed result in the termination message of the newest pod that ended.
-    pub fn outcome(&self, inputs: &str) -> Option<Outcome> {
+    /// The typed result in the termination message of the newest pod of a Job that ended.
+    pub fn outcome(&self, inputs: &str, job: &str) -> Option<Outcome> {
+        let of_job =
+            |pod: &&Arc<PodView>| pod.metadata.labels.iter().flatten().any(|(key, value)| key == JOB_NAME && value == job);
         let mut ended: Vec<_> = self
             .pods
             .iter()
+            .filter(of_job)
             .filter_map(|pod| {
                 let status = pod.status.as_ref()?.container_statuses.first()?;
                 let terminated = status.state.terminated.as_ref()?;

@@ -32,6 +32,11 @@ pub fn dataset_job(name: &str) -> String {
     format!("{name}-data-loader")
 }
 
+/// The Job that does the shards of a Dataset, where they are spread over several pods.
+pub fn dataset_shards(name: &str) -> String {
+    format!("{name}-data-shards")
+}
+
 /// The Pod of a Notebook.
 pub fn notebook(name: &str) -> String {
     format!("{name}-notebook")

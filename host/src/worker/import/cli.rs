@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::by_hand::ByHand;
 use super::import;
+use super::share::{Part, Share};
 use crate::worker::args::{self, Output, WorkerArgs};
 use crate::worker::failure::LoadError;
 use crate::worker::load::Surroundings;
@@ -28,8 +29,12 @@ Examples:
       the file, unpacked; with --param format=jsonl its rows as JSON Lines
   substratus import --image substratusai/dataset-squad --to data
       what a Dataset with this image would import
-  substratus import hf://datasets/org/name --to data --param split=train --param columns=prompt,completion -o json
-      one split, two columns, and the outcome as JSON
+  substratus import hf://datasets/org/name --to data --param split=train -o json
+      one split, and the outcome as JSON
+  substratus import hf://datasets/org/name --to data --share 0/2 &
+  substratus import hf://datasets/org/name --to data --share 1/2 &
+  substratus import hf://datasets/org/name --to data --lead
+      the same files, by three processes: two do shards, one plans and puts together
 
 What may be given with --param is in each importer's README; HF_TOKEN opens what is private or gated. An import that was
 interrupted goes on where it stopped when it is run again; one that is complete does nothing.
@@ -43,6 +48,12 @@ pub struct ImportArgs {
     /// The request of a Job's pod; everything about the source is in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "to", "image"])]
     request: Option<PathBuf>,
+    /// Plan, wait until others did the shards (--share), and put the parts together
+    #[arg(long, conflicts_with = "share")]
+    lead: bool,
+    /// Do every COUNTth shard, from INDEX on, of a plan that another process makes (--lead) for the same target
+    #[arg(long, value_name = "INDEX/COUNT")]
+    share: Option<Share>,
     #[command(flatten)]
     by_hand: ByHand,
     #[command(flatten)]
@@ -56,11 +67,19 @@ impl ImportArgs {
         let stop = CancellationToken::new();
         args::end_on_signal(stop.clone())?;
         let outcome = match self.prepare(stop).await {
-            Ok((request, around)) => import(&request, around).await,
+            Ok((request, around)) => import(&request, around, self.part()).await,
             Err((inputs, error)) => Outcome::failed(inputs, error),
         };
         self.tell(&outcome)?;
         Ok(outcome.exit_code())
+    }
+
+    fn part(&self) -> Part {
+        match self.share {
+            Some(share) => Part::Share(share),
+            None if self.lead => Part::Lead,
+            None => Part::Whole,
+        }
     }
 
     async fn prepare(&self, stop: CancellationToken) -> Result<(LoadRequest, Surroundings), (String, LoadError)> {

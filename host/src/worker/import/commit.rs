@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use substratus_crds::SourceStatus;
@@ -14,6 +15,7 @@ use super::shard::{PartRecord, ShardRecord, Work};
 use crate::bucket::sink::Verified;
 use crate::bucket::url::RECORDS;
 use crate::bucket::{Sink, SinkError};
+use crate::plugin::types::Shard;
 use crate::worker::asking::refused;
 use crate::worker::failure::LoadError;
 use crate::worker::journal::unhex;
@@ -24,6 +26,8 @@ use crate::worker::plan::check_paths;
 const BLOCK: usize = 1024 * 1024;
 /// Most warnings that are kept.
 const MAX_WARNINGS: usize = 20;
+/// Tenths of a second that somebody who did a shard has to let go of it.
+const LET_GO: usize = 100;
 
 /// Removes the files of another import, and the record that speaks of them.
 pub async fn withdraw(sink: &Sink, manifest: &Manifest) -> Result<(), SinkError> {
@@ -48,7 +52,7 @@ pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<Sourc
     for (path, parts) in &files {
         entries.push(place(work, sink, path, parts).await?);
     }
-    let source = describe(plan, &done, &entries);
+    let source = describe(plan, &plan.shards, &done, entries.iter().map(|entry| entry.size));
     sink.settle().await?;
     manifest::write_entries(sink, &plan.inputs, &plan.revision, &source, &entries)?;
     Sink::discard(&work.target.join(RECORDS).join(SHARDS)).await?;
@@ -81,11 +85,23 @@ fn arrange(done: &[ShardRecord]) -> Result<Vec<(&str, Vec<Placed<'_>>)>, LoadErr
     }
 }
 
+/// Opens what a shard became. Whoever did it lets go of it a moment after its record is there.
+async fn open(work: &Work, shard: usize) -> Result<Sink, SinkError> {
+    let url = shard_url(&work.target, shard);
+    for _ in 0..LET_GO {
+        match Sink::open(&url).await {
+            Err(SinkError::Busy(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => return other,
+        }
+    }
+    Sink::open(&url).await
+}
+
 /// Puts one file into its place, wherever an earlier run stopped.
 async fn place(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Result<Entry, LoadError> {
     let size = parts.iter().map(|(_, part)| part.size).sum();
     let [(shard, part)] = parts else { return joined(work, sink, path, parts).await };
-    let from = Sink::open(&shard_url(&work.target, *shard)).await?;
+    let from = open(work, *shard).await?;
     if from.finished(&part.name).await? == Some(part.size) {
         sink.adopt(&from, &part.name, path).await?;
     } else if sink.finished(path).await? != Some(size) {
@@ -99,7 +115,7 @@ async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> R
     let file = sink.create(path, None).await?;
     let (mut whole, mut at, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
     for (shard, part) in parts {
-        let from = Sink::open(&shard_url(&work.target, *shard)).await?;
+        let from = open(work, *shard).await?;
         let source = from.read(&part.name).await?;
         let mut own = Sha256::new();
         let mut read = 0_u64;
@@ -125,14 +141,24 @@ async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> R
     Ok(Entry { path: path.to_owned(), size: at, sha256: hex::encode(verified.sha256) })
 }
 
-/// What a status will say. Files that hold no rows, such as a README, take nothing from those that do.
-fn describe(plan: &ImportPlan, done: &[ShardRecord], entries: &[Entry]) -> SourceStatus {
+/// What a status will say of shards and what they became: files of these sizes. Files that hold no rows, such as a README, take
+/// nothing from those that do.
+pub fn describe<'a>(
+    plan: &ImportPlan,
+    shards: impl IntoIterator<Item = &'a Shard>,
+    done: &[ShardRecord],
+    sizes: impl Iterator<Item = u64> + Clone,
+) -> SourceStatus {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let (mut schema, mut splits, mut warnings) = (Schema::default(), Vec::new(), plan.warnings.clone());
-    for (shard, record) in plan.shards.iter().zip(done) {
+    for record in done {
         record.parts.iter().for_each(|part| schema.merge(&part.schema));
         warnings.extend(record.warnings.iter().cloned());
-        splits.extend(shard.split.iter().filter(|split| !splits.contains(*split)).cloned().collect::<Vec<_>>());
+    }
+    for split in shards.into_iter().filter_map(|shard| shard.split.as_ref()) {
+        if !splits.contains(split) {
+            splits.push(split.clone());
+        }
     }
     warnings.dedup();
     warnings.truncate(MAX_WARNINGS);
@@ -141,8 +167,8 @@ fn describe(plan: &ImportPlan, done: &[ShardRecord], entries: &[Entry]) -> Sourc
         revision: Some(plan.revision.clone()),
         license: plan.license.clone(),
         partial: plan.partial.clone(),
-        bytes: signed(entries.iter().map(|entry| entry.size).sum()),
-        files: signed(entries.len() as u64),
+        bytes: signed(sizes.clone().sum()),
+        files: signed(sizes.count() as u64),
         rows: rows.map(signed),
         splits,
         schema: schema.columns().iter().map(|column| format!("{}: {}", column.name, column.kind)).collect(),

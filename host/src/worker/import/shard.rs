@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,7 +18,7 @@ use super::schema::Schema;
 use super::streams::{Cause, Fetched, GuestInput, GuestOutputs, Piece, decode};
 use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
-use crate::bucket::{BucketUrl, Sink};
+use crate::bucket::{BucketUrl, Sink, SinkError};
 use crate::plugin::io::Streams;
 use crate::plugin::types::{Decoding, Shard, ShardReport};
 use crate::worker::asking::refused;
@@ -34,6 +35,8 @@ const RECORD: &str = "shard.json";
 const VERSION: u32 = 1;
 /// Folder of a shard that holds its inputs while they are needed.
 const INPUTS: &str = "inputs";
+/// How often a shard that somebody else works on is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a shard became.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,14 +109,41 @@ impl Work {
         hex::encode(hash.finalize())
     }
 
-    /// Does one shard, or what is missing of it.
+    /// Does one shard, or what is missing of it; waits as long as somebody else does.
     pub async fn run(&self, index: usize, shard: &Shard) -> Result<(), LoadError> {
-        if self.done(index, shard)?.is_some() {
-            self.counters.file();
-            return Ok(());
+        while !self.attempt(index, shard).await? {
+            tokio::select! {
+                () = tokio::time::sleep(LOCK_PAUSE) => {}
+                () = self.stop.cancelled() => return Err(interrupted()),
+            }
         }
+        Ok(())
+    }
+
+    /// Tells the user what there is to do.
+    pub fn expect<'a>(&self, shards: impl IntoIterator<Item = &'a Shard>) {
+        for input in shards.into_iter().flat_map(|shard| &shard.inputs) {
+            self.counters.expect(1, input.size.unwrap_or(0));
+        }
+    }
+
+    /// Tells the user of a shard that somebody else did, or an earlier run.
+    pub fn count(&self, shard: &Shard) {
+        self.counters.found(shard.inputs.iter().filter_map(|input| input.size).sum());
+        shard.inputs.iter().for_each(|_| self.counters.file());
+    }
+
+    /// The same at once; `false` where somebody else is at it.
+    pub async fn attempt(&self, index: usize, shard: &Shard) -> Result<bool, LoadError> {
         let url = shard_url(&self.target, index);
-        let sink = Sink::open(&url).await?;
+        let sink = match Sink::open(&url).await {
+            Err(SinkError::Busy(_)) => return Ok(false),
+            other => other?,
+        };
+        if self.done(index, shard)?.is_some() {
+            self.count(shard);
+            return Ok(true);
+        }
         let copied = !shard.mapped && matches!(shard.decoding, Decoding::Copy);
         let (parts, report) = if copied {
             (self.copy(&sink, shard).await?, None)
@@ -137,14 +167,13 @@ impl Work {
         };
         let warnings = report.map(|report| report.warnings).unwrap_or_default();
         let record = ShardRecord { version: VERSION, key: self.key(shard), parts, warnings };
-        // A record that outlives the files it speaks of would be believed.
+        // A record that outlives the files it speaks of would be believed. It comes last: who sees it may take the folder apart.
         sink.settle().await?;
-        sink.records().replace(RECORD, true, |out| serde_json::to_writer(out, &record).map_err(Into::into))?;
         Sink::discard(&url.join(INPUTS)).await?;
-        self.counters.file();
+        sink.records().replace(RECORD, true, |out| serde_json::to_writer(out, &record).map_err(Into::into))?;
         let rows: u64 = record.parts.iter().filter_map(|part| part.rows).sum();
         tracing::info!(shard = %shard.name, files = record.parts.len(), rows, "shard complete");
-        Ok(())
+        Ok(true)
     }
 
     /// Fetches the inputs of a shard into `sink`, or what is missing of them.
@@ -155,7 +184,6 @@ impl Work {
         for path in stale {
             sink.remove(&path).await?;
         }
-        self.counters.expect(plan.files.len() as u64, plan.files.iter().filter_map(|file| file.size).sum());
         let importer = Arc::new(self.importer.clone());
         let counters = Arc::clone(&self.counters);
         let transfer = Transfer::new(self.egress.clone(), sink.clone(), journal, counters, importer, self.tuning);

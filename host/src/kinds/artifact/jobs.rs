@@ -1,0 +1,153 @@
+//! The Jobs of an object: one, or two where the shards of an import are spread over several pods; and which try they are. Pure.
+//! Knows nothing of what is in a pod.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Artifact;
+use super::build::worker;
+use super::observe::Observed;
+use super::plan::Plan;
+use super::retry::{self, Attempt, Built};
+use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use crate::kinds::shared::environment::Environment;
+use crate::kinds::shared::hash;
+use crate::kinds::shared::names::{self, ATTEMPT, RETRY};
+use crate::kinds::shared::verdict::Verdict;
+use crate::plugin::Grant;
+use crate::reconcile::views::JobView;
+use crate::worker::report::EXIT_FINAL;
+
+/// How often a worker's pod is started again where the user says nothing.
+const WORKER_RETRIES: i32 = 6;
+
+/// The Job of a worker; with shards spread over several pods, one that plans and puts together and one that does the shards. They
+/// meet in the records beside the artifact. One that failed takes the other with it: both belong to one try.
+pub(super) fn of_worker<A: Artifact>(
+    observed: &Observed<A>,
+    environment: &Environment,
+    plan: &Plan,
+    grant: &Grant,
+) -> Result<(Vec<Child>, Built), Verdict> {
+    let shards = shards(observed);
+    let basis = basis(observed, plan, shards.as_ref().map(|(_, number)| *number));
+    let decisive = failed(observed).or(observed.job.as_deref());
+    let outcome = decisive.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
+    let same = decisive.is_some_and(|job| is_of(job, &basis));
+    let attempt = retry::attempt(decisive, same, outcome.as_ref(), observed.annotation(RETRY), observed.now);
+    let retries = observed.wanted().retries.unwrap_or(WORKER_RETRIES);
+    let name = (A::FACTS.job)(observed.name());
+    let mut part = vec![format!("--progress-url={}/progress/{}/{name}", environment.store_url, observed.owner.namespace)];
+    part.extend(shards.is_some().then(|| "--lead".to_owned()));
+    let spec = JobSpec {
+        backoff_limit: Some(retries),
+        pod_failure_policy: Some(failure_policy(A::FACTS.container)),
+        template: worker(observed, environment, plan, grant, &part)?,
+        ..JobSpec::default()
+    };
+    let mut jobs = vec![child(observed, &basis, &attempt, name, spec)];
+    if let Some((name, number)) = shards {
+        // The Job controller tells every pod its index.
+        let part = [format!("--share=$(JOB_COMPLETION_INDEX)/{number}")];
+        let spec = JobSpec {
+            completion_mode: Some("Indexed".to_owned()),
+            completions: Some(number),
+            parallelism: Some(number),
+            backoff_limit_per_index: Some(retries),
+            pod_failure_policy: Some(failure_policy(A::FACTS.container)),
+            template: worker(observed, environment, plan, grant, &part)?,
+            ..JobSpec::default()
+        };
+        jobs.push(child(observed, &basis, &attempt, name, spec));
+    }
+    if attempt.wait.is_some() {
+        // The other one has nothing to wait for until the next try.
+        let failed = decisive.and_then(|job| job.metadata.name.as_deref());
+        jobs.retain(|job| failed == Some(&job.name));
+    }
+    let built = built(decisive, &basis, attempt);
+    Ok((jobs, built))
+}
+
+/// The Job of a container.
+pub(super) fn of_container<A: Artifact>(observed: &Observed<A>, plan: &Plan, template: PodTemplateSpec) -> (Vec<Child>, Built) {
+    let basis = basis(observed, plan, None);
+    let job = observed.job.as_deref();
+    let attempt = retry::once(job, job.is_some_and(|job| is_of(job, &basis)), observed.annotation(RETRY));
+    let spec =
+        JobSpec { backoff_limit: Some(observed.wanted().retries.unwrap_or(A::FACTS.retries)), template, ..JobSpec::default() };
+    let child = child(observed, &basis, &attempt, (A::FACTS.job)(observed.name()), spec);
+    (vec![child], built(job, &basis, attempt))
+}
+
+/// Name and size of the Job for shards, where more than one pod is asked for.
+fn shards<A: Artifact>(observed: &Observed<A>) -> Option<(String, i32)> {
+    let number = observed.wanted().parallelism.filter(|number| *number > 1)?;
+    Some((A::FACTS.shards?(observed.name()), number))
+}
+
+/// The Job that ended badly. The artifact is whole once the first one ended well, whatever became of the other.
+pub(super) fn failed<A: Artifact>(observed: &Observed<A>) -> Option<&JobView> {
+    if observed.job.as_ref().is_some_and(|job| job.holds("Complete").is_some()) {
+        return None;
+    }
+    [&observed.job, &observed.shards].into_iter().flatten().map(AsRef::as_ref).find(|job| job.holds("Failed").is_some())
+}
+
+/// Besides the inputs, what a user changes to get a failed run going; not the image, so an upgrade repeats nothing.
+fn basis<A: Artifact>(observed: &Observed<A>, plan: &Plan, shards: Option<i32>) -> String {
+    let workload = observed.wanted().workload;
+    match shards {
+        None => hash::of(&(&plan.inputs, workload.env, workload.resources)),
+        Some(shards) => hash::of(&(&plan.inputs, workload.env, workload.resources, shards)),
+    }
+}
+
+fn is_of(job: &JobView, basis: &str) -> bool {
+    job.annotation(names::JOB_IDENTITY).is_some_and(|identity| identity.starts_with(basis))
+}
+
+fn identity(basis: &str, attempt: &Attempt) -> String {
+    format!("{basis}-{}-{}", attempt.number, hash::of(&attempt.token))
+}
+
+fn built(job: Option<&JobView>, basis: &str, attempt: Attempt) -> Built {
+    let identity = identity(basis, &attempt);
+    Built { attempt, is_there: job.is_some_and(|job| job.annotation(names::JOB_IDENTITY) == Some(&identity)) }
+}
+
+fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, name: String, spec: JobSpec) -> Child {
+    let annotations =
+        BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
+    let metadata = ObjectMeta { name: Some(name), annotations: Some(annotations), ..ObjectMeta::default() };
+    let job = Job { metadata, spec: Some(spec), ..Job::default() };
+    Child::new(ChildKind::Job, Policy::Run { identity: identity(basis, attempt) }, &observed.owner, job)
+}
+
+/// A typed user error ends the Job at once; a disruption (drain, preemption) does not count as a failure.
+fn failure_policy(container: &str) -> PodFailurePolicy {
+    let on_exit = PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(container.to_owned()),
+            operator: "In".to_owned(),
+            values: vec![i32::from(EXIT_FINAL)],
+        }),
+        ..PodFailurePolicyRule::default()
+    };
+    let on_disruption = PodFailurePolicyRule {
+        action: "Ignore".to_owned(),
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            status: "True".to_owned(),
+            type_: "DisruptionTarget".to_owned(),
+        }]),
+        ..PodFailurePolicyRule::default()
+    };
+    PodFailurePolicy { rules: vec![on_exit, on_disruption] }
+}
