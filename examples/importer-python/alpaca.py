@@ -5,7 +5,6 @@ This module plans which file, and maps its rows.
 """
 
 import json
-import sys
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -20,7 +19,6 @@ from wit_world.exports.dataset_importing import (
 from wit_world.imports import http
 from wit_world.imports.files import File, HttpOrigin, Origin_Http
 from wit_world.imports.types import (
-    Failure_Internal,
     Failure_Invalid,
     Failure_NotFound,
     Failure_Unavailable,

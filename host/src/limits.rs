@@ -140,6 +140,9 @@ pub const READ_BYTES: usize = MIB;
 /// Files that one shard may write.
 pub const SHARD_OUTPUTS: usize = 10_000;
 
+/// Files of one shard that are open at the same time: each has a buffer of the host's.
+pub const OPEN_OUTPUTS: usize = 64;
+
 /// Inputs of one shard.
 pub const SHARD_INPUTS: usize = 64;
 

@@ -23,7 +23,8 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if path != root().join("deploy") {
+            // The operator's own install, and plugins, whose manifests are no objects.
+            if path != root().join("deploy") && !path.join("plugin.yaml").exists() {
                 found.extend(manifests(&path));
             }
         } else if path.extension().is_some_and(|extension| extension == "yaml") {

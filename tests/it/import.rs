@@ -35,9 +35,10 @@ impl Bench {
     }
 
     fn command(&self, plugin: &str, to: &Path) -> Command {
+        let component = if plugin == guests::PYTHON { guests::python_importer() } else { guests::component(plugin) };
         let mut command = Command::new(crate::load::program());
         command.args(["import", "-o", "json", "--attempts", "2"]);
-        command.arg("--to").arg(to).arg("--plugin").arg(guests::component(plugin).unwrap());
+        command.arg("--to").arg(to).arg("--plugin").arg(component.unwrap());
         command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
         command.env_remove("HF_TOKEN").env_remove("HUGGING_FACE_HUB_TOKEN").stdin(Stdio::null());
@@ -204,4 +205,23 @@ fn squad_is_mapped_by_its_importer() {
         (vec!["train".into(), "dev".into()], vec!["completion: string".into(), "prompt: string".into()])
     );
     assert_eq!(source.license.as_deref(), Some("cc-by-sa-4.0"));
+}
+
+#[test]
+fn an_importer_in_python_maps_rows() {
+    let row =
+        |n: usize| format!(r#"{{"instruction":"Say {n}.","input":"{}","output":"{n}"}}"#, if n % 2 == 0 { "loud" } else { "" });
+    let rows: Vec<String> = (0..30_000).map(row).collect();
+    let file = format!("[{}]", rows.join(",\n"));
+    let bench = Bench::new(Repo::dataset("acme/data").file("alpaca.json", file.as_str()));
+    let url = format!("url={}", bench.url("alpaca.json"));
+    let source = bench.complete(guests::PYTHON, &["alpaca://hub.example/alpaca.json", "--param", &url]);
+    assert_eq!((source.rows, source.files, source.splits), (Some(30_000), 1, vec!["train".to_owned()]));
+    let text = bench.text("all.jsonl");
+    assert!(
+        text.starts_with("{\"prompt\": \"Say 0.\\n\\nloud\\n\\nAnswer:\", \"completion\": \" 0\"}\n"),
+        "{:?}",
+        text.get(..200)
+    );
+    assert_eq!(text.lines().count(), 30_000);
 }

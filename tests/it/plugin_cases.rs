@@ -1,4 +1,4 @@
-//! Every first-party plugin answers its cases in the real host, under the real limits. Knows none of them by name.
+//! Every first-party plugin, and the example in another language, answers its cases in the real host, under the real limits. Knows none of them by name.
 
 use substratus::plugin::{PluginOptions, Plugins, cases};
 use substratus_tests::guests;
@@ -7,8 +7,10 @@ use substratus_tests::guests;
 async fn every_plugin_answers_its_cases_in_the_sandbox() {
     let cache = tempfile::tempdir().unwrap();
     let plugins = Plugins::open(PluginOptions { cache: cache.path().to_owned(), bundled: Vec::new() }).unwrap();
-    for folder in guests::plugins().unwrap() {
-        let loaded = plugins.add_file(&guests::component(&folder).unwrap()).unwrap();
+    let folders = guests::plugins().unwrap().into_iter().map(|folder| (guests::component(&folder).unwrap(), folder));
+    let python = (guests::python_importer().unwrap(), guests::PYTHON.to_owned());
+    for (component, folder) in folders.chain([python]) {
+        let loaded = plugins.add_file(&component).unwrap();
         let results = cases::run_all(&plugins, &loaded.digest, &guests::root().join(&folder).join("cases")).await.unwrap();
         assert!(!results.is_empty(), "{folder} has no case");
         let failed: Vec<_> = results.iter().filter(|result| result.mistake.is_some()).collect();

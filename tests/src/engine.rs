@@ -54,7 +54,7 @@ pub fn python(cache: &Path) -> Result<PathBuf> {
 }
 
 /// Each script takes the cache, makes what is missing under a name that holds the hash of its inputs, and prints the path.
-fn made_by(script: &str, cache: &Path) -> Result<PathBuf> {
+pub(crate) fn made_by(script: &str, cache: &Path) -> Result<PathBuf> {
     let output = Command::new(Path::new(HERE).join(script))
         .arg(cache)
         .stdin(Stdio::null())

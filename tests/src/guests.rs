@@ -9,6 +9,9 @@ use anyhow::{Context, bail};
 use sha2::{Digest as _, Sha256};
 use substratus::plugin::package;
 
+/// Folder of the importer in Python.
+pub const PYTHON: &str = "examples/importer-python";
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -30,6 +33,22 @@ pub fn component(folder: &str) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(target.join("components"))?;
         let tmp = file.with_extension(format!("tmp-{}", std::process::id()));
         fs::write(&tmp, &built.bytes)?;
+        fs::rename(&tmp, &file)?;
+    }
+    Ok(file)
+}
+
+/// The component of the importer in Python, with its manifest.
+pub fn python_importer() -> anyhow::Result<PathBuf> {
+    let folder = root().join(PYTHON);
+    let module = fs::read(crate::engine::made_by(&format!("../{PYTHON}/build.sh"), &crate::engine::cache()?)?)?;
+    let bytes = package::package_module(&module, &package::read_manifest(&folder.join("plugin.yaml"))?)?;
+    let digest: String = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let file = root().join("target/guests/components").join(format!("importer-python-{digest}.wasm"));
+    if !file.exists() {
+        fs::create_dir_all(root().join("target/guests/components"))?;
+        let tmp = file.with_extension(format!("tmp-{}", std::process::id()));
+        fs::write(&tmp, &bytes)?;
         fs::rename(&tmp, &file)?;
     }
     Ok(file)

@@ -66,6 +66,8 @@ pub(super) struct Ended(pub(super) StreamError);
 pub(super) struct Traffic {
     table: ResourceTable,
     opened: HashSet<String>,
+    /// Writers that the guest has not dropped.
+    open: usize,
     read: u64,
     written: u64,
     /// Ticks of the clock that found the guest running since the last read or write.
@@ -133,6 +135,7 @@ impl io::HostWriter for State {
 
     async fn drop(&mut self, writer: Resource<GuestWriter>) -> Result<()> {
         self.traffic.table.delete(writer)?;
+        self.traffic.open -= 1;
         Ok(())
     }
 }
@@ -144,12 +147,17 @@ impl io::HostOutputs for State {
         if traffic.opened.len() >= limits::SHARD_OUTPUTS {
             bail!(LimitHit { limit: "the files of a shard", value: limits::SHARD_OUTPUTS.to_string() });
         }
+        if traffic.open >= limits::OPEN_OUTPUTS {
+            bail!(LimitHit { limit: "the open files of a shard", value: limits::OPEN_OUTPUTS.to_string() });
+        }
         if !traffic.opened.insert(path.to_lowercase()) {
             let reason = format!("the importer opens path `{path}` twice, or in two spellings that differ only in case");
             bail!(Ended(StreamError(reason)));
         }
         let output = traffic.table.get_mut(&outputs)?.0.open(&path).await.map_err(Ended)?;
-        Ok(Ok(traffic.table.push(GuestWriter(output))?))
+        let writer = traffic.table.push(GuestWriter(output))?;
+        traffic.open += 1;
+        Ok(Ok(writer))
     }
 
     async fn drop(&mut self, outputs: Resource<GuestOutputs>) -> Result<()> {

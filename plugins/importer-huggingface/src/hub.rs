@@ -23,12 +23,22 @@ pub(crate) struct Info {
     pub(crate) sha: String,
     #[serde(rename = "cardData")]
     card: Value,
+    tags: Value,
 }
 
 impl Info {
+    /// The card's licence; `other` is explained by `license_name`. Repositories without a card often have the tag.
     pub(crate) fn license(&self) -> Option<String> {
-        let license = self.card.get("license")?;
-        license.as_str().or_else(|| license.get(0)?.as_str()).map(str::to_owned)
+        let card = |name: &str| {
+            let value = self.card.get(name)?;
+            value.as_str().or_else(|| value.get(0)?.as_str()).map(str::to_owned)
+        };
+        let tags = || self.tags.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let tag = || tags().find_map(|tag| tag.strip_prefix("license:")).map(str::to_owned);
+        match card("license").or_else(tag) {
+            Some(license) if license == "other" => Some(card("license_name").unwrap_or(license)),
+            license => license,
+        }
     }
 }
 
@@ -144,7 +154,23 @@ fn read<T: for<'a> Deserialize<'a>>(asked: &Asked, response: &Response) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_licence_is_on_the_card_or_a_tag() {
+        let license = |info: Value| serde_json::from_value::<Info>(info).unwrap().license();
+        for (info, expected) in [
+            (json!({"cardData": {"license": "mit"}, "tags": ["license:apache-2.0"]}), Some("mit")),
+            (json!({"cardData": {"license": ["mit", "bsd"]}}), Some("mit")),
+            (json!({"cardData": {"license": "other", "license_name": "own"}}), Some("own")),
+            (json!({"tags": ["text", "license:apache-2.0"]}), Some("apache-2.0")),
+            (json!({"tags": null}), None),
+        ] {
+            assert_eq!(license(info).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn the_next_page_stays_with_the_repository() {

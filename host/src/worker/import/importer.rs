@@ -21,6 +21,8 @@ use crate::worker::transfer::{Refresh, Tuning};
 
 /// Most bytes of a plan: it is held in memory.
 const MAX_PLAN_BYTES: usize = 512 * 1024 * 1024;
+/// Most pages of one plan: one that never ends is noticed, whatever is on its pages.
+const MAX_PAGES: usize = 10_000;
 /// Most warnings that are kept.
 const MAX_WARNINGS: usize = 20;
 
@@ -66,7 +68,7 @@ impl Importer {
     pub async fn plan(&self, inputs: &str) -> Result<ImportPlan, LoadError> {
         let (mut asking, mut cursor, mut facts, mut bytes) = (self.clone(), None::<String>, None::<DatasetFacts>, 0);
         let mut plan = ImportPlan { inputs: inputs.to_owned(), ..ImportPlan::default() };
-        loop {
+        for _ in 0..MAX_PAGES {
             let ask = || asking.plugins.plan_import(&asking.digest, &asking.question, cursor.as_deref(), asking.calls.clone());
             let page = self.asker.patiently(ask).await?;
             for shard in &page.shards {
@@ -90,6 +92,9 @@ impl Importer {
             if cursor.is_none() {
                 break;
             }
+        }
+        if cursor.is_some() {
+            return Err(refused(&format!("it has more than {MAX_PAGES} pages")));
         }
         check(&plan)?;
         if let Some(facts) = facts {

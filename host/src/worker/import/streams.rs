@@ -204,26 +204,55 @@ impl Input for GuestInput {
     }
 }
 
+/// A file of a shard: at first it is written, then it is whole.
+enum Slot {
+    Open(Part),
+    Whole(Finished),
+    /// It could not be made whole.
+    Lost,
+}
+
+type Slots = Arc<tokio::sync::Mutex<Vec<Slot>>>;
+
 /// The files of a shard that a guest writes.
 #[derive(Clone)]
 pub struct GuestOutputs {
     sink: Sink,
     cause: Cause,
-    parts: Arc<tokio::sync::Mutex<Vec<Part>>>,
+    slots: Slots,
+    /// Places of files that the guest has let go of.
+    dropped: Arc<Mutex<Vec<usize>>>,
 }
 
 impl GuestOutputs {
     /// Files below the folder of a shard.
     pub fn new(sink: Sink, cause: Cause) -> Self {
-        Self { sink, cause, parts: Arc::default() }
+        Self { sink, cause, slots: Arc::default(), dropped: Arc::default() }
+    }
+
+    /// Makes the files whole that the guest has let go of: thousands of open ones would be too many for the system.
+    async fn sweep(&self) -> Result<(), LoadError> {
+        let dropped = std::mem::take(&mut *self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut slots = self.slots.lock().await;
+        for index in dropped {
+            let Some(slot) = slots.get_mut(index) else { continue };
+            if let Slot::Open(part) = std::mem::replace(slot, Slot::Lost) {
+                *slot = Slot::Whole(part.finish().await?);
+            }
+        }
+        Ok(())
     }
 
     /// Makes all of them whole; only after a guest that returned well.
     pub async fn finish(self) -> Result<Vec<Finished>, LoadError> {
-        let parts = std::mem::take(&mut *self.parts.lock().await);
-        let mut finished = Vec::with_capacity(parts.len());
-        for part in parts {
-            finished.push(part.finish().await?);
+        let slots = std::mem::take(&mut *self.slots.lock().await);
+        let mut finished = Vec::with_capacity(slots.len());
+        for slot in slots {
+            match slot {
+                Slot::Open(part) => finished.push(part.finish().await?),
+                Slot::Whole(file) => finished.push(file),
+                Slot::Lost => return Err(LoadError::unavailable("a file of the shard could not be finished")),
+            }
         }
         Ok(finished)
     }
@@ -232,18 +261,21 @@ impl GuestOutputs {
 impl Outputs for GuestOutputs {
     fn open<'a>(&'a mut self, path: &'a str) -> BoxFuture<'a, Result<Box<dyn Output>, StreamError>> {
         async move {
+            self.sweep().await.map_err(|error| self.cause.keep(error))?;
             let part = Part::begin(&self.sink, path).await.map_err(|error| self.cause.keep(error.into()))?;
-            let mut parts = self.parts.lock().await;
-            parts.push(part);
-            let output = GuestOutput { parts: Arc::clone(&self.parts), index: parts.len() - 1, cause: self.cause.clone() };
-            Ok(Box::new(output) as Box<dyn Output>)
+            let mut slots = self.slots.lock().await;
+            slots.push(Slot::Open(part));
+            let index = slots.len() - 1;
+            let (slots, dropped) = (Arc::clone(&self.slots), Arc::clone(&self.dropped));
+            Ok(Box::new(GuestOutput { slots, dropped, index, cause: self.cause.clone() }) as Box<dyn Output>)
         }
         .boxed()
     }
 }
 
 struct GuestOutput {
-    parts: Arc<tokio::sync::Mutex<Vec<Part>>>,
+    slots: Slots,
+    dropped: Arc<Mutex<Vec<usize>>>,
     index: usize,
     cause: Cause,
 }
@@ -251,11 +283,17 @@ struct GuestOutput {
 impl Output for GuestOutput {
     fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, Result<(), StreamError>> {
         async move {
-            match self.parts.lock().await.get_mut(self.index) {
-                Some(part) => part.write(&bytes).await.map_err(|error| self.cause.keep(error.into())),
-                None => Err(StreamError("the file is closed already".to_owned())),
+            match self.slots.lock().await.get_mut(self.index) {
+                Some(Slot::Open(part)) => part.write(&bytes).await.map_err(|error| self.cause.keep(error.into())),
+                _ => Err(StreamError("the file is closed already".to_owned())),
             }
         }
         .boxed()
+    }
+}
+
+impl Drop for GuestOutput {
+    fn drop(&mut self) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(self.index);
     }
 }

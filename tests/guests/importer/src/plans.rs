@@ -29,11 +29,16 @@ pub fn plan(how: &str, url: &str, cursor: Option<&str>) -> Result<PlanPage, Fail
         "output-dotdot" => vec![output("../../evil.jsonl")],
         "output-absolute" => vec![output("/tmp/substratus-evil.jsonl")],
         "output-records" => vec![output("../.substratus/manifest.json")],
+        "endless-empty" => {
+            next = Some(cursor.and_then(|cursor| cursor.parse::<usize>().ok()).map_or(1, |page| page + 1).to_string());
+            Vec::new()
+        }
+        "license-control" => {
+            facts = Some(DatasetFacts { license: Some("\u{1b}[31mfree\n".to_owned()), partial: None });
+            vec![good()]
+        }
         "partial-control" => {
-            facts = Some(DatasetFacts {
-                license: Some("\u{1b}[31mfree\n".to_owned()),
-                partial: Some("\u{1b}[2Jnothing\n".to_owned()),
-            });
+            facts = Some(DatasetFacts { license: None, partial: Some("\u{1b}[2Jnothing\n".to_owned()) });
             vec![good()]
         }
         _ => vec![good()],

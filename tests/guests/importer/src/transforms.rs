@@ -45,6 +45,12 @@ pub fn transform(how: &str, inputs: &[&dyn Input], outputs: &dyn Outputs) -> Res
                 number += 1;
             }
         }
+        "open-files" => {
+            let mut open = Vec::new();
+            loop {
+                open.push(outputs.open(&format!("{}.jsonl", open.len()))?);
+            }
+        }
         "open-dotdot" => open(outputs, "../../evil.jsonl"),
         "open-absolute" => open(outputs, "/tmp/substratus-evil.jsonl"),
         "open-records" => open(outputs, "../.substratus/manifest.json"),
@@ -65,10 +71,10 @@ pub fn transform(how: &str, inputs: &[&dyn Input], outputs: &dyn Outputs) -> Res
     }
 }
 
-#[expect(unconditional_recursion, reason = "the point")]
+/// Small frames: the engine's stack ends first, not the guest's own in its memory.
 fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 64]);
-    recurse(depth + 1) + black_box(frame.iter().sum::<u64>())
+    let again: fn(u64) -> u64 = black_box(recurse);
+    1 + again(depth + 1)
 }
 
 fn trap() -> ! {
