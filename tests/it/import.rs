@@ -209,8 +209,9 @@ fn squad_is_mapped_by_its_importer() {
 
 #[test]
 fn an_importer_in_python_maps_rows() {
-    let row =
-        |n: usize| format!(r#"{{"instruction":"Say {n}.","input":"{}","output":"{n}"}}"#, if n % 2 == 0 { "loud" } else { "" });
+    let row = |n: usize| {
+        format!(r#"{{"instruction":"Say {n}.","input":"{}","output":"{n}"}}"#, if n.is_multiple_of(2) { "loud" } else { "" })
+    };
     let rows: Vec<String> = (0..30_000).map(row).collect();
     let file = format!("[{}]", rows.join(",\n"));
     let bench = Bench::new(Repo::dataset("acme/data").file("alpaca.json", file.as_str()));

@@ -43,7 +43,7 @@ pub fn python_importer() -> anyhow::Result<PathBuf> {
     let folder = root().join(PYTHON);
     let module = fs::read(crate::engine::made_by(&format!("../{PYTHON}/build.sh"), &crate::engine::cache()?)?)?;
     let bytes = package::package_module(&module, &package::read_manifest(&folder.join("plugin.yaml"))?)?;
-    let digest: String = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = short(Sha256::digest(&bytes).as_slice());
     let file = root().join("target/guests/components").join(format!("importer-python-{digest}.wasm"));
     if !file.exists() {
         fs::create_dir_all(root().join("target/guests/components"))?;
@@ -84,7 +84,12 @@ fn fingerprint(workspace: &Path) -> anyhow::Result<String> {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     }
-    Ok(format!("{:x}", u64::from_be_bytes(hash.finalize().as_slice().first_chunk().copied().unwrap_or_default())))
+    Ok(short(hash.finalize().as_slice()))
+}
+
+/// The beginning of a digest.
+fn short(digest: &[u8]) -> String {
+    format!("{:x}", u64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default()))
 }
 
 fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {

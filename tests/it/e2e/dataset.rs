@@ -19,7 +19,7 @@ const TABLES: &str = "acme/tables";
 const TABLE_ROWS: usize = 20_000;
 const TABLES_NUMBER: usize = 4;
 
-/// SQuAD in small, and tables.
+/// `SQuAD` in small, and tables.
 pub(super) fn repositories() -> Vec<Repo> {
     let squad = |articles: usize| {
         let answer = json!([{"text": "yes", "answer_start": 0}]);

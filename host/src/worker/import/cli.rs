@@ -51,7 +51,7 @@ pub struct ImportArgs {
     /// Plan, wait until others did the shards (--share), and put the parts together
     #[arg(long, conflicts_with = "share")]
     lead: bool,
-    /// Do every COUNTth shard, from INDEX on, of a plan that another process makes (--lead) for the same target
+    /// Do one shard in COUNT, from the one at INDEX on, of a plan that another process makes (--lead) for the same target
     #[arg(long, value_name = "INDEX/COUNT")]
     share: Option<Share>,
     #[command(flatten)]

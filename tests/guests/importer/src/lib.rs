@@ -15,7 +15,7 @@ struct Plugin;
 
 impl Guest for Plugin {
     fn plan(request: Request, cursor: Option<String>) -> Result<PlanPage, Failure> {
-        plans::plan(&parameter(&request, "do"), &parameter(&request, "url"), cursor.as_deref())
+        Ok(plans::plan(&parameter(&request, "do"), &parameter(&request, "url"), cursor.as_deref()))
     }
 
     fn refresh(_: Request, path: String) -> Result<File, Failure> {

@@ -33,9 +33,9 @@ pub fn transform(how: &str, inputs: &[&dyn Input], outputs: &dyn Outputs) -> Res
             }
         }
         "long-row" => {
-            let out = outputs.open("out.jsonl")?;
+            let (out, row) = (outputs.open("out.jsonl")?, vec![b'x'; BLOCK]);
             loop {
-                out.write(&[b'x'; BLOCK])?;
+                out.write(&row)?;
             }
         }
         "files" => {
