@@ -62,7 +62,7 @@ pub struct DatasetSpec {
     /// What the pod asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Shards of an import that are worked on at the same time, in a pod each.
+    /// Pods that work on the shards of an import at the same time, beside one that leads; what is imported stays the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub parallelism: Option<i32>,

@@ -13,11 +13,10 @@ const AT_ONCE: &str = "An edit takes effect at once.";
 /// What an edit of `spec.{field}` does; nothing is said of kinds that administrators write.
 pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
     Some(match (kind, field) {
-        ("Model" | "Dataset", "env" | "resources") => RESTARTS,
+        ("Model" | "Dataset", "env" | "resources" | "parallelism") => RESTARTS,
         (
             "Model" | "Dataset",
-            "retries" | "parallelism" | "imagePullSecrets" | "nodeSelector" | "tolerations" | "priorityClassName" | "volumes"
-            | "securityContext",
+            "retries" | "imagePullSecrets" | "nodeSelector" | "tolerations" | "priorityClassName" | "volumes" | "securityContext",
         ) => NEXT_RUN,
         ("Model" | "Dataset", _) => RUNS_AGAIN,
         ("Server", "replicas") => SCALES,

@@ -14,7 +14,7 @@
 //!                                    ▼
 //! plugins    gpu-policy · server-adapter (pure tier: no clock, no network)
 //!
-//! worker     a Job's pod: a model-loader answers "what to fetch";
+//! worker     a Job's pod: a model-loader answers "what to fetch", a dataset-importer plans shards and maps rows;
 //!            native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
 //!
 //! registry   plugin components ──► resolve digest ─► check manifest ─► compile (AOT cache) ─► activate
@@ -43,6 +43,7 @@
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
+//! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |
 //! | What does a good run look like? | `examples/README.md`, `make demo` |
