@@ -1,16 +1,17 @@
 #!/bin/sh
 # Makes a Python environment with the pinned packages of requirements.txt. Prints its path.
 #
-#   tests/python.sh [CACHE]            # CACHE: ~/.cache/substratus
+#   tests/python.sh [CACHE [FILE]]     # CACHE: ~/.cache/substratus, FILE: requirements.txt
 #
-# Made once, as CACHE/python-<hash of requirements.txt>. Needs python3 with venv.
+# Made once, as CACHE/python-<hash of FILE>. Needs python3 with venv.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${1:-$HOME/.cache/substratus}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
-venv=$cache/python-$(cat "$here/python.sh" "$here/requirements.txt" | sha256sum | cut -c1-16)
+file=${2:-$here/requirements.txt}
+venv=$cache/python-$(cat "$here/python.sh" "$file" | sha256sum | cut -c1-16)
 
 # One at a time: the second finds what the first has made.
 exec 9>"$cache/.python.lock"
@@ -20,7 +21,7 @@ if [ ! -f "$venv/complete" ]; then
     echo "tests/python: installing into $venv" >&2
     python3 -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        -r "$here/requirements.txt" >&2
+        -r "$file" >&2
     touch "$venv/complete"
 fi
 echo "$venv"

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | How fast is a load, next to `curl`, `aria2c` and `huggingface_hub`, what does it cost, and what bounds it? | [`load`] |
 //! | What does a killed load fetch twice? | [`killed`] |
+//! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
 //! | What does a question to a plugin cost, cold and warm? | [`plugins`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
 //! | How large is what is shipped? | [`sizes`] |
 
 pub mod child;
+pub mod datasets;
 pub mod killed;
 pub mod load;
 pub mod operator;

@@ -53,6 +53,11 @@ pub fn python(cache: &Path) -> Result<PathBuf> {
     Ok(made_by("python.sh", cache)?.join("bin/python"))
 }
 
+/// The Python that plain importers of the benches run in: `pyarrow` and `datasets`.
+pub fn bench_python(cache: &Path) -> Result<PathBuf> {
+    Ok(made_by("bench-python.sh", cache)?.join("bin/python"))
+}
+
 /// Each script takes the cache, makes what is missing under a name that holds the hash of its inputs, and prints the path.
 pub(crate) fn made_by(script: &str, cache: &Path) -> Result<PathBuf> {
     let output = Command::new(Path::new(HERE).join(script))

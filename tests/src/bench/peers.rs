@@ -11,7 +11,7 @@ use crate::engine;
 use crate::hub::Hub;
 
 /// A proxy of the machine would stand between a client and the hub.
-const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+pub(super) const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// With its defaults, which fetch eight files at a time.
 const SNAPSHOT: &str = "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv[1], local_dir=sys.argv[2])";
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{Own, killed, load, operator, plugins, sizes};
+use substratus_tests::bench::{Own, datasets, killed, load, operator, plugins, sizes};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -32,12 +32,15 @@ struct Arguments {
     /// small: how many files of 1 KiB
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     files: u32,
-    /// load, small, killed: times that every program runs, in turn with the others
+    /// load, small, killed, datasets: times that every program runs, in turn with the others
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// load, small, killed: connections of `substratus load`
     #[arg(long, value_name = "N")]
     connections: Option<u16>,
+    /// datasets: how many rows
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    rows: u32,
     /// plugins: calls of every function
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     calls: u32,
@@ -59,6 +62,9 @@ load      One file from a hub on this machine, into memory and onto the disk: `s
           if program and hub together kept every core busy and waited for nothing.
 small     The same with many files of 1 KiB.
 killed    A load that gets SIGKILL half way, and another one that ends it: what the hub had to send twice.
+datasets  Rows from a hub on this machine, written as JSON Lines: `substratus import`, which checks every row, counts them and makes
+          the files durable, and plain importers in Python (the standard library, `pyarrow`, `datasets`). Then four files by one
+          process and by several. Memory is that of the largest process.
 plugins   Every plugin of the folder, in this process: compiled for the first time, found compiled, and asked one call after the
           other, each answered by a fresh instance.
 operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
@@ -73,6 +79,7 @@ enum Section {
     Load,
     Small,
     Killed,
+    Datasets,
     Plugins,
     Operator,
     Sizes,
@@ -134,6 +141,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wants(Section::Killed) {
         let rows = killed::measure(&own, bytes, arguments.runs).context("measuring killed loads")?;
         say("killed", killed::table(&rows, bytes).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Datasets) {
+        for measured in datasets::measure(&options, arguments.rows).context("measuring imports")? {
+            say("datasets", datasets::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
+        }
     }
     if wants(Section::Plugins) {
         let runtime = tokio::runtime::Runtime::new()?;
