@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use kube::ResourceExt;
+use substratus_crds::conditions::reason;
 use substratus_crds::{Artifacts, Model, ModelStatus, Plugin, Server, SourceStatus};
 
 use self::manifests::Manifests;
@@ -45,7 +46,7 @@ pub struct ExplainArgs {
     /// Folder of the bundled plugins
     #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
     plugins_dir: PathBuf,
-    /// Do not ask hubs: files and bytes stay unknown, and Servers whose Model is not known are not planned
+    /// Do not ask hubs: files and bytes stay unknown, and so does what a Server's plan takes from them
     #[arg(long)]
     offline: bool,
     /// How to print
@@ -149,25 +150,31 @@ impl Explainer {
             model: Arc::clone(&model),
         };
         let mut report = Report::new("Model", &observed.owner.namespace, observed.name());
+        report.route = model::validate::validate(&observed).ok().map(|valid| valid.route.describe());
         let mut loaded = model.as_ref().clone();
         match model::plan::plan(&observed, &self.environment, &self.plugins).await {
             Err(verdict) => report.stop(&verdict),
             Ok(plan) => {
-                report.route = model::validate::validate(&observed).ok().map(|valid| valid.route.describe());
                 report.artifacts = Some(plan.target.clone());
                 report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
                 match model::build::build(&observed, &self.environment, &plan) {
                     Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
                     Err(verdict) => report.stop(&verdict),
                 }
-                let source = match &plan.run {
-                    Run::Load { .. } if !self.offline => self.look(model::build::request(&observed, &plan), &mut report).await,
-                    _ => None,
-                };
+                let (mut source, mut plugin) = (None, None);
+                if let Run::Load { plugin: loader, .. } = &plan.run {
+                    plugin = Some(loader.clone());
+                    if self.offline {
+                        report.unknown = Some("files, bytes, revision and format: no hub was asked".to_owned());
+                    } else {
+                        source = self.look(model::build::request(&observed, &plan), &mut report).await;
+                    }
+                }
                 loaded.status = Some(ModelStatus {
                     ready: report.stopped.is_none(),
                     artifacts: Some(Artifacts { url: Some(plan.target) }),
                     source,
+                    plugin,
                     ..ModelStatus::default()
                 });
             }
@@ -204,10 +211,14 @@ impl Explainer {
             server: Arc::clone(&server),
         };
         let mut report = Report::new("Server", &observed.owner.namespace, observed.name());
+        report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
         match server::plan::plan(&observed, &self.environment, &self.plugins).await {
+            // An adapter cannot say more of a Model whose files nobody listed; that is no mistake of the manifest.
+            Err(verdict) if verdict.reason == reason::UNSUPPORTED && unlisted(&observed) => {
+                report.unknown = Some(format!("the Server's children: they follow from the Model's files; {}", verdict.message));
+            }
             Err(verdict) => report.stop(&verdict),
             Ok(plan) => {
-                report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
                 report.engine.clone_from(&plan.answers.engine);
                 report.reason = plan.answers.container.as_ref().map(|container| container.reason.clone());
                 report.placement = plan.answers.placement.as_ref().map(|placement| placement.reason.clone());
@@ -221,4 +232,10 @@ impl Explainer {
         }
         report
     }
+}
+
+/// A loader would import the Model, and was not asked what.
+fn unlisted(observed: &server::observe::Observed) -> bool {
+    let status = observed.model.as_ref().and_then(|model| model.status.as_ref());
+    status.is_some_and(|status| status.plugin.is_some() && status.source.is_none())
 }

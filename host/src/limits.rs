@@ -153,3 +153,6 @@ pub const SENTENCE_BYTES: usize = KIB;
 
 /// Bytes of a path in a plan.
 pub const PATH_BYTES: usize = KIB;
+
+/// Bytes of one name in such a path: what a file system takes, with room for the name of a partial file.
+pub const PATH_NAME_BYTES: usize = 240;

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod ask;
 pub mod caches;
 pub mod fields;
+pub mod follow;
 pub mod guard;
 pub mod service_account;
 pub mod status;

@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use substratus_crds::{Model, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::follow::{Scope, follow};
 use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
@@ -69,15 +70,15 @@ impl Pods {
         pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 
-    fn take(&self, event: &watcher::Event<PodView>) {
+    fn take(&self, event: &Event<PodView>) {
         let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => {
+            Event::Apply(pod) | Event::InitApply(pod) => {
                 if let Some(object) = pod_owner(pod) {
                     pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
                 }
             }
-            watcher::Event::Delete(pod) => {
+            Event::Delete(pod) => {
                 if let Some(object) = pod_owner(pod) {
                     if let Some(known) = pods.get_mut(&object) {
                         known.remove(&pod.name_any());
@@ -87,29 +88,65 @@ impl Pods {
                     }
                 }
             }
-            watcher::Event::Init => pods.clear(),
-            watcher::Event::InitDone => {}
+            Event::Init => pods.clear(),
+            Event::InitDone => {}
         }
     }
 }
 
-/// Which Servers and Models refer to a Model.
+/// Which objects of one kind refer to a Model.
 #[derive(Clone, Default)]
 struct References {
-    by_model: Arc<Mutex<HashMap<(String, String), BTreeSet<Trigger>>>>,
+    inner: Arc<Mutex<Referring>>,
 }
 
+#[derive(Default)]
+struct Referring {
+    /// The Model that each object names.
+    named: HashMap<Trigger, Key>,
+    by_model: HashMap<Key, BTreeSet<Trigger>>,
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
 impl References {
-    fn add(&self, namespace: &str, model: Option<&str>, from: Trigger) {
-        if let Some(model) = model {
-            let mut all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry((namespace.to_owned(), model.to_owned())).or_default().insert(from);
-        }
+    fn to(&self, model: &Key) -> Vec<Trigger> {
+        let all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        all.by_model.get(model).into_iter().flatten().cloned().collect()
     }
 
-    fn to(&self, namespace: &str, model: &str) -> Vec<Trigger> {
-        let all = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&(namespace.to_owned(), model.to_owned())).into_iter().flatten().cloned().collect()
+    fn take<T>(&self, event: &Event<T>, refers: impl Fn(&T) -> (Trigger, Option<Key>)) {
+        let mut all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Apply(object) | Event::InitApply(object) => {
+                let (from, to) = refers(object);
+                all.set(from, to);
+            }
+            Event::Delete(object) => all.set(refers(object).0, None),
+            Event::Init => *all = Referring::default(),
+            Event::InitDone => {}
+        }
+    }
+}
+
+impl Referring {
+    fn set(&mut self, from: Trigger, to: Option<Key>) {
+        if self.named.get(&from) == to.as_ref() {
+            return;
+        }
+        if let Some(before) = self.named.remove(&from)
+            && let Some(referring) = self.by_model.get_mut(&before)
+        {
+            referring.remove(&from);
+            if referring.is_empty() {
+                self.by_model.remove(&before);
+            }
+        }
+        if let Some(model) = to {
+            self.by_model.entry(model.clone()).or_default().insert(from.clone());
+            self.named.insert(from, model);
+        }
     }
 }
 
@@ -136,53 +173,105 @@ macro_rules! child {
 }
 child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
 
-/// Starts every watch. Triggers go to `queue`; the watches end when `tasks` is dropped.
-pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
+/// Starts every watch of the namespaces in `scope`, and of what lies in none. Triggers go to `queue`; the watches end when
+/// `tasks` is dropped.
+pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    let references = References::default();
+    let everything = watcher::Config::default;
+    let (models, servers) = (References::default(), References::default());
     let sets = FieldSets::default();
     let pods = Pods::default();
-    let mut watch = Watches { client, queue, tasks };
-    let to_models = references.clone();
-    let to_servers = references.clone();
+    let mut watch = Watches { client, scope, queue, tasks };
     Caches {
-        models: watch.start(watcher::Config::default(), drop_managed_fields::<Model>, move |model| {
-            let (namespace, name) = (model.namespace().unwrap_or_default(), model.name_any());
-            let own = Trigger::Model(namespace.clone(), name.clone());
-            to_models.add(&namespace, model.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
-            let mut all = to_models.to(&namespace, &name);
-            all.push(own);
-            all
-        }),
-        servers: watch.start(watcher::Config::default(), drop_managed_fields::<Server>, move |server| {
-            let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-            let own = Trigger::Server(namespace.clone(), name);
-            to_servers.add(&namespace, server.spec.model.as_ref().map(|reference| reference.name.as_str()), own.clone());
-            vec![own]
-        }),
-        plugins: watch
-            .start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
-        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owner::<JobView>),
+        servers: {
+            let servers = servers.clone();
+            let see = move |event: &Event<Server>| servers.take(event, refers_server);
+            watch.start(everything(), drop_managed_fields::<Server>, see, |server| vec![own_server(server)])
+        },
+        models: {
+            let see = {
+                let models = models.clone();
+                move |event: &Event<Model>| models.take(event, refers_model)
+            };
+            watch.start(everything(), drop_managed_fields::<Model>, see, move |model| {
+                let key = key(model);
+                let mut all = [models.to(&key), servers.to(&key)].concat();
+                all.push(Trigger::Model(key.0, key.1));
+                all
+            })
+        },
+        plugins: watch.cluster(drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
+        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owner::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
         config_maps: watch.child(&ours, &sets),
         service_accounts: watch.child(&ours, &sets),
-        nodes: watch.start(watcher::Config::default(), tidy_node, |_: &NodeView| Vec::new()),
+        nodes: watch.cluster(tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
     }
 }
 
+fn key<T: Resource>(object: &T) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn own_server(server: &Server) -> Trigger {
+    let (namespace, name) = key(server);
+    Trigger::Server(namespace, name)
+}
+
+fn refers_server(server: &Server) -> (Trigger, Option<Key>) {
+    let model = server.spec.model.as_ref().map(|model| (server.namespace().unwrap_or_default(), model.name.clone()));
+    (own_server(server), model)
+}
+
+fn refers_model(model: &Model) -> (Trigger, Option<Key>) {
+    let (namespace, name) = key(model);
+    let base = model.spec.model.as_ref().map(|base| (namespace.clone(), base.name.clone()));
+    (Trigger::Model(namespace, name), base)
+}
+
 struct Watches<'a> {
     client: &'a Client,
+    scope: &'a Scope,
     queue: &'a mpsc::UnboundedSender<Trigger>,
     tasks: &'a mut JoinSet<()>,
 }
 
 impl Watches<'_> {
+    /// A namespaced type. `see` hears of every event before anybody is sent for.
     fn start<T>(
         &mut self,
         config: watcher::Config,
         tidy: impl Fn(&mut T) + Send + 'static,
+        see: impl Fn(&Event<T>) + Send + 'static,
+        route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
+    ) -> Store<T>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let apis = self.scope.apis(self.client);
+        self.store(apis, config, tidy, see, route)
+    }
+
+    /// A type that lies in no namespace.
+    fn cluster<T>(
+        &mut self,
+        tidy: impl Fn(&mut T) + Send + 'static,
+        route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
+    ) -> Store<T>
+    where
+        T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.store(vec![Api::all(self.client.clone())], watcher::Config::default(), tidy, |_| (), route)
+    }
+
+    fn store<T>(
+        &mut self,
+        apis: Vec<Api<T>>,
+        config: watcher::Config,
+        tidy: impl Fn(&mut T) + Send + 'static,
+        see: impl Fn(&Event<T>) + Send + 'static,
         route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
     ) -> Store<T>
     where
@@ -190,17 +279,25 @@ impl Watches<'_> {
     {
         let mut writer: Writer<T> = Writer::default();
         let store = writer.as_reader();
-        self.follow(config, move |event, queue| {
-            tidy_event(event, &tidy);
-            writer.apply_watcher_event(event);
-            send(event, &route, queue);
+        self.follow(apis, config, move |mut event, queue| {
+            tidy_event(&mut event, &tidy);
+            writer.apply_watcher_event(&event);
+            see(&event);
+            send(&event, &route, queue);
         });
         store
     }
 
     fn child<T>(&mut self, config: &watcher::Config, sets: &FieldSets) -> Store<T>
     where
-        T: Child + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        T: Child
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         let sets = sets.clone();
         let tidy = move |object: &mut T| {
@@ -208,49 +305,42 @@ impl Watches<'_> {
             object.keep(fields);
             drop_managed_fields(object);
         };
-        self.start(config.clone(), tidy, owner::<T>)
+        self.start(config.clone(), tidy, |_| (), owner::<T>)
     }
 
     fn pods(&mut self, pods: &Pods) -> Pods {
         let index = pods.clone();
-        self.follow(watcher::Config::default().labels("role=run"), move |event: &mut watcher::Event<PodView>, queue| {
-            tidy_event(event, &drop_managed_fields);
-            index.take(event);
-            send(event, &|pod| pod_owner(pod).into_iter().collect(), queue);
+        let apis = self.scope.apis(self.client);
+        self.follow(apis, watcher::Config::default().labels("role=run"), move |mut event: Event<PodView>, queue| {
+            tidy_event(&mut event, &drop_managed_fields);
+            index.take(&event);
+            send(&event, &|pod| pod_owner(pod).into_iter().collect(), queue);
         });
         pods.clone()
     }
 
     fn follow<T>(
         &mut self,
+        apis: Vec<Api<T>>,
         config: watcher::Config,
-        mut take: impl FnMut(&mut watcher::Event<T>, &mpsc::UnboundedSender<Trigger>) + Send + 'static,
+        mut take: impl FnMut(Event<T>, &mpsc::UnboundedSender<Trigger>) + Send + 'static,
     ) where
         T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<T> = Api::all(self.client.clone());
         let queue = self.queue.clone();
-        self.tasks.spawn(async move {
-            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(mut event) => take(&mut event, &queue),
-                    Err(error) => tracing::warn!(kind = %T::kind(&()), %error, "watch interrupted"),
-                }
-            }
-        });
+        self.tasks.spawn(follow(apis, config, move |event| take(event, &queue)));
     }
 }
 
-fn tidy_event<T>(event: &mut watcher::Event<T>, tidy: &impl Fn(&mut T)) {
+fn tidy_event<T>(event: &mut Event<T>, tidy: &impl Fn(&mut T)) {
     match event {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => tidy(object),
-        watcher::Event::Init | watcher::Event::InitDone => {}
+        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => tidy(object),
+        Event::Init | Event::InitDone => {}
     }
 }
 
-fn send<T>(event: &watcher::Event<T>, route: &impl Fn(&T) -> Vec<Trigger>, queue: &mpsc::UnboundedSender<Trigger>) {
-    if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) = event {
+fn send<T>(event: &Event<T>, route: &impl Fn(&T) -> Vec<Trigger>, queue: &mpsc::UnboundedSender<Trigger>) {
+    if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = event {
         for trigger in route(object) {
             // A closed queue means that the operator is stopping.
             drop(queue.send(trigger));
@@ -348,4 +438,34 @@ fn accelerator_node(node: &NodeView) -> Option<Node> {
         labels: node.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         resources,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str, model: &str) -> Server {
+        let mut server: Server = serde_json::from_value(
+            serde_json::json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"model": {"name": model}}}),
+        )
+        .unwrap();
+        server.spec.model = server.spec.model.filter(|model| !model.name.is_empty());
+        server
+    }
+
+    #[test]
+    fn references_follow_their_objects_and_go_with_them() {
+        let references = References::default();
+        let to = |model: &str| references.to(&("ns".to_owned(), model.to_owned()));
+        let one = Trigger::Server("ns".to_owned(), "one".to_owned());
+        references.take(&Event::Apply(server("one", "a")), refers_server);
+        references.take(&Event::Apply(server("two", "a")), refers_server);
+        assert_eq!(to("a").len(), 2);
+        references.take(&Event::Apply(server("one", "b")), refers_server);
+        assert_eq!((to("a").len(), to("b")), (1, vec![one]));
+        references.take(&Event::Delete(server("one", "b")), refers_server);
+        references.take(&Event::Delete(server("two", "a")), refers_server);
+        let left = references.inner.lock().unwrap();
+        assert!(left.named.is_empty() && left.by_model.is_empty());
+    }
 }

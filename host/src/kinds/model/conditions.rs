@@ -59,7 +59,7 @@ pub fn conclude(observed: &Observed, plan: &Plan, attempt: &Attempt) -> (ModelSt
         (Some(job), _) if job.holds("Complete").is_some() && !is_load => {
             status.ready = true;
             status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
-            (Say::yes(COMPLETE, reason::JOB_COMPLETE, ""), Retry::OnChange)
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, "the container's Job succeeded"), Retry::OnChange)
         }
         (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), attempt),
         (job, _) => {

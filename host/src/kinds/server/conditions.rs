@@ -38,7 +38,7 @@ pub fn conclude(observed: &Observed, plan: &Plan) -> (ServerStatus, Retry) {
         let note = if observed.artifacts_url().is_none() {
             "the Model is not ready at the moment; what was loaded keeps serving".to_owned()
         } else {
-            warnings(plan)
+            serves(observed, plan)
         };
         Say::yes(SERVING, reason::DEPLOYMENT_READY, note)
     } else {
@@ -58,8 +58,13 @@ fn ready(observed: &Observed) -> bool {
     observed.deployment.as_ref().is_some_and(|deployment| deployment.status.ready_replicas > 0)
 }
 
-fn warnings(plan: &Plan) -> String {
-    plan.answers.container.as_ref().map(|container| container.warnings.join("; ")).unwrap_or_default()
+/// Who answers where, and what its adapter warns of.
+fn serves(observed: &Observed, plan: &Plan) -> String {
+    let who = plan.answers.engine.as_deref().or(plan.answers.image.as_deref()).unwrap_or("the container");
+    let service = crate::kinds::shared::names::server(observed.name());
+    let warnings = plan.answers.container.iter().flat_map(|container| &container.warnings);
+    let warnings: String = warnings.map(|warning| format!("; {warning}")).collect();
+    format!("{who} answers at http://{service}.{}:8080{warnings}", observed.owner.namespace)
 }
 
 fn rollout(deployment: &crate::reconcile::views::DeploymentView) -> String {

@@ -2,7 +2,7 @@
 
 use substratus_plugin::{
     Failure, http,
-    http::{Http, HostHttp, Method, Request},
+    http::{HostHttp, Http, Method, Request},
     loader::PlanPage,
     log,
 };

@@ -38,12 +38,7 @@ fn tolerate(key: &str, operator: &str) -> Toleration {
 }
 
 fn claim() -> Claim {
-    Claim {
-        name: "all".into(),
-        device_class: "admin.example".into(),
-        count: 1000,
-        selectors: vec!["true".into()],
-    }
+    Claim { name: "all".into(), device_class: "admin.example".into(), count: 1000, selectors: vec!["true".into()] }
 }
 
 struct Plugin;
