@@ -42,6 +42,7 @@
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
+//! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
 //! | How do I add a plugin? | `plugins/README.md` |
 //! | What does a good run look like? | `examples/README.md`, `make demo` |

@@ -5,6 +5,7 @@ mod causes;
 mod contract;
 mod edit;
 mod falcon;
+mod registry;
 mod resume;
 mod secret;
 

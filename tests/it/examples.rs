@@ -178,6 +178,26 @@ fn every_family_can_be_planned() {
     }
 }
 
+/// Without a hub everything is explained that does not need one, and the rest is said to be unknown.
+#[test]
+fn every_family_is_explained_offline() {
+    let bench = Bench::start();
+    for family in families() {
+        let reports = bench.explain(&family, &["-o", "json", "--offline"]).unwrap_or_else(|said| panic!("{family:?}: {said}"));
+        let reports: Vec<Value> = serde_json::from_str(&reports).unwrap();
+        for report in reports {
+            assert!(report["stopped"].is_null() && report["route"].is_string(), "{family:?}: {report:#}");
+            if report["kind"] == "Model" {
+                assert!(report["unknown"].as_str().unwrap().contains("no hub was asked"), "{family:?}: {report:#}");
+            } else {
+                let planned = report["children"].as_array().unwrap().iter().any(|child| child["kind"] == "Deployment");
+                let unknown = report["unknown"].as_str().is_some_and(|said| said.contains("the Model's files"));
+                assert!(planned != unknown, "{family:?}: {report:#}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_family_that_the_hub_does_not_have_cannot_be_planned() {
     let bench = Bench::start();

@@ -1,10 +1,11 @@
 //! Loads by the real program, with the real Hugging Face loader, from the local hub: whole, resumed, spoilt and refused.
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod refused;
 mod resume;
 mod spoilt;
+mod store;
 mod whole;
 
 use std::net::Ipv4Addr;
@@ -22,7 +23,7 @@ const TOKEN: &str = "hf_it_secret";
 const MIB: u64 = 1024 * 1024;
 
 /// The program, freshly built with the profile of this test.
-pub(super) fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let own = std::env::current_exe().unwrap();

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that they share one cluster. Each module is about one thing that must hold.
 
+mod badinput;
 mod cluster;
 mod e2e;
 mod engine;

@@ -196,6 +196,22 @@ fn bad_specs_become_conditions() -> Result<()> {
 }
 
 #[test]
+fn a_model_deleted_while_it_loads_leaves_no_job_and_no_complaint() -> Result<()> {
+    on_cluster(async |fixture: &Fixture| {
+        fixture.create("Model", "short-lived", json!({"source": "hf://org/short-lived"})).await?;
+        fixture.wait("Job", "short-lived-modeller", LIMIT, async |_| Ok(Some(()))).await?;
+        fixture.delete("Model", "short-lived").await?;
+        fixture.gone(&[("Job", "short-lived-modeller"), ("ConfigMap", "short-lived-modeller")]).await?;
+        // The Job's end is an event, too: nothing comes back by it.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fixture.gone(&[("Job", "short-lived-modeller"), ("ConfigMap", "short-lived-modeller")]).await?;
+        let complaints = fixture.complaints("short-lived").await?;
+        ensure!(complaints.is_empty(), "{complaints:#?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn unclaimed_image_runs_under_the_container_contract() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
         let spec = json!({"image": "example.test/trainer", "command": ["train.sh"], "params": {"epochs": 1, "name": "x"},

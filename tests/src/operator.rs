@@ -18,6 +18,7 @@ pub struct Operator {
     /// Its log.
     pub log: PathBuf,
     home: tempfile::TempDir,
+    admin: String,
 }
 
 /// The program under test: built by `make build` beside the test binary.
@@ -45,18 +46,33 @@ pub fn plugins() -> Result<PathBuf> {
 impl Operator {
     /// Starts it in the cluster's network and waits until it is ready. `args` come after the usual ones.
     pub async fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        Self::start_in(cluster, tempfile::tempdir()?, args).await
+        let operator = Self::spawn(cluster, tempfile::tempdir()?, ADMIN, args).await?;
+        operator.ready().await?;
+        Ok(operator)
     }
 
-    async fn start_in(cluster: &Cluster, home: tempfile::TempDir, args: &[&str]) -> Result<Self> {
+    /// Starts it and waits for nothing: its cache is in `home`, its probes answer at `admin`.
+    pub async fn spawn(cluster: &Cluster, home: tempfile::TempDir, admin: &str, args: &[&str]) -> Result<Self> {
+        Self::spawn_as(cluster, cluster.kubeconfig(), home, admin, args).await
+    }
+
+    /// The same with the rights of another kubeconfig.
+    pub async fn spawn_as(
+        cluster: &Cluster,
+        kubeconfig: &Path,
+        home: tempfile::TempDir,
+        admin: &str,
+        args: &[&str],
+    ) -> Result<Self> {
         let plugins = tokio::task::spawn_blocking(plugins).await??;
         let log = home.path().join("operator.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
         let child = cluster
             .command(program()?)
+            .env("KUBECONFIG", kubeconfig)
             .arg("operator")
             .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
-            .args(["--health-probe-bind-address", ADMIN, "--metrics-bind-address", ADMIN])
+            .args(["--health-probe-bind-address", admin, "--metrics-bind-address", admin])
             .arg("--plugins-dir")
             .arg(plugins)
             .arg("--plugin-cache-dir")
@@ -68,13 +84,12 @@ impl Operator {
             .stderr(output)
             .spawn()
             .context("start the operator")?;
-        let operator = Self { child, log, home };
-        operator.ready().await?;
-        Ok(operator)
+        Ok(Self { child, log, home, admin: admin.to_owned() })
     }
 
-    async fn ready(&self) -> Result<()> {
-        let url = format!("http://{ADMIN}/readyz");
+    /// Waits until it says so.
+    pub async fn ready(&self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.admin);
         let result = eventually("the operator to be ready", Duration::from_mins(1), async || {
             Ok(reqwest::get(&url).await?.error_for_status().ok().map(drop))
         });
@@ -83,8 +98,17 @@ impl Operator {
 
     /// Stops it as a kubelet would, and starts it again on the same cache.
     pub async fn restart(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        let home = self.stop().await?;
-        Self::start_in(cluster, home, args).await
+        let admin = self.admin.clone();
+        let operator = Self::spawn(cluster, self.stop().await?, &admin, args).await?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// Kills it, as a node that loses power does; returns its cache.
+    pub fn kill(mut self) -> Result<tempfile::TempDir> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(std::mem::replace(&mut self.home, tempfile::tempdir()?))
     }
 
     /// Asks it to end and waits for that.
@@ -98,7 +122,14 @@ impl Operator {
 
     /// The metrics page.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(reqwest::get(format!("http://{ADMIN}/metrics")).await?.error_for_status()?.text().await?)
+        Ok(reqwest::get(format!("http://{}/metrics", self.admin)).await?.error_for_status()?.text().await?)
+    }
+
+    /// The sum of all samples whose name and labels begin so: a whole family, or one kind of it.
+    pub async fn count(&self, prefix: &str) -> Result<u64> {
+        let text = self.metrics().await?;
+        let samples = text.lines().filter(|line| line.starts_with(prefix));
+        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
     /// The end of its log.

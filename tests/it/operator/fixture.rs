@@ -134,6 +134,24 @@ impl Fixture {
         Ok(())
     }
 
+    /// Waits until none of these objects exists.
+    pub(super) async fn gone(&self, objects: &[(&str, &str)]) -> Result<()> {
+        for (kind, name) in objects {
+            let api = self.api(kind)?;
+            eventually(&format!("end of {kind} {name}"), LIMIT, async || Ok(api.get_opt(name).await?.is_none().then_some(())))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Lines of the operator's log in which something goes wrong with an object.
+    pub(super) async fn complaints(&self, name: &str) -> Result<Vec<String>> {
+        let operator = self.shared.operator.lock().await;
+        let log = std::fs::read_to_string(&operator.as_ref().context("no operator runs")?.log)?;
+        let wrong = |line: &&str| line.contains(name) && (line.contains("WARN") || line.contains("ERROR"));
+        Ok(log.lines().filter(wrong).map(str::to_owned).collect())
+    }
+
     /// Waits until the object exists and `probe` is content with it.
     pub(super) async fn wait(
         &self,

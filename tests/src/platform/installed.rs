@@ -33,6 +33,8 @@ pub(super) async fn apply(cluster: &Cluster, image: &str, bucket: &Path) -> Resu
             "CLOUD": "local",
             "CLUSTER_NAME": "substratus",
             "LOG_FORMAT": "human",
+            // Where plugins are pulled from, too.
+            "INSECURE_REGISTRIES": cluster.registry()?,
             // Below the cluster's folder, so that it goes with it.
             "ARTIFACT_BUCKET_URL": format!("tar://{}", bucket.display()),
         },

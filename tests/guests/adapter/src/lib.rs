@@ -24,6 +24,17 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
         "loop" => loop {
             std::hint::black_box(&how);
         },
+        "panic" => panic!("an adapter's panic with {} words", 5),
+        "eat" => {
+            let mut pieces = Vec::new();
+            loop {
+                pieces.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        "recurse" => {
+            let depth = recurse(1);
+            Container { reason: format!("recursed {depth} times"), ..good }
+        }
         "image" => Container { image: "docker.io/evil/miner:latest".into(), ..good },
         "image-prefix" => Container { image: "docker.io/hostile-not/server:1".into(), ..good },
         "image-dotdot" => Container { image: "docker.io/hostile/../evil/miner:1".into(), ..good },
@@ -50,6 +61,12 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
         "huge" => Container { reason: "x".repeat(8 << 20), ..good },
         other => return Err(invalid("spec.params.do", format!("{other:?} is no misbehaviour that this guest knows"))),
     })
+}
+
+#[expect(unconditional_recursion, reason = "the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    recurse(depth + 1) + std::hint::black_box(frame.iter().sum::<u64>())
 }
 
 fn good() -> Container {
