@@ -1,11 +1,14 @@
 # `make demo` shows the main job on a Kubernetes of its own; `make test` runs every test. Both build what they need.
-TOOLS   ?= $(HOME)/.cache/substratus/tools
+CACHE   ?= $(HOME)/.cache/substratus
+TOOLS   ?= $(CACHE)/tools
+DENY    := $(CACHE)/bin/cargo-deny
+RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET  := target/x86_64-unknown-linux-musl/debug
 DEBIAN  := musl-tools containerd runc containernetworking-plugins iptables conntrack busybox-static docker-registry aria2 \
            curl python3 python3-venv python3-pip binutils iproute2 procps
 PLUGINS := $(patsubst plugins/%/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml))
 
-.PHONY: help demo demo-down test build plugins image bench tools deps lint doc clean
+.PHONY: help demo demo-down test build plugins image bench tools deps lint doc deny
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -45,9 +48,16 @@ bench: tools plugins ## Measure, in a release build
 	cargo build --locked --release --workspace --bins
 	target/x86_64-unknown-linux-musl/release/substratus-bench all
 
-lint: deps ## Check format and lints
-	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets
+lint: deps ## Check format and lints of every workspace
+	@for w in . plugins tests/guests; do echo "lint: $$w"; \
+	 (cd $$w && cargo fmt --all --check && cargo clippy --locked --quiet --workspace --all-targets -- -D warnings) || exit 1; done
 
 doc: deps ## Build the documentation; broken links are errors
-	cargo doc --locked --workspace --no-deps
+	@for w in . plugins; do (cd $$w && RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps) || exit 1; done
+
+# Debug, without the default features (a git client, an advisory database): it only reads lock files and licences.
+$(DENY):
+	cargo install --quiet --locked --debug --no-default-features --version 0.20.2 --target $(RUST_HOST) --root $(CACHE) cargo-deny
+
+deny: deps $(DENY) ## Check licences, banned crates and sources
+	@for w in . plugins; do $(DENY) --locked --config deny.toml --manifest-path $$w/Cargo.toml check licenses bans sources || exit 1; done

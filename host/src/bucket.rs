@@ -8,13 +8,3 @@ pub mod url;
 
 pub use sink::{Sink, SinkError, SinkFile};
 pub use url::{BucketUrl, BucketUrlError, artifact_hash};
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}

@@ -38,7 +38,7 @@ enum Command {
     /// Build, inspect, try and push plugins
     #[command(subcommand)]
     Plugin(Box<PluginCommand>),
-    /// Print the CustomResourceDefinitions as YAML
+    /// Print the `CustomResourceDefinitions` as YAML
     Crds,
     /// Print a completion script: `substratus completion bash > /etc/bash_completion.d/substratus`
     Completion {

@@ -28,7 +28,6 @@ mod store;
 mod text;
 pub mod types;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -314,12 +313,4 @@ fn bundled(cache: &Cache, folder: &Path) -> Vec<Loaded> {
         }
     });
     loaded.collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

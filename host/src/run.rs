@@ -39,7 +39,7 @@ use crate::telemetry::Reload;
 /// Checks of `/readyz`.
 const CHECKS: &[&str] = &["plugins", "watches"];
 /// First and longest pause after a failed pass.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
 
 /// Runs until `shutdown` is cancelled or leadership is lost.
 ///
@@ -210,7 +210,7 @@ fn context(
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one clock of the process; everything else is handed the time")]
+/// The one clock of the process: everything else is handed the time.
 fn clock() -> Timestamp {
     Timestamp::now()
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use substratus_tests::image::{Image, Layer, hex as to_hex};
+use substratus_tests::image::{Image, Layer};
 
 fn image(layer: Layer) -> Image {
     Image { layers: vec![layer], entrypoint: vec!["/bin/program".to_owned()], ..Image::default() }
@@ -59,7 +59,7 @@ fn a_layout_leads_from_its_index_to_every_file() -> Result<()> {
         let digest = descriptor["digest"].as_str().context("no digest")?;
         let hex = digest.strip_prefix("sha256:").context("not sha256")?;
         let bytes = files.get(&format!("blobs/sha256/{hex}")).with_context(|| format!("no blob {hex}"))?;
-        let actual = to_hex(&Sha256::digest(bytes));
+        let actual = hex::encode(Sha256::digest(bytes));
         ensure!(actual == hex, "a blob's content is not what its name says");
         ensure!(descriptor["size"] == bytes.len(), "a blob's size is not what its descriptor says");
         Ok(bytes)

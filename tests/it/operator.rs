@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use self::fixture::{Fixture, condition, loaded, on_cluster};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
 fn model_is_loaded_by_the_plugin_of_its_source_and_latched() -> Result<()> {
@@ -97,9 +97,7 @@ fn server_waits_for_its_model_then_serves_with_the_best_engine() -> Result<()> {
         ensure!(candidates.len() == 3 && candidates[0]["engine"] == "llama.cpp", "{candidates:?}");
         ensure!(candidates.iter().all(|candidate| candidate["reason"].as_str().is_some_and(|r| !r.is_empty())), "{candidates:?}");
 
-        fixture
-            .set_status("Deployment", "chat-server", json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}))
-            .await?;
+        fixture.pod_is_ready("server=chat").await?;
         fixture.reason("Server", "chat", "Serving", "DeploymentReady").await?;
         Ok(())
     })

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use substratus_tests::demo::relay::Relay;
 use substratus_tests::hub::{Content, Gated, Hub, Kind, Repo};
-use substratus_tests::image::hex;
 use substratus_tests::{guests, platform};
 
 const TOKEN: &str = "hf_relay_reader";
@@ -42,7 +41,7 @@ fn a_load_through_the_relay_is_whole_and_the_token_stays_with_the_hub() -> Resul
         .output()
         .context("running the load")?;
     ensure!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let found = hex(&Sha256::digest(std::fs::read(target.join("artifacts/model.gguf"))?));
+    let found = hex::encode(Sha256::digest(std::fs::read(target.join("artifacts/model.gguf"))?));
     ensure!(found == hub.sha256(Kind::Model, "acme/tiny", "main", "model.gguf")?);
     let counted = hub.stats();
     ensure!(counted.hub.authorization_headers > 0 && counted.cdn.authorization_headers == 0, "{counted:?}");

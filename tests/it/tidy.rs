@@ -169,7 +169,8 @@ fn no_path_of_somebodys_machine() -> Result<()> {
             // A path inside of an image or of a URL has something before it.
             let names = |root: &String| {
                 line.match_indices(root.as_str())
-                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '}')))
+                    .filter_map(|(at, _)| line.get(..at))
+                    .any(|before| !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '}')))
             };
             if roots.iter().any(names) {
                 found.push(format!("{path}:{}: {}", number + 1, line.trim()));

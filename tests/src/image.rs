@@ -4,7 +4,6 @@ mod artifact;
 mod layer;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -130,15 +129,6 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
         env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
         user: "65532:65532".to_owned(),
         ..Image::default()
-    })
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
     })
 }
 

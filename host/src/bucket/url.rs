@@ -8,8 +8,6 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::hex;
-
 /// Folder of a bucket URL that holds the files of an artifact.
 pub const ARTIFACTS: &str = "artifacts";
 /// Folder beside [`ARTIFACTS`] that holds our own records.
@@ -177,7 +175,7 @@ impl From<BucketUrl> for String {
 /// Name of an object's folder in the bucket: the same object of a cluster of the same name finds it again.
 pub fn artifact_hash(cluster: &str, namespace: &str, kind: &str, name: &str) -> String {
     let kind = kind.to_lowercase();
-    hex(&Md5::digest(format!("clusters/{cluster}/namespaces/{namespace}/{kind}s/{name}")))
+    hex::encode(Md5::digest(format!("clusters/{cluster}/namespaces/{namespace}/{kind}s/{name}")))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Source {
         let list = plan.files.iter().map(|file| SourceFile {
             path: file.path.clone(),
             size: file.size,
-            sha256: file.sha256.map(|digest| crate::bucket::hex(&digest)),
+            sha256: file.sha256.map(hex::encode),
         });
         Self { facts: plan.source.clone(), list: list.collect() }
     }

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::{PluginError, Refusal, engine, hex};
+use super::{PluginError, Refusal, engine};
 
 const TAG: usize = 32;
 
@@ -136,7 +136,7 @@ impl Cache {
 
 /// `sha256:…` of bytes.
 pub(super) fn digest_of(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// Whether a text is a SHA-256 in lower-case hexadecimal.

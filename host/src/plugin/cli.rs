@@ -84,7 +84,7 @@ pub struct Run {
     /// Path of a file (refresh)
     #[arg(long)]
     path: Option<String>,
-    /// Host that it may reach, such as https://hub.example; without any there is no network
+    /// Host that it may reach, such as <https://hub.example>; without any there is no network
     #[arg(long, value_name = "HOST")]
     grant: Vec<String>,
     /// Secret that it may use, taken from the environment, and a host that may get it

@@ -8,7 +8,7 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::{PluginError, hex};
+use super::PluginError;
 use crate::limits;
 
 /// Address space kept for each memory, so that a guard page does the work of a bounds check.
@@ -44,7 +44,7 @@ pub(super) fn id(engine: &Engine) -> String {
     engine.precompile_compatibility_hash().hash(&mut sha);
     sha.0.update(std::env::consts::ARCH);
     sha.0.update(std::env::consts::OS);
-    hex(&sha.0.finalize())
+    hex::encode(sha.0.finalize())
 }
 
 fn config() -> Config {

@@ -65,7 +65,7 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
         Ok(()) => Ok(Ok(())),
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
             let message = format!("the API server refuses {:?} `{}`: {}", child.kind, child.name, status.message);
-            Ok(Err(Verdict::passing(reason::REJECTED, message, std::time::Duration::from_secs(60))))
+            Ok(Err(Verdict::passing(reason::REJECTED, message, std::time::Duration::from_mins(1))))
         }
         Err(source) => Err(Error::Apply { action: format!("apply {:?} `{}`", child.kind, child.name), source: Box::new(source) }),
     }

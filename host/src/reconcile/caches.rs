@@ -47,9 +47,9 @@ pub struct Caches {
     pub deployments: Store<DeploymentView>,
     /// Our Services.
     pub services: Store<ServiceView>,
-    /// Our ConfigMaps.
+    /// Our `ConfigMaps`.
     pub config_maps: Store<ConfigMapView>,
-    /// Our ServiceAccounts.
+    /// Our `ServiceAccounts`.
     pub service_accounts: Store<ServiceAccountView>,
     /// Nodes.
     pub nodes: Store<NodeView>,
@@ -57,10 +57,12 @@ pub struct Caches {
     pub pods: Pods,
 }
 
+type PodsByName = HashMap<String, Arc<PodView>>;
+
 /// Pods by the object they run for: label key (`model`, `server`), namespace, name.
 #[derive(Clone, Default)]
 pub struct Pods {
-    by_object: Arc<Mutex<HashMap<Trigger, HashMap<String, Arc<PodView>>>>>,
+    by_object: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
 }
 
 impl Pods {
@@ -79,12 +81,12 @@ impl Pods {
                 }
             }
             Event::Delete(pod) => {
-                if let Some(object) = pod_owner(pod) {
-                    if let Some(known) = pods.get_mut(&object) {
-                        known.remove(&pod.name_any());
-                        if known.is_empty() {
-                            pods.remove(&object);
-                        }
+                if let Some(object) = pod_owner(pod)
+                    && let Some(known) = pods.get_mut(&object)
+                {
+                    known.remove(&pod.name_any());
+                    if known.is_empty() {
+                        pods.remove(&object);
                     }
                 }
             }

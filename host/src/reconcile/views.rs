@@ -32,7 +32,7 @@ pub struct ServiceView {
     pub fields: Option<Arc<Value>>,
 }
 
-/// A ServiceAccount.
+/// A `ServiceAccount`.
 #[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
 #[resource(inherit = ServiceAccount)]
 pub struct ServiceAccountView {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use substratus_crds::{FileFilter, PluginRole, PluginUsed};
 
 use super::request::LoadRequest;
-use crate::bucket::{BucketUrl, hex};
+use crate::bucket::BucketUrl;
 use crate::plugin::{Grant, GrantedSecret, Loaded, Plugins, describe_problems};
 
 /// What a person says of a load.
@@ -33,7 +33,7 @@ pub struct ByHand {
     /// Parameter of the Model
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     param: Vec<(String, String)>,
-    /// Setting of the loader, such as endpoint=https://mirror.example
+    /// Setting of the loader, such as `endpoint=https://mirror.example`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// Files to take, as glob patterns
@@ -75,7 +75,7 @@ impl ByHand {
         }
         let hosts = manifest.hosts.into_iter().chain(self.grant.iter().map(|host| with_scheme(host))).collect();
         Ok(LoadRequest {
-            inputs: hex(&inputs),
+            inputs: hex::encode(inputs),
             namespace: "default".to_owned(),
             name: "by-hand".to_owned(),
             plugin: PluginUsed { name: manifest.name, version: manifest.version, digest: loaded.digest },

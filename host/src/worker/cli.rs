@@ -201,7 +201,7 @@ impl LoadArgs {
                 }
             }
             (Output::Text, Outcome::Failed { reason, message, .. }) => {
-                writeln!(std::io::stderr(), "error: {message} ({reason})")?
+                writeln!(std::io::stderr(), "error: {message} ({reason})")?;
             }
         }
         Ok(())

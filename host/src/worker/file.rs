@@ -14,8 +14,8 @@ use super::fetch::{Fetch, Opened, Stop};
 use super::plan::PlanFile;
 use super::transfer::Transfer;
 use super::verify::Verifier;
+use crate::bucket::SinkFile;
 use crate::bucket::sink::Verified;
-use crate::bucket::{SinkFile, hex};
 
 /// A file that is being loaded.
 pub(super) struct FileLoad {
@@ -61,11 +61,11 @@ impl FileLoad {
             }
             mismatches += 1;
             self.forget();
-            let found = hex(&verified.sha256);
+            let found = hex::encode(verified.sha256);
             tracing::warn!(path = %file.path, %found, "the bytes do not match the digest");
             if mismatches == 2 {
                 transfer.sink.remove(&file.path).await?;
-                let planned = file.sha256.map(|digest| hex(&digest)).unwrap_or_default();
+                let planned = file.sha256.map(hex::encode).unwrap_or_default();
                 let message = format!(
                     "`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken",
                     file.path

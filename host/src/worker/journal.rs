@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Manifest;
 use super::plan::{Plan, PlanFile};
 use super::ranges::Ranges;
+use crate::bucket::SinkError;
 use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
-use crate::bucket::{SinkError, hex};
 
 const JOURNAL: &str = "journal.json";
 const FINISHED: &str = "finished.jsonl";
@@ -84,7 +84,7 @@ impl Journal {
             files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
         files.retain(|path, work| {
             planned.get(path.as_str()).is_some_and(|file| {
-                let sha256 = file.sha256.map(|digest| hex(&digest));
+                let sha256 = file.sha256.map(hex::encode);
                 let bound = if sha256.is_some() { work.sha256 == sha256 } else { same_load && same_boot };
                 bound && file.size == Some(work.size) && work.done.is_sound(work.size)
             })
@@ -139,7 +139,7 @@ impl Journal {
     pub fn begin(&self, path: &str, size: u64, sha256: Option<[u8; 32]>) -> Ranges {
         let mut state = self.state();
         state.dirty = true;
-        let fresh = || InWork { size, sha256: sha256.map(|digest| hex(&digest)), done: Ranges::default() };
+        let fresh = || InWork { size, sha256: sha256.map(hex::encode), done: Ranges::default() };
         state.document.files.entry(path.to_owned()).or_insert_with(fresh).done.clone()
     }
 
@@ -169,8 +169,12 @@ impl Journal {
         let mut state = self.state();
         state.document.files.remove(path);
         state.dirty = true;
-        let line =
-            Line { load: state.document.load.clone(), path: path.to_owned(), size: verified.size, sha256: hex(&verified.sha256) };
+        let line = Line {
+            load: state.document.load.clone(),
+            path: path.to_owned(),
+            size: verified.size,
+            sha256: hex::encode(verified.sha256),
+        };
         let mut text = serde_json::to_vec(&line).map_err(|error| SinkError::io("write record", FINISHED)(error.into()))?;
         text.push(b'\n');
         state.log.write_all(&text).map_err(SinkError::io("write record", FINISHED))
@@ -218,16 +222,10 @@ fn read_finished(records: &Records) -> Result<Finished, SinkError> {
     Ok(finished)
 }
 
-/// 64 hexadecimal characters.
+/// The 32 bytes of 64 hexadecimal characters.
 pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    let pairs = text.as_bytes().chunks_exact(2);
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -311,7 +309,7 @@ mod tests {
 
     #[test]
     fn digests_are_read_strictly() {
-        assert_eq!(unhex(&hex(&[0xab; 32])), Some([0xab; 32]));
+        assert_eq!(unhex(&hex::encode([0xab; 32])), Some([0xab; 32]));
         assert_eq!(unhex("ab"), None);
         assert_eq!(unhex(&"+1".repeat(32)), None);
     }

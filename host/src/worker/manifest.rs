@@ -5,7 +5,7 @@ use substratus_crds::SourceStatus;
 
 use super::plan::{Plan, PlanFile};
 use crate::bucket::sink::Verified;
-use crate::bucket::{Sink, SinkError, hex};
+use crate::bucket::{Sink, SinkError};
 
 /// Name of the record.
 pub const MANIFEST: &str = "manifest.json";
@@ -61,7 +61,7 @@ impl Serialize for Files<'_> {
         serializer.collect_seq(self.0.iter().zip(self.1).map(|(file, verified)| Entry {
             path: file.path.clone(),
             size: verified.size,
-            sha256: hex(&verified.sha256),
+            sha256: hex::encode(verified.sha256),
         }))
     }
 }

@@ -10,7 +10,6 @@ use kube::api::Api;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use substratus_tests::hub::Kind;
-use substratus_tests::image;
 use substratus_tests::platform::{self, TINY};
 
 use super::{condition, folder, question, stage, tell};
@@ -85,7 +84,7 @@ async fn revisions(namespace: &str) -> Result<(Option<i64>, Value)> {
 fn verified(place: &std::path::Path, announced: &str) -> Result<()> {
     let file = place.join("artifacts/tiny.gguf");
     let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-    let found = image::hex(&Sha256::digest(&bytes));
+    let found = hex::encode(Sha256::digest(&bytes));
     ensure!(found == announced, "the file has {found}, the hub announced {announced}");
     let manifest = fs::read_to_string(place.join(".substratus/manifest.json")).context("reading the manifest")?;
     ensure!(manifest.contains(announced) && manifest.contains("tiny.gguf"), "{manifest}");

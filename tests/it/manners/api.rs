@@ -19,7 +19,8 @@ use tokio::sync::OnceCell;
 pub(super) async fn installed(cluster: &Cluster) -> Result<()> {
     static ONCE: OnceCell<()> = OnceCell::const_new();
     let install = async || install::apply(&cluster.client(), &install::objects(&install::deploy("base"))?).await;
-    ONCE.get_or_try_init(install).await.map(|_| ())
+    ONCE.get_or_try_init(install).await?;
+    Ok(())
 }
 
 pub(super) async fn token(

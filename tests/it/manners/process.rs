@@ -15,7 +15,7 @@ use substratus_crds::Model;
 use substratus_tests::cluster::{Cluster, eventually};
 
 const HEALTH: &str = "127.0.0.1:18081";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The operator's program, beside the programs of this package.
 fn program() -> Result<PathBuf> {

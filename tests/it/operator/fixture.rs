@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::install;
 use substratus_tests::operator::Operator;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, OnceCell, RwLock};
 
 use super::LIMIT;
 
@@ -47,23 +47,18 @@ pub(super) fn on_cluster(test: impl AsyncFnOnce(&Fixture) -> Result<()>) -> Resu
 }
 
 async fn shared(cluster: &Cluster) -> Result<Arc<Shared>> {
-    static SHARED: std::sync::Mutex<Option<Arc<Shared>>> = std::sync::Mutex::new(None);
-    static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // Every test has a runtime of its own, so the first one starts the operator while the others' threads wait.
-    let starting = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(shared) = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
-        return Ok(shared);
-    }
-    let definitions: Vec<DynamicObject> = substratus_crds::crds()
-        .iter()
-        .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
-        .collect::<Result<_>>()?;
-    install::apply(&cluster.client(), &definitions).await?;
-    let operator = Operator::start(cluster, &[]).await?;
-    let shared = Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() });
-    *SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&shared));
-    drop(starting);
-    Ok(shared)
+    // Every test has a runtime of its own: the first one starts the operator while the others wait.
+    static SHARED: OnceCell<Arc<Shared>> = OnceCell::const_new();
+    let start = async || {
+        let definitions: Vec<DynamicObject> = substratus_crds::crds()
+            .iter()
+            .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
+            .collect::<Result<_>>()?;
+        install::apply(&cluster.client(), &definitions).await?;
+        let operator = Operator::start(cluster, &[]).await?;
+        anyhow::Ok(Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() }))
+    };
+    SHARED.get_or_try_init(start).await.cloned()
 }
 
 /// A condition of an object, or null.
@@ -178,25 +173,37 @@ impl Fixture {
             .await
     }
 
-    /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.
-    pub(super) async fn pod_ends(&self, job: &str, exit_code: i32, message: &Value) -> Result<String> {
+    /// Waits for a pod with this label that has not started yet.
+    async fn pending_pod(&self, label: &str) -> Result<String> {
         let pods = self.api("Pod")?;
-        let owned = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-        let name = eventually(&format!("a pod of {job}"), LIMIT, async || {
-            let pods = pods.list(&owned).await?;
+        let labelled = ListParams::default().labels(label);
+        eventually(&format!("a pod with {label}"), LIMIT, async || {
+            let pods = pods.list(&labelled).await?;
             let fresh = pods.items.into_iter().find(|pod| {
                 let phase = pod.data.pointer("/status/phase").and_then(Value::as_str);
                 pod.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
             });
             Ok(fresh.and_then(|pod| pod.metadata.name))
         })
-        .await?;
+        .await
+    }
+
+    /// Plays the kubelet: the Job's pod ends with this exit code and termination message. Returns the pod's name.
+    pub(super) async fn pod_ends(&self, job: &str, exit_code: i32, message: &Value) -> Result<String> {
+        let name = self.pending_pod(&format!("batch.kubernetes.io/job-name={job}")).await?;
         let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
         let terminated = json!({"exitCode": exit_code, "reason": if exit_code == 0 { "Completed" } else { "Error" },
             "message": message.to_string(), "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
         let container = json!({"name": "model", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
         self.set_status("Pod", &name, json!({"phase": phase, "containerStatuses": [container]})).await?;
         Ok(name)
+    }
+
+    /// Plays the kubelet: the pod with this label runs and is ready. Its controllers count it, so their status stays.
+    pub(super) async fn pod_is_ready(&self, label: &str) -> Result<()> {
+        let name = self.pending_pod(label).await?;
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        self.set_status("Pod", &name, json!({"phase": "Running", "conditions": [ready]})).await
     }
 
     /// Ends the Model's load well and waits until it is ready.

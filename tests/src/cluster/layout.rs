@@ -54,7 +54,7 @@ impl Layout {
     /// Name of the network namespace, the cgroup and the pod network; eight digits keep it unique on the machine.
     pub fn name(&self) -> String {
         let hash = Sha256::digest(self.dir.as_os_str().as_encoded_bytes());
-        let digits = crate::image::hex(&hash);
+        let digits = hex::encode(hash);
         format!("substratus-{}", digits.get(..8).unwrap_or(&digits))
     }
 

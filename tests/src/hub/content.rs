@@ -85,7 +85,7 @@ impl Content {
     pub fn sha256(&self) -> io::Result<String> {
         let mut hasher = Sha256::new();
         self.each_chunk(|chunk| hasher.update(chunk))?;
-        Ok(super::git::hex(&hasher.finalize()))
+        Ok(hex::encode(hasher.finalize()))
     }
 
     /// Hands the whole to `take`, piece by piece.

@@ -1,26 +1,17 @@
 //! Git's and Git LFS's names for content. Must not know repositories, nor HTTP.
 
-use std::{fmt::Write as _, io};
+use std::io;
 
 use sha1::{Digest as _, Sha1};
 
 use super::content::Content;
-
-/// Bytes as lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 /// The name git gives to a blob.
 pub(super) fn blob(content: &Content) -> io::Result<String> {
     let mut hasher = Sha1::new();
     hasher.update(format!("blob {}\0", content.size()));
     content.each_chunk(|chunk| hasher.update(chunk))?;
-    Ok(hex(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// The small text that stands in git for a large file.
@@ -36,7 +27,7 @@ pub(super) fn name<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> 
         hasher.update([0]);
         hasher.update(part);
     }
-    hex(&hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]

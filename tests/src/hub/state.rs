@@ -14,7 +14,6 @@ use super::{
     Settings,
     content::Content,
     fault::Rules,
-    git,
     published::{Commit, Published, What},
     refusal::Refusal,
     repo::{Kind, Repo},
@@ -138,7 +137,7 @@ impl Shared {
     }
 
     fn signature(&self, path: &str, expires: u64) -> String {
-        git::hex(&Sha256::digest(format!("{}\n{path}\n{expires}", self.secret)))
+        hex::encode(Sha256::digest(format!("{}\n{path}\n{expires}", self.secret)))
     }
 
     fn repos(&self) -> RwLockReadGuard<'_, Repos> {

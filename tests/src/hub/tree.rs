@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::{
-    git,
     published::{Commit, Entry, Published, What},
     refusal::Refusal,
     state::Shared,
@@ -60,7 +59,7 @@ pub(super) fn tree(
 
 /// The URL of the next page: the same one, with a cursor.
 fn next(request: &Request, mut query: BTreeMap<String, String>, last: &str) -> Option<HeaderValue> {
-    query.insert("cursor".to_owned(), git::hex(last.as_bytes()));
+    query.insert("cursor".to_owned(), hex::encode(last.as_bytes()));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
     let host = request.headers().get(header::HOST)?.to_str().ok()?;
     HeaderValue::from_str(&format!("<http://{host}{}?{query}>; rel=\"next\"", request.uri().path())).ok()

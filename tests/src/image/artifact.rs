@@ -100,7 +100,7 @@ impl Artifact {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", super::hex(&Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 fn append(archive: &mut Builder<BufWriter<File>>, path: &str, bytes: &[u8]) -> Result<()> {

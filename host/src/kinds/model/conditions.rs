@@ -88,8 +88,8 @@ fn loaded(status: &mut ModelStatus, plan: &Plan, source: &SourceStatus) {
 fn summary(source: &SourceStatus) -> String {
     let format = source.format.as_deref().map(|format| format!(" of {format}")).unwrap_or_default();
     let revision = source.revision.as_deref().map(|revision| format!(" at revision {revision}")).unwrap_or_default();
-    let warnings = source.warnings.iter().map(|warning| format!("; {warning}")).collect::<String>();
-    format!("{} files, {} bytes{format}{revision}{warnings}", source.files, source.bytes)
+    let summary = format!("{} files, {} bytes{format}{revision}", source.files, source.bytes);
+    std::iter::once(&summary).chain(&source.warnings).map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 fn failed(
@@ -98,13 +98,12 @@ fn failed(
     outcome: Option<&Outcome>,
     attempt: &Attempt,
 ) -> (Say, Retry) {
-    let (why, mut message) = match outcome {
-        Some(Outcome::Failed { reason, message, .. }) => (reason.clone(), message.clone()),
-        _ => {
-            let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
-            let own = job.holds("Failed").and_then(|condition| condition.message.clone());
-            (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
-        }
+    let (why, mut message) = if let Some(Outcome::Failed { reason, message, .. }) = outcome {
+        (reason.clone(), message.clone())
+    } else {
+        let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
+        let own = job.holds("Failed").and_then(|condition| condition.message.clone());
+        (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
     let retry = match attempt.wait {
         Some(left) => {

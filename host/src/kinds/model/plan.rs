@@ -120,26 +120,23 @@ pub async fn plan(observed: &Observed, environment: &Environment, plugins: &Plug
     let inputs = inputs(observed);
     let recorded = observed.recorded().filter(|record| record.inputs == inputs);
     // Ready before we came (no record, an artifact URL), or ready by this very plan: nothing runs.
-    if observed.is_ready() && (recorded.is_some() || observed.recorded().is_none()) {
-        if let Some(url) = observed.artifacts_url() {
-            let run = Run::Done;
-            return Ok(Plan { inputs, target: url.to_owned(), run, env: BTreeMap::new(), placement: None, base: None });
-        }
+    if observed.is_ready()
+        && (recorded.is_some() || observed.recorded().is_none())
+        && let Some(url) = observed.artifacts_url()
+    {
+        let run = Run::Done;
+        return Ok(Plan { inputs, target: url.to_owned(), run, env: BTreeMap::new(), placement: None, base: None });
     }
     let valid = validate(observed)?;
     let base = base(observed)?;
     let answers: Option<Answers> = recorded.and_then(|record| serde_json::from_value(record.answers.clone()).ok());
-    let placement = match &answers {
-        Some(answers) => answers.placement.clone(),
-        None => {
-            let subject = Subject {
-                kind: "Model".to_owned(),
-                namespace: observed.owner.namespace.clone(),
-                name: observed.name().to_owned(),
-            };
-            let resources = observed.model.spec.resources.as_ref();
-            ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?
-        }
+    let placement = if let Some(answers) = &answers {
+        answers.placement.clone()
+    } else {
+        let subject =
+            Subject { kind: "Model".to_owned(), namespace: observed.owner.namespace.clone(), name: observed.name().to_owned() };
+        let resources = observed.model.spec.resources.as_ref();
+        ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?
     };
     let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
     let run = run(&valid, answers.and_then(|answers| answers.loader));

@@ -11,7 +11,7 @@ use crate::worker::report::Outcome;
 /// First pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Which try a Job is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

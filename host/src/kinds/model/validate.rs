@@ -69,7 +69,7 @@ fn route(observed: &Observed, spec: &ModelSpec) -> Result<Route, Verdict> {
         (Some("none"), _, None) => {
             Err(Verdict::invalid("spec.plugin", "`none` runs spec.image as a container, and there is no image"))
         }
-        (Some(name), _, _) => load(named(observed, name)?, "spec.plugin names it".to_owned()),
+        (Some(name), _, _) => Ok(Route::Load { plugin: named(observed, name)?, because: "spec.plugin names it".to_owned() }),
         (None, Some(source), _) => by_source(observed, source),
         (None, None, Some(image)) => Ok(by_image(observed, spec, image)),
         (None, None, None) if spec.build.is_some() => Err(Verdict::new(
@@ -100,7 +100,7 @@ fn by_source(observed: &Observed, source: &str) -> Result<Route, Verdict> {
         return Err(Verdict::invalid("spec.source", format!("`{source}` has no scheme; write hf://org/name")));
     };
     match observed.catalog.by_scheme(scheme) {
-        Some(plugin) => load(Arc::clone(plugin), format!("it claims the scheme `{scheme}`")),
+        Some(plugin) => Ok(Route::Load { plugin: Arc::clone(plugin), because: format!("it claims the scheme `{scheme}`") }),
         None => Err(Verdict::new(
             reason::PLUGIN_NOT_FOUND,
             format!(
@@ -125,8 +125,4 @@ fn by_image(observed: &Observed, spec: &ModelSpec, image: &str) -> Route {
         ))),
         ImageMatch::Plugin(_) | ImageMatch::Nobody => container(None),
     }
-}
-
-fn load(plugin: Arc<Active>, because: String) -> Result<Route, Verdict> {
-    Ok(Route::Load { plugin, because })
 }

@@ -120,7 +120,7 @@ async fn auth(object: &Plugin, image: &str, context: &Context) -> Result<Registr
         condition: said::RESOLVED,
         reason: said::REGISTRY_AUTH,
         message,
-        retry: Some(Duration::from_secs(60)),
+        retry: Some(Duration::from_mins(1)),
     };
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
     let secret = secrets
@@ -163,7 +163,7 @@ impl Failure {
         };
         let retry = error.is_passing().then_some(Duration::from_secs(30)).or_else(|| {
             // A registry may get the image, or the right to it, later.
-            matches!(error, PluginError::Registry(_)).then_some(Duration::from_secs(300))
+            matches!(error, PluginError::Registry(_)).then_some(Duration::from_mins(5))
         });
         Self { condition, reason, message: error.to_string(), retry }
     }

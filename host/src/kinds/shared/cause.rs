@@ -90,7 +90,7 @@ fn tail(log: &str) -> String {
 mod tests {
     use super::*;
 
-    fn pod(status: serde_json::Value) -> PodView {
+    fn pod(status: &serde_json::Value) -> PodView {
         serde_json::from_value(
             serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": status}),
         )
@@ -99,21 +99,21 @@ mod tests {
 
     #[test]
     fn scheduler_speaks_for_itself() {
-        let pod = pod(serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "False",
+        let pod = pod(&serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "False",
             "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}));
         assert_eq!(one(&pod).unwrap(), "unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
     }
 
     #[test]
     fn image_that_cannot_be_pulled_is_named() {
-        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "serve", "image": "example/none:1",
+        let pod = pod(&serde_json::json!({"containerStatuses": [{"name": "serve", "image": "example/none:1",
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]}));
         assert_eq!(one(&pod).unwrap(), "ImagePullBackOff: image `example/none:1`: not found");
     }
 
     #[test]
     fn crash_loop_shows_the_last_words() {
-        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "serve", "image": "i",
+        let pod = pod(&serde_json::json!({"containerStatuses": [{"name": "serve", "image": "i",
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no such model\n"}}}]}));
         assert_eq!(one(&pod).unwrap(), "CrashLoopBackOff: Error (exit code 1): no such model");
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn oom_kill_says_what_to_raise() {
-        let pod = pod(serde_json::json!({"containerStatuses": [{"name": "model", "image": "i",
+        let pod = pod(&serde_json::json!({"containerStatuses": [{"name": "model", "image": "i",
             "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}));
         assert!(one(&pod).unwrap().starts_with("OOMKilled (exit code 137)"));
     }

@@ -9,7 +9,7 @@ pub fn of(document: &impl Serialize) -> String {
     // `serde_json::Map` is a BTreeMap here, so a value made from any type has its keys sorted.
     let value = serde_json::to_value(document).unwrap_or(Value::Null);
     let digest = Sha256::digest(value.to_string().as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest).chars().take(16).collect()
 }
 
 #[cfg(test)]

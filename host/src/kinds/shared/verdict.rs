@@ -62,11 +62,9 @@ impl Verdict {
                 let list: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.field, p.reason)).collect();
                 Self::new(reason::INVALID, list.join("; "))
             }
-            Failure::NotFound(what) => Self::passing(reason::NOT_FOUND, say(what), Duration::from_secs(300)),
-            Failure::NeedsAuth(what) => Self::passing(reason::NEEDS_AUTH, say(what), Duration::from_secs(60)),
-            Failure::Gated(url) => {
-                Self::passing(reason::GATED, say(&format!("ask for access at {url}")), Duration::from_secs(300))
-            }
+            Failure::NotFound(what) => Self::passing(reason::NOT_FOUND, say(what), Duration::from_mins(5)),
+            Failure::NeedsAuth(what) => Self::passing(reason::NEEDS_AUTH, say(what), Duration::from_mins(1)),
+            Failure::Gated(url) => Self::passing(reason::GATED, say(&format!("ask for access at {url}")), Duration::from_mins(5)),
             Failure::RateLimited(seconds) => Self::passing(
                 reason::RATE_LIMITED,
                 say("the source asks to come back later"),
