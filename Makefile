@@ -1,31 +1,49 @@
 # `make demo` shows the main job on a Kubernetes of its own; `make test` runs every test. Both build what they need.
+# CLUSTER=current uses the cluster of your kubeconfig instead, CLUSTER=kind one of kind's.
 CACHE   ?= $(HOME)/.cache/substratus
 TOOLS   ?= $(CACHE)/tools
 DENY    := $(CACHE)/bin/cargo-deny
 RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET  := target/x86_64-unknown-linux-musl/debug
-DEBIAN  := musl-tools containerd runc containernetworking-plugins iptables conntrack busybox-static docker-registry aria2 \
-           curl python3 python3-venv python3-pip binutils iproute2 procps
 PLUGINS := $(patsubst plugins/%/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml))
+MODE     = $(shell CLUSTER='$(CLUSTER)' tests/preflight.sh mode)
+STEP    := @tests/step.sh
+SEEDS   ?= 20
 
-.PHONY: help demo demo-down test build plugins image bench tools deps lint doc deny
+# What every build needs, and what a node of our own and the tests beside it need too.
+DEBIAN_BUILD := musl-tools busybox-static curl python3 python3-venv python3-pip binutils
+DEBIAN_NODE  := containerd runc containernetworking-plugins iptables conntrack docker-registry aria2 iproute2 procps
+DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE))
+# Tests of these modules start a cluster, or need root, so that they do not run on a cluster of somebody else.
+OWN_ONLY := cluster e2e engine kubectl_explain manners operator
+
+export SUBSTRATUS_TOOLS := $(TOOLS)
+
+# One after the other: a step may use what the one before it has made.
+.NOTPARALLEL:
+.PHONY: help preflight demo demo-down test soak build plugins image bench tools deps lint doc deny
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-deps: ## Install Debian packages and Rust targets that are missing (root)
-	@missing=$$(for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+preflight: ## Say where demo and tests would run, what they change on this machine, and what is missing
+	@CLUSTER='$(CLUSTER)' TOOLS='$(TOOLS)' PACKAGES='$(DEBIAN)' tests/preflight.sh $(or $(filter demo test soak,$(MAKECMDGOALS)),demo)
+
+deps: ## Install Debian packages (root) and Rust targets that are missing
+	@command -v dpkg >/dev/null || exit 0; \
+	 missing=$$(for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	 if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
 	@rustup target list --installed | grep -q wasm32-unknown-unknown && rustup target list --installed | grep -q x86_64-unknown-linux-musl \
 	 || rustup target add wasm32-unknown-unknown x86_64-unknown-linux-musl
 
-tools: deps ## Build the programs of the test cluster from pinned Go modules, once
-	tests/cluster/build-tools.sh $(TOOLS)
-	tests/python.sh
-	tests/model/build.sh
-	tests/engine/build.sh
+tools: deps ## Build the programs of the test cluster from pinned Go modules, the tiny model and the engine, once
+	$(if $(filter own,$(MODE)),$(STEP) "programs of the cluster" tests/cluster/build-tools.sh $(TOOLS))
+	$(STEP) "Python with the hub's real client" tests/python.sh
+	$(STEP) "tiny model" tests/model/build.sh
+	$(STEP) "engine" tests/engine/build.sh
+	$(STEP) "JupyterLab" tests/jupyter/build.sh
 
 build: deps ## Build the operator and the harness
-	cargo build --locked --workspace --bins
+	$(STEP) "operator and harness" cargo build --locked $(PROFILE) --workspace --bins
 
 plugins: build ## Build the first-party plugins into target/plugins
 	@mkdir -p target/plugins
@@ -34,19 +52,29 @@ plugins: build ## Build the first-party plugins into target/plugins
 image: plugins ## Build the operator's image as an OCI layout: target/operator.tar
 	$(TARGET)/substratus-cluster image --binary $(TARGET)/substratus --plugins target/plugins --output target/operator.tar
 
-test: tools build ## Run every test
-	cd plugins && cargo test --locked --quiet
+test: preflight tools build ## Run every test; with CLUSTER=current and REGISTRY= those that any cluster can bear
+	$(STEP) "plugins' own tests" sh -c 'cd plugins && cargo test --locked --quiet'
+ifeq ($(MODE),own)
 	cargo test --locked --workspace
+else
+	cargo test --locked --workspace --lib --bins
+	SUBSTRATUS_CLUSTER=$(MODE) cargo test --locked --workspace --test it -- $(OWN_ONLY:%=--skip %::)
+endif
 
-demo: tools build ## Import and serve a model on a Kubernetes of its own; HUB= and MODEL= name a real one
-	$(TARGET)/substratus-demo up --yes
+soak: preflight tools build ## Run the tests that kill things with many seeds: SEEDS=20
+	SUBSTRATUS_SEEDS=$(SEEDS) cargo test --locked --workspace --test it -- chaos --nocapture
+
+demo: preflight tools build ## Import and serve a model on a Kubernetes; HUB= and MODEL= name a real one
+	$(TARGET)/substratus-demo up --cluster $(MODE) $(if $(filter own,$(MODE)),--yes)
 
 demo-down: ## Remove what the demo started
-	$(TARGET)/substratus-demo down
+	$(TARGET)/substratus-demo down --cluster $(MODE)
 
-bench: tools plugins ## Measure, in a release build
-	cargo build --locked --release --workspace --bins
-	target/x86_64-unknown-linux-musl/release/substratus-bench all
+# What is measured is what ships: everything below `bench` is built, packed and run in the release profile.
+bench: PROFILE := --release
+bench: TARGET := target/x86_64-unknown-linux-musl/release
+bench: tools image ## Measure, in a release build; SECTION=load|small|killed|plugins|operator|sizes
+	$(TARGET)/substratus-bench $(or $(SECTION),all)
 
 lint: deps ## Check format and lints of every workspace
 	@for w in . plugins tests/guests; do echo "lint: $$w"; \

@@ -2,14 +2,14 @@
 //!
 //! | type | kinds | true means |
 //! |---|---|---|
-//! | `Complete` | Model | the artifact is whole and in the bucket |
-//! | `Serving` | Server | at least one replica answers |
+//! | `Complete` | Model, Dataset | the artifact is whole and in the bucket |
+//! | `Serving` | Server, Notebook | at least one pod answers |
 //! | `Resolved` … `Active` | Plugin | see [`plugin`] |
 //! | `PlanOutdated` | Server, Model | a newer revision of its plugin is active; it keeps the one it was planned with |
 
-/// The artifact of a Model is whole.
+/// The artifact of a Model or Dataset is whole.
 pub const COMPLETE: &str = "Complete";
-/// A Server answers.
+/// A Server or Notebook answers.
 pub const SERVING: &str = "Serving";
 /// A newer revision of the plugin is active than the one the object was planned with.
 pub const PLAN_OUTDATED: &str = "PlanOutdated";
@@ -28,14 +28,22 @@ pub mod reason {
     pub const BASE_MODEL_NOT_READY: &str = "BaseModelNotReady";
     /// `spec.dataset` names no Dataset of this namespace.
     pub const DATASET_NOT_FOUND: &str = "DatasetNotFound";
-    /// The Server's Model does not exist.
+    /// The Dataset is not ready yet; the value is the first operator's own.
+    pub const DATASET_NOT_READY: &str = "ReasonDatasetNotReady";
+    /// The Model to serve or to mount does not exist.
     pub const MODEL_NOT_FOUND: &str = "ModelNotFound";
-    /// The Server's Model is not ready yet.
+    /// The Model to serve or to mount is not ready yet.
     pub const MODEL_NOT_READY: &str = "ModelNotReady";
     /// At least one replica is ready.
     pub const DEPLOYMENT_READY: &str = "DeploymentReady";
     /// No replica is ready; the message carries the pod's own cause.
     pub const DEPLOYMENT_NOT_READY: &str = "DeploymentNotReady";
+    /// The Notebook's pod answers.
+    pub const POD_READY: &str = "PodReady";
+    /// The Notebook's pod does not answer; the message carries its own cause.
+    pub const POD_NOT_READY: &str = "PodNotReady";
+    /// `spec.suspend` is set.
+    pub const SUSPENDED: &str = "Suspended";
 
     /// The object contradicts itself or a plugin's rules; the message names the fields.
     pub const INVALID: &str = "Invalid";
@@ -67,7 +75,7 @@ pub mod reason {
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
     /// Not enough room for the files.
     pub const TOO_LARGE: &str = "TooLarge";
-    /// Building images from source is not part of this version.
+    /// Building this image from source is not part of this version.
     pub const BUILD_UNSUPPORTED: &str = "BuildUnsupported";
     /// The plan in use is the newest.
     pub const UP_TO_DATE: &str = "UpToDate";

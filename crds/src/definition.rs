@@ -5,27 +5,30 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{Model, Plugin, Server};
+use crate::{Dataset, Model, Notebook, Plugin, Server, edits};
 
 /// Longest name of a Model: its longest child is `NAME-model-params`, and no child name may pass 63 characters.
 pub const MAX_MODEL_NAME: usize = 63 - "-model-params".len();
+/// Longest name of a Dataset: its longest child is `NAME-dataset-params`.
+pub const MAX_DATASET_NAME: usize = 63 - "-dataset-params".len();
 /// Longest name of a Server: its longest child is `NAME-server-params`.
 pub const MAX_SERVER_NAME: usize = 63 - "-server-params".len();
+/// Longest name of a Notebook: its longest child is `NAME-notebook-params`.
+pub const MAX_NOTEBOOK_NAME: usize = 63 - "-notebook-params".len();
 
 /// Every `CustomResourceDefinition`, in order of kind.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let model = finish(Model::crd(), &[length_rule("Model", MAX_MODEL_NAME)]);
-    let server = finish(
-        Server::crd(),
-        &[
-            length_rule("Server", MAX_SERVER_NAME),
-            on_create(
-                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "the name of a Server becomes the name of its Service: start with a letter and use only lower-case letters, digits and '-'",
-            ),
-        ],
+    let service_name = on_create(
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "the name of a Server becomes the name of its Service: start with a letter and use only lower-case letters, digits and '-'",
     );
-    vec![model, finish(Plugin::crd(), &[]), server]
+    vec![
+        finish(Dataset::crd(), &[length_rule("Dataset", MAX_DATASET_NAME)]),
+        finish(Model::crd(), &[length_rule("Model", MAX_MODEL_NAME)]),
+        finish(Notebook::crd(), &[length_rule("Notebook", MAX_NOTEBOOK_NAME)]),
+        finish(Plugin::crd(), &[]),
+        finish(Server::crd(), &[length_rule("Server", MAX_SERVER_NAME), service_name]),
+    ]
 }
 
 /// A definition as the text of its committed file `crds/yaml/<kind>.yaml`: what `kubectl apply -f` takes.
@@ -54,8 +57,10 @@ fn on_create(rule: &str, message: &str) -> ValidationRule {
     }
 }
 
-/// Makes `spec` optional (it defaults to an empty one), requires `ready` where a status has it, and adds the rules.
+/// Makes `spec` optional (it defaults to an empty one), says what an edit of each field does, requires `ready` where a status
+/// has it, and adds the rules.
 fn finish(mut crd: CustomResourceDefinition, rules: &[ValidationRule]) -> CustomResourceDefinition {
+    let kind = crd.spec.names.kind.clone();
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
         root.required = None;
@@ -67,6 +72,14 @@ fn finish(mut crd: CustomResourceDefinition, rules: &[ValidationRule]) -> Custom
             // What the kind is for belongs to the kind: `kubectl explain model` shows the description of the root.
             let description = spec.description.replace("What is wanted.".to_owned());
             root.description = description;
+        }
+        if let Some(fields) = property(root, "spec").and_then(|spec| spec.properties.as_mut()) {
+            for (field, schema) in fields {
+                if let (Some(effect), Some(description)) = (edits::effect(&kind, field), schema.description.as_mut()) {
+                    description.push(' ');
+                    description.push_str(effect);
+                }
+            }
         }
         // Beside its default, so that generated clients have a plain boolean, as they had it from the first operator.
         if let Some(status) = property(root, "status").filter(|status| has_property(status, "ready")) {

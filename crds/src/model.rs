@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Build, ObjectRef, Param, Resources};
-use crate::status::{Artifacts, BuildUpload, PlacementStatus, PlanRecord, PluginUsed, SourceStatus, TransferStatus};
+use crate::shared::{Build, ObjectRef, Param, PodOptions, Resources};
+use crate::status::ArtifactStatus;
 
 /// Weights in the artifact bucket. Import them with `source: hf://org/name`, or name an image that loads or trains.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,14 +18,15 @@ use crate::status::{Artifacts, BuildUpload, PlacementStatus, PlanRecord, PluginU
     plural = "models",
     singular = "model",
     namespaced,
-    status = "ModelStatus",
+    status = "ArtifactStatus",
     derive = "Default",
     derive = "PartialEq",
     category = "ai",
     printcolumn = r#"{"name":"Ready","type":"boolean","jsonPath":".status.ready"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Complete\")].reason"}"#,
     printcolumn = r#"{"name":"Progress","type":"string","jsonPath":".status.transfer.progress"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Complete\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
@@ -48,6 +48,9 @@ pub struct ModelSpec {
     /// Replaces the image's entry point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Arguments of the entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
     /// Environment of the container. A value `${{ secrets.NAME.KEY }}` is taken from that Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
@@ -63,6 +66,14 @@ pub struct ModelSpec {
     /// Dataset of a training, at `/content/data`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<ObjectRef>,
+    /// How often a pod that failed is started again before the Model counts as failed; 0 for a container, 6 for a plugin's
+    /// worker, where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub retries: Option<i32>,
+    /// More about the pod.
+    #[serde(flatten)]
+    pub pod: PodOptions,
 }
 
 /// Chooses files of a source.
@@ -77,38 +88,4 @@ pub struct FileFilter {
     /// `safetensors`, `gguf`, …: avoids fetching the same weights twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-}
-
-/// What the operator knows of a Model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelStatus {
-    /// The artifact is whole.
-    #[serde(default)]
-    #[schemars(required)]
-    pub ready: bool,
-    /// `Complete`, and what concerns it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-    /// Where the artifact lies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifacts: Option<Artifacts>,
-    /// State of an upload handshake.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build_upload: Option<BuildUpload>,
-    /// What was imported.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<SourceStatus>,
-    /// Progress of the load.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transfer: Option<TransferStatus>,
-    /// The plugin that loads it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<PluginUsed>,
-    /// Where the pod goes and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<PlacementStatus>,
-    /// The recorded answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<PlanRecord>,
 }

@@ -5,7 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A WebAssembly component, pulled from an OCI registry, that loads models, places GPUs or plans servers.
+/// A WebAssembly component, pulled from an OCI registry, that loads models, imports datasets, places GPUs or plans
+/// servers.
 /// A Plugin of the same name as a bundled one takes its place.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -74,6 +75,8 @@ pub struct SecretGrant {
 pub enum PluginRole {
     /// World `model-loader`.
     ModelLoader,
+    /// World `dataset-importer`.
+    DatasetImporter,
     /// World `gpu-policy`.
     GpuPolicy,
     /// World `server-adapter`.
@@ -89,6 +92,9 @@ pub struct Claims {
     /// Image repositories it stands in for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// Build sources it stands in for: `github.com/org/repository#folder`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<String>,
     /// Engine names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engines: Vec<String>,
@@ -101,6 +107,9 @@ pub struct Claims {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
+    /// Generation of the spec that all of this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<PluginRole>,

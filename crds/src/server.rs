@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Build, ObjectRef, Param, Resources};
+use crate::shared::{Build, ObjectRef, Param, PodOptions, Resources};
 use crate::status::{BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed};
 
 /// Serves a Model at `http://NAME-server:8080`. With only `model`, the best fitting engine is chosen.
@@ -23,10 +23,16 @@ use crate::status::{BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginU
     derive = "Default",
     derive = "PartialEq",
     category = "ai",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn = r#"{"name":"Ready","type":"boolean","jsonPath":".status.ready"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Serving\")].reason"}"#,
     printcolumn = r#"{"name":"Engine","type":"string","jsonPath":".status.engine"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Serving\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServerSpec {
@@ -45,6 +51,9 @@ pub struct ServerSpec {
     /// Replaces the image's entry point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Arguments of the entry point; an adapter's own come first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
     /// Environment of the container. A value `${{ secrets.NAME.KEY }}` is taken from that Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
@@ -54,6 +63,18 @@ pub struct ServerSpec {
     /// What the pod asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// How many pods serve. `kubectl scale` and a `HorizontalPodAutoscaler` write it.
+    #[serde(default = "one", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub replicas: Option<i32>,
+    /// More about the pods.
+    #[serde(flatten)]
+    pub pod: PodOptions,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of an optional field")]
+const fn one() -> Option<i32> {
+    Some(1)
 }
 
 /// What the operator knows of a Server.
@@ -64,6 +85,15 @@ pub struct ServerStatus {
     #[serde(default)]
     #[schemars(required)]
     pub ready: bool,
+    /// Generation of the spec that all of this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Pods that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Which pods they are, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// `Serving`, and what concerns it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

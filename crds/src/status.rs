@@ -1,8 +1,45 @@
 //! Parts of a status that several kinds have.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// What the operator knows of an object that becomes an artifact: a Model or a Dataset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactStatus {
+    /// The artifact is whole.
+    #[serde(default)]
+    #[schemars(required)]
+    pub ready: bool,
+    /// Generation of the spec that all of this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Complete`, and what concerns it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Where the artifact lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Artifacts>,
+    /// State of an upload handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_upload: Option<BuildUpload>,
+    /// What was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStatus>,
+    /// Progress of the transfer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferStatus>,
+    /// The plugin that says what to fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginUsed>,
+    /// Where the pod goes and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementStatus>,
+    /// The recorded answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanRecord>,
+}
 
 /// Where the object's artifacts lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,12 +104,24 @@ pub struct SourceStatus {
     /// The file an engine opens where it wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<String>,
-    /// What the loader wants the user to know, such as weights that come as pickle only.
+    /// Number of rows of a dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Splits of a dataset: `train`, `test`, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<String>,
+    /// Columns of a dataset as `name: type`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schema: Vec<String>,
+    /// Why less than the whole dataset is there, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
+    /// What the plugin wants the user to know, such as weights that come as pickle only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// Progress of a running load.
+/// Progress of a transfer that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferStatus {

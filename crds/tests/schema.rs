@@ -7,6 +7,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use substratus_crds::{crds, to_yaml};
 
+/// The kinds of the first operator.
+const KINDS: [&str; 4] = ["Dataset", "Model", "Notebook", "Server"];
+
 fn definition(kind: &str) -> CustomResourceDefinition {
     crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap()
 }
@@ -28,7 +31,7 @@ fn at(kind: &str, path: &str) -> JSONSchemaProps {
 
 #[test]
 fn kinds_are_found_by_the_names_users_type() {
-    for kind in ["Model", "Server"] {
+    for kind in KINDS {
         let crd = definition(kind);
         assert_eq!(crd.metadata.name.unwrap(), format!("{}s.substratus.ai", kind.to_lowercase()));
         assert_eq!(crd.spec.names.categories.unwrap(), ["ai"], "`kubectl get ai` lists {kind}");
@@ -45,7 +48,7 @@ fn kinds_are_found_by_the_names_users_type() {
 
 #[test]
 fn defaults_are_those_of_the_first_operator() {
-    for kind in ["Model", "Server"] {
+    for kind in KINDS {
         for (field, default) in [("cpu", 2), ("memory", 10), ("disk", 10)] {
             assert_eq!(at(kind, &format!("spec.resources.{field}")).default.unwrap().0, default, "{kind} {field}");
         }
@@ -62,7 +65,7 @@ fn defaults_are_those_of_the_first_operator() {
 
 #[test]
 fn spec_fields_have_the_shapes_of_the_first_operator() {
-    for kind in ["Model", "Server"] {
+    for kind in KINDS {
         assert_eq!(at(kind, "spec.params.*").x_kubernetes_int_or_string, Some(true));
         assert_eq!(at(kind, "spec.env.*").type_.as_deref(), Some("string"));
         for path in ["spec.build", "spec.build.git", "spec.build.upload"] {
@@ -72,21 +75,77 @@ fn spec_fields_have_the_shapes_of_the_first_operator() {
         assert_eq!(at(kind, "spec.build.upload").required.unwrap(), ["md5Checksum", "requestID"]);
         let md5 = at(kind, "spec.build.upload.md5Checksum");
         assert_eq!((md5.min_length, md5.max_length, md5.pattern.as_deref()), (Some(32), Some(32), Some("^[a-fA-F0-9]{32}$")));
-        assert_eq!(at(kind, "spec.model").required.unwrap(), ["name"]);
         assert_eq!(at(kind, "status.buildUpload.storedMD5Checksum").type_.as_deref(), Some("string"));
     }
-    assert_eq!(at("Model", "spec.dataset").required.unwrap(), ["name"]);
-    assert_eq!(at("Model", "status.artifacts.url").type_.as_deref(), Some("string"));
+    for (kind, reference) in
+        [("Model", "model"), ("Model", "dataset"), ("Server", "model"), ("Notebook", "model"), ("Notebook", "dataset")]
+    {
+        assert_eq!(at(kind, &format!("spec.{reference}")).required.unwrap(), ["name"], "{kind} {reference}");
+    }
+    for kind in ["Model", "Dataset", "Notebook"] {
+        assert_eq!(at(kind, "status.artifacts.url").type_.as_deref(), Some("string"), "{kind}");
+    }
+    assert_eq!(at("Notebook", "spec.suspend").type_.as_deref(), Some("boolean"));
 }
 
 #[test]
 fn rules_bind_new_objects_only() {
-    for kind in ["Model", "Server"] {
+    for kind in KINDS {
         for rule in root(&definition(kind)).x_kubernetes_validations.unwrap() {
             assert_eq!(rule.optional_old_self, Some(true), "{}", rule.rule);
             assert!(rule.rule.starts_with("oldSelf.hasValue() || "), "{}", rule.rule);
             assert!(rule.message.is_some());
         }
+    }
+}
+
+#[test]
+fn short_names_are_those_of_the_first_operator() {
+    let short = |kind: &str| definition(kind).spec.names.short_names.unwrap_or_default();
+    assert_eq!(KINDS.map(short), [vec!["data".to_owned()], vec![], vec!["nb".to_owned()], vec![]]);
+}
+
+#[test]
+fn servers_can_be_scaled() {
+    let version = definition("Server").spec.versions.remove(0);
+    let scale = version.subresources.unwrap().scale.unwrap();
+    assert_eq!(scale.spec_replicas_path, ".spec.replicas");
+    assert_eq!(scale.status_replicas_path, ".status.replicas");
+    assert_eq!(scale.label_selector_path.as_deref(), Some(".status.selector"));
+    // Without a default the scale of a Server that says nothing could not be read.
+    assert_eq!(at("Server", "spec.replicas").default.unwrap().0, 1);
+}
+
+#[test]
+fn every_field_says_what_it_is_and_what_an_edit_does() {
+    for kind in KINDS {
+        for (field, schema) in at(kind, "spec").properties.unwrap() {
+            let description = schema.description.unwrap_or_default();
+            assert!(description.contains("An edit "), "{kind} {field}: {description}");
+        }
+        assert_described(&root(&definition(kind)), kind);
+    }
+}
+
+fn assert_described(schema: &JSONSchemaProps, path: &str) {
+    for (name, property) in schema.properties.iter().flatten() {
+        let path = format!("{path}.{name}");
+        let known = matches!(path.rsplit('.').next(), Some("metadata" | "kind" | "apiVersion"));
+        assert!(known || property.description.is_some(), "{path} says nothing");
+        assert_described(property, &path);
+        if let Some(JSONSchemaPropsOrArray::Schema(item)) = &property.items {
+            assert_described(item, &path);
+        }
+    }
+}
+
+#[test]
+fn columns_fit_a_terminal() {
+    for kind in KINDS {
+        let columns = definition(kind).spec.versions.remove(0).additional_printer_columns.unwrap();
+        let shown: Vec<_> = columns.iter().filter(|column| column.priority.unwrap_or(0) == 0).map(|c| c.name.as_str()).collect();
+        assert_eq!((shown[0], shown[1], shown.last().copied()), ("Ready", "Reason", Some("Age")), "{kind}");
+        assert!(shown.len() <= 4, "{kind}: {shown:?}");
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use substratus_crds::{PluginRole, PluginUsed};
+use substratus_crds::{GitSource, PluginRole, PluginUsed};
 
-use crate::plugin::{Grant, Manifest};
+use crate::plugin::{Grant, ImageClaim, Manifest};
 
 /// An active plugin.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,9 +75,9 @@ impl Catalog {
         self.of(role).find(|plugin| plugin.name == name)
     }
 
-    /// The loader of a source's scheme.
-    pub fn by_scheme(&self, scheme: &str) -> Option<&Arc<Active>> {
-        self.of(PluginRole::ModelLoader).find(|plugin| has(&plugin.manifest.claims.schemes, scheme))
+    /// The loader or importer of a source's scheme.
+    pub fn by_scheme(&self, role: PluginRole, scheme: &str) -> Option<&Arc<Active>> {
+        self.of(role).find(|plugin| has(&plugin.manifest.claims.schemes, scheme))
     }
 
     /// The adapter of an engine.
@@ -93,9 +93,18 @@ impl Catalog {
     /// Who stands in for an image, with this command of the object.
     pub fn by_image(&self, role: PluginRole, image: &str, command: Option<&[String]>) -> ImageMatch {
         let repository = repository(image);
+        self.by_claim(role, command, |claim| self::repository(&claim.repository) == repository)
+    }
+
+    /// Who stands in for the image that a git repository builds; tag and branch aside.
+    pub fn by_build(&self, role: PluginRole, git: &GitSource, command: Option<&[String]>) -> ImageMatch {
+        let source = build_source(git);
+        self.by_claim(role, command, |claim| claim.build.as_deref().is_some_and(|build| normal_source(build) == source))
+    }
+
+    fn by_claim(&self, role: PluginRole, command: Option<&[String]>, fits: impl Fn(&ImageClaim) -> bool) -> ImageMatch {
         for plugin in self.of(role) {
-            let claim = plugin.manifest.claims.images.iter().find(|claim| self::repository(&claim.repository) == repository);
-            let Some(claim) = claim else { continue };
+            let Some(claim) = plugin.manifest.claims.images.iter().find(|claim| fits(claim)) else { continue };
             let own = command.is_none_or(|command| claim.commands.iter().any(|known| known == command));
             return if own { ImageMatch::Plugin(Arc::clone(plugin)) } else { ImageMatch::OtherCommand(Arc::clone(plugin)) };
         }
@@ -112,9 +121,9 @@ impl Catalog {
         join(self.of(PluginRole::ServerAdapter).flat_map(|plugin| &plugin.manifest.claims.engines))
     }
 
-    /// Schemes that loaders claim, for messages.
-    pub fn schemes(&self) -> String {
-        join(self.of(PluginRole::ModelLoader).flat_map(|plugin| &plugin.manifest.claims.schemes))
+    /// Schemes that loaders or importers claim, for messages.
+    pub fn schemes(&self, role: PluginRole) -> String {
+        join(self.of(role).flat_map(|plugin| &plugin.manifest.claims.schemes))
     }
 }
 
@@ -142,6 +151,22 @@ pub fn repository(image: &str) -> String {
     image.strip_prefix("library/").unwrap_or(image).to_owned()
 }
 
+/// Where an image is built from, in one spelling: `github.com/org/repository#folder`.
+pub fn build_source(git: &GitSource) -> String {
+    let path = git.path.as_deref().unwrap_or_default();
+    normal_source(&format!("{}#{path}", git.url))
+}
+
+/// A build source in one spelling: no scheme, no user, no `.git`, no slash at the ends.
+pub fn normal_source(source: &str) -> String {
+    let (url, path) = source.split_once('#').unwrap_or((source, ""));
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let url = url.split_once('@').map_or(url, |(_, rest)| rest).replacen(':', "/", 1);
+    let url = url.trim_end_matches('/').trim_end_matches(".git");
+    let path = path.trim_start_matches("./").trim_matches('/');
+    if path.is_empty() { url.to_lowercase() } else { format!("{}#{path}", url.to_lowercase()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +183,19 @@ mod tests {
         }
         assert_eq!(repository("localhost:5000/a/b"), "localhost:5000/a/b");
         assert_eq!(repository("localhost:5000/a/b:1"), "localhost:5000/a/b");
+    }
+
+    #[test]
+    fn spellings_of_a_build_source_are_one() {
+        for (url, path) in [
+            ("https://github.com/substratusai/images", "base"),
+            ("https://github.com/substratusai/images.git", "/base/"),
+            ("git@github.com:substratusai/images.git", "./base"),
+            ("ssh://git@GitHub.com/substratusai/images/", "base"),
+        ] {
+            let git = GitSource { url: url.to_owned(), path: Some(path.to_owned()), ..GitSource::default() };
+            assert_eq!(build_source(&git), "github.com/substratusai/images#base", "{url}");
+        }
+        assert_eq!(normal_source("github.com/substratusai/images#base"), "github.com/substratusai/images#base");
     }
 }

@@ -11,18 +11,20 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use kube::ResourceExt;
 use substratus_crds::conditions::reason;
-use substratus_crds::{Artifacts, Model, ModelStatus, Plugin, Server, SourceStatus};
+use substratus_crds::{ArtifactStatus, Artifacts, Dataset, Model, Notebook, ObjectRef, Plugin, PluginRole, Server, SourceStatus};
 
 use self::manifests::Manifests;
 use self::report::{Report, Source};
 use crate::catalog::Catalog;
-use crate::kinds::model::plan::Run;
+use crate::kinds::artifact::plan::Run;
+use crate::kinds::artifact::{self, Artifact};
 use crate::kinds::plugin::bundle;
 use crate::kinds::plugin::install::activate;
 use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::Environment;
-use crate::kinds::{model, server};
+use crate::kinds::{notebook, server};
 use crate::plugin::{PluginOptions, Plugins};
+use crate::settings::NOTEBOOK_IMAGE;
 use crate::worker::request::LoadRequest;
 
 /// Arguments of `substratus explain`.
@@ -96,6 +98,7 @@ impl ExplainArgs {
                 worker_image: "substratus".to_owned(),
                 worker_pull_secret: None,
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
+                notebook_image: NOTEBOOK_IMAGE.to_owned(),
                 principal: None,
             },
             offline: self.offline,
@@ -119,67 +122,88 @@ fn catalog(plugins: &Plugins, configured: &[Plugin]) -> anyhow::Result<Catalog> 
     Ok(Catalog::new(active, std::collections::BTreeMap::new()))
 }
 
+/// Models and Datasets as they would be once loaded: what refers to them is planned for those.
+#[derive(Default)]
+struct Known {
+    models: Vec<Arc<Model>>,
+    datasets: Vec<Arc<Dataset>>,
+}
+
+/// The object of a name, in the namespace of whoever names it.
+fn find<T: ResourceExt>(known: &[Arc<T>], reference: Option<&ObjectRef>, from: &impl ResourceExt) -> Option<Arc<T>> {
+    let name = &reference?.name;
+    known.iter().find(|other| &other.name_any() == name && other.namespace() == from.namespace()).cloned()
+}
+
 impl Explainer {
     async fn all(&self, manifests: Manifests) -> Vec<Report> {
-        let mut reports = Vec::new();
-        let mut models: Vec<Arc<Model>> = Vec::new();
-        for model in manifests.models {
-            let (report, known) = self.model(Arc::new(model), &models).await;
+        let (mut reports, mut known) = (Vec::new(), Known::default());
+        for dataset in manifests.datasets {
+            let (report, status) = self.artifact(Arc::new(dataset.clone()), &known).await;
             reports.push(report);
-            models.push(known);
+            known.datasets.push(Arc::new(Dataset { status, ..dataset }));
+        }
+        for model in manifests.models {
+            let (report, status) = self.artifact(Arc::new(model.clone()), &known).await;
+            reports.push(report);
+            known.models.push(Arc::new(Model { status, ..model }));
         }
         for server in manifests.servers {
-            reports.push(self.server(Arc::new(server), &models).await);
+            reports.push(self.server(Arc::new(server), &known).await);
+        }
+        for notebook in manifests.notebooks {
+            reports.push(self.notebook(Arc::new(notebook), &known).await);
         }
         reports
     }
 
-    /// The report, and the Model as it would be once loaded: Servers are planned for that one.
-    async fn model(&self, model: Arc<Model>, known: &[Arc<Model>]) -> (Report, Arc<Model>) {
-        let find =
-            |name: &str| known.iter().find(|other| other.name_any() == name && other.namespace() == model.namespace()).cloned();
-        let observed = model::observe::Observed {
-            owner: Owner::of(model.as_ref()),
+    /// The report, and the status as it would be once the artifact is whole.
+    async fn artifact<A: Artifact>(&self, object: Arc<A>, known: &Known) -> (Report, Option<ArtifactStatus>) {
+        let wanted = object.wanted();
+        let observed = artifact::observe::Observed {
+            owner: Owner::of(object.as_ref()),
             job: None,
             pods: Vec::new(),
-            base: model.spec.model.as_ref().and_then(|reference| find(&reference.name)),
+            base: find(&known.models, wanted.model, object.as_ref()),
+            dataset: find(&known.datasets, wanted.dataset, object.as_ref()),
             nodes: Vec::new(),
             catalog: Arc::clone(&self.catalog),
             progress: None,
             now: jiff::Timestamp::UNIX_EPOCH,
-            model: Arc::clone(&model),
+            object: Arc::clone(&object),
         };
-        let mut report = Report::new("Model", &observed.owner.namespace, observed.name());
-        report.route = model::validate::validate(&observed).ok().map(|valid| valid.route.describe());
-        let mut loaded = model.as_ref().clone();
-        match model::plan::plan(&observed, &self.environment, &self.plugins).await {
+        let mut report = Report::new(&A::kind(&()), &observed.owner.namespace, observed.name());
+        report.route = artifact::validate::validate(&observed).ok().map(|valid| valid.route.describe(A::FACTS.verb));
+        let plan = match artifact::plan::plan(&observed, &self.environment, &self.plugins).await {
+            Ok(plan) => plan,
+            Err(verdict) => {
+                report.stop(&verdict);
+                return (report, None);
+            }
+        };
+        report.artifacts = Some(plan.target.clone());
+        report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
+        match artifact::build::build(&observed, &self.environment, &plan) {
+            Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
             Err(verdict) => report.stop(&verdict),
-            Ok(plan) => {
-                report.artifacts = Some(plan.target.clone());
-                report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
-                match model::build::build(&observed, &self.environment, &plan) {
-                    Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
-                    Err(verdict) => report.stop(&verdict),
-                }
-                let (mut source, mut plugin) = (None, None);
-                if let Run::Load { plugin: loader, .. } = &plan.run {
-                    plugin = Some(loader.clone());
-                    if self.offline {
-                        report.unknown = Some("files, bytes, revision and format: no hub was asked".to_owned());
-                    } else {
-                        source = self.look(model::build::request(&observed, &plan), &mut report).await;
-                    }
-                }
-                loaded.status = Some(ModelStatus {
-                    ready: report.stopped.is_none(),
-                    artifacts: Some(Artifacts { url: Some(plan.target) }),
-                    source,
-                    plugin,
-                    ..ModelStatus::default()
-                });
+        }
+        let (mut source, mut plugin) = (None, None);
+        if let Run::Load { plugin: loader, .. } = &plan.run {
+            plugin = Some(loader.clone());
+            if self.offline {
+                report.unknown = Some("files, bytes, revision and format: no hub was asked".to_owned());
+            } else if A::FACTS.role == PluginRole::ModelLoader {
+                source = self.look(artifact::build::request(&observed, &plan), &mut report).await;
             }
         }
-        (report, Arc::new(loaded))
+        let status = ArtifactStatus {
+            ready: report.stopped.is_none(),
+            artifacts: Some(Artifacts { url: Some(plan.target) }),
+            source,
+            plugin,
+            ..ArtifactStatus::default()
+        };
+        (report, Some(status))
     }
 
     /// Asks the loader, as the worker would.
@@ -196,13 +220,10 @@ impl Explainer {
         }
     }
 
-    async fn server(&self, server: Arc<Server>, models: &[Arc<Model>]) -> Report {
-        let wanted = server.spec.model.as_ref().map(|reference| reference.name.as_str());
-        let model =
-            models.iter().find(|model| Some(model.name_any().as_str()) == wanted && model.namespace() == server.namespace());
+    async fn server(&self, server: Arc<Server>, known: &Known) -> Report {
         let observed = server::observe::Observed {
             owner: Owner::of(server.as_ref()),
-            model: model.cloned(),
+            model: find(&known.models, server.spec.model.as_ref(), server.as_ref()),
             deployment: None,
             pods: Vec::new(),
             nodes: Vec::new(),
@@ -226,6 +247,38 @@ impl Explainer {
                 report.artifacts = Some(plan.answers.artifacts.clone());
                 match server::build::build(&observed, &self.environment, &plan) {
                     Ok(children) => report.children = children.into_iter().map(|child| child.object).collect(),
+                    Err(verdict) => report.stop(&verdict),
+                }
+            }
+        }
+        report
+    }
+
+    async fn notebook(&self, notebook: Arc<Notebook>, known: &Known) -> Report {
+        let observed = notebook::observe::Observed {
+            owner: Owner::of(notebook.as_ref()),
+            model: find(&known.models, notebook.spec.model.as_ref(), notebook.as_ref()),
+            dataset: find(&known.datasets, notebook.spec.dataset.as_ref(), notebook.as_ref()),
+            pod: None,
+            nodes: Vec::new(),
+            catalog: Arc::clone(&self.catalog),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            notebook: Arc::clone(&notebook),
+        };
+        let mut report = Report::new("Notebook", &observed.owner.namespace, observed.name());
+        match notebook::plan::plan(&observed, &self.environment, &self.plugins).await {
+            Err(verdict) => report.stop(&verdict),
+            Ok(plan) => {
+                let valid = notebook::validate::validate(&observed, &self.environment);
+                report.route = if plan.is_suspended {
+                    Some("it is suspended: nothing runs".to_owned())
+                } else {
+                    valid.ok().map(|valid| valid.route.describe())
+                };
+                report.placement = plan.answers.placement.as_ref().map(|placement| placement.reason.clone());
+                report.artifacts = Some(plan.place.clone());
+                match notebook::build::build(&observed, &self.environment, &plan) {
+                    Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
                     Err(verdict) => report.stop(&verdict),
                 }
             }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use substratus::plugin::cli::PluginCommand;
 use substratus::settings::OperatorSettings;
-use substratus::{explain, run, telemetry, worker};
+use substratus::{explain, run, sub, telemetry, worker};
 use tokio_util::sync::CancellationToken;
 
 /// Import, train and serve models on Kubernetes, with plugins in WebAssembly.
@@ -35,6 +35,9 @@ enum Command {
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
     #[command(visible_alias = "plan")]
     Explain(Box<explain::ExplainArgs>),
+    /// Open what runs in the cluster: `substratus open notebook NAME`
+    #[command(subcommand)]
+    Open(sub::OpenCommand),
     /// Build, inspect, try and push plugins
     #[command(subcommand)]
     Plugin(Box<PluginCommand>),
@@ -48,7 +51,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(sub::arguments(std::env::args_os()));
     // One crypto provider for every TLS client of the process; chosen before the first of them.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
@@ -67,6 +70,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
         Command::Explain(args) => args.run().await,
+        Command::Open(command) => command.run().await,
         Command::Plugin(command) => command.run().await,
         Command::Crds => {
             for definition in substratus_crds::crds() {

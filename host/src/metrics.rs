@@ -24,8 +24,12 @@ const CALL_BUCKETS: [f64; 9] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.
 /// A kind that is reconciled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Kind {
+    /// A Dataset.
+    Dataset,
     /// A Model.
     Model,
+    /// A Notebook.
+    Notebook,
     /// A Server.
     Server,
     /// A Plugin.

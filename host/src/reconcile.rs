@@ -16,6 +16,7 @@ pub mod caches;
 pub mod fields;
 pub mod follow;
 pub mod guard;
+pub mod references;
 pub mod service_account;
 pub mod status;
 pub mod views;
@@ -36,7 +37,7 @@ use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::verdict::{Retry, Verdict};
 
 /// Field managers of applied objects: the first operator's names, so that its objects can be taken over.
-pub const MANAGERS: &[&str] = &["model-controller", "server-controller"];
+pub const MANAGERS: &[&str] = &["dataset-controller", "model-controller", "notebook-controller", "server-controller"];
 
 /// A kind of object that has children.
 pub trait Kind:

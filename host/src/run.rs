@@ -14,7 +14,7 @@ use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config, ReconcileRequest};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
-use substratus_crds::{Model, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,8 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
     acting.store(true, Ordering::Relaxed);
     install_plugins(&context).await;
     tracing::info!(
+        datasets = context.caches.datasets.len(),
+        notebooks = context.caches.notebooks.len(),
         models = context.caches.models.len(),
         servers = context.caches.servers.len(),
         plugins = context.catalog().active().len(),
@@ -197,6 +199,7 @@ fn context(
             worker_image: settings.worker_image.clone(),
             worker_pull_secret: settings.worker_pull_secret.clone(),
             store_url: settings.store_url.clone(),
+            notebook_image: settings.notebook_image.clone(),
             principal: settings.principal.clone(),
         },
         catalog: watch::Sender::new(Arc::new(Catalog::new(bundle::bundled(&plugins), std::collections::BTreeMap::new()))),
@@ -233,21 +236,30 @@ async fn control(
     concurrency: u16,
     shutdown: &CancellationToken,
 ) {
+    let (datasets, dataset_queue) = mpsc::unbounded_channel();
     let (models, model_queue) = mpsc::unbounded_channel();
+    let (notebooks, notebook_queue) = mpsc::unbounded_channel();
     let (servers, server_queue) = mpsc::unbounded_channel();
     let (plugins, plugin_queue) = mpsc::unbounded_channel();
     let config = Config::default().concurrency(concurrency);
-    let dispatch = dispatch(Arc::clone(context), triggers, Queues { models, servers, plugins }, shutdown.clone());
+    let queues = Queues { datasets, notebooks, models, servers, plugins };
+    let dispatch = dispatch(Arc::clone(context), triggers, queues, shutdown.clone());
+    let store = context.caches.datasets.clone();
+    let datasets = drive(store, dataset_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Dataset>);
     let store = context.caches.models.clone();
     let models = drive(store, model_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Model>);
+    let store = context.caches.notebooks.clone();
+    let notebooks = drive(store, notebook_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Notebook>);
     let store = context.caches.servers.clone();
     let servers = drive(store, server_queue, config.clone(), Arc::clone(context), reconcile::reconcile::<Server>);
     let store = context.caches.plugins.clone();
     let plugins = drive(store, plugin_queue, config, Arc::clone(context), kinds::plugin::reconcile);
-    tokio::join!(dispatch, models, servers, plugins);
+    tokio::join!(dispatch, datasets, models, notebooks, servers, plugins);
 }
 
 struct Queues {
+    datasets: mpsc::UnboundedSender<ObjectRef<Dataset>>,
+    notebooks: mpsc::UnboundedSender<ObjectRef<Notebook>>,
     models: mpsc::UnboundedSender<ObjectRef<Model>>,
     servers: mpsc::UnboundedSender<ObjectRef<Server>>,
     plugins: mpsc::UnboundedSender<ObjectRef<Plugin>>,
@@ -257,6 +269,8 @@ impl Queues {
     fn send(&self, trigger: Trigger) {
         // A closed queue means that its controller has ended.
         match trigger {
+            Trigger::Dataset(namespace, name) => drop(self.datasets.send(ObjectRef::new(&name).within(&namespace))),
+            Trigger::Notebook(namespace, name) => drop(self.notebooks.send(ObjectRef::new(&name).within(&namespace))),
             Trigger::Model(namespace, name) => drop(self.models.send(ObjectRef::new(&name).within(&namespace))),
             Trigger::Server(namespace, name) => drop(self.servers.send(ObjectRef::new(&name).within(&namespace))),
             Trigger::Plugin(name) => drop(self.plugins.send(ObjectRef::new(&name))),
@@ -284,7 +298,10 @@ async fn dispatch(
                 }
                 queues.send(trigger);
             }
-            Some((namespace, name)) = reports.next() => queues.send(Trigger::Model(namespace, name)),
+            Some((namespace, name)) = reports.next() => {
+                let job = caches::get(&context.caches.jobs, &namespace, &name);
+                job.iter().flat_map(|job| caches::owners(job.as_ref())).for_each(|trigger| queues.send(trigger));
+            }
             Ok(()) = catalog.changed() => everything(&context, &queues),
             else => return,
         }
@@ -292,6 +309,12 @@ async fn dispatch(
 }
 
 fn everything(context: &Context, queues: &Queues) {
+    for dataset in context.caches.datasets.state() {
+        drop(queues.datasets.send(dataset.to_object_ref(())));
+    }
+    for notebook in context.caches.notebooks.state() {
+        drop(queues.notebooks.send(notebook.to_object_ref(())));
+    }
     for model in context.caches.models.state() {
         drop(queues.models.send(model.to_object_ref(())));
     }

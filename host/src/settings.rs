@@ -12,6 +12,9 @@ mod cloud;
 
 pub use cloud::Bucket;
 
+/// Image of Notebooks where nothing is said: the Jupyter project's own, by date, so that it stays what it is.
+pub const NOTEBOOK_IMAGE: &str = "quay.io/jupyter/minimal-notebook:2024-05-27";
+
 /// What may be typed: flags, or environment variables of the names that the first operator read. An empty variable is an absent one.
 #[derive(Args, Clone, Debug)]
 pub struct OperatorSettings {
@@ -59,6 +62,10 @@ pub struct OperatorSettings {
     /// Name of the secret, in the namespace of each load, that pulls the workers' image
     #[arg(long, env = "WORKER_PULL_SECRET")]
     pub worker_pull_secret: Option<String>,
+
+    /// Image of Notebooks that name none; `jupyter` must be on its path
+    #[arg(long, env = "NOTEBOOK_IMAGE", default_value = NOTEBOOK_IMAGE)]
+    pub notebook_image: String,
 
     /// Folder of the bundled plugins
     #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
@@ -123,6 +130,8 @@ pub struct Settings {
     pub worker_image: String,
     /// Name of the secret that pulls the workers' image.
     pub worker_pull_secret: Option<String>,
+    /// Image of Notebooks that name none.
+    pub notebook_image: String,
     /// Folder of the bundled plugins.
     pub plugins_dir: PathBuf,
     /// Folder for pulled plugins and their native code.
@@ -202,6 +211,7 @@ impl OperatorSettings {
             concurrency: self.concurrency,
             worker_image,
             worker_pull_secret: given(self.worker_pull_secret),
+            notebook_image: given(Some(self.notebook_image)).unwrap_or_else(|| NOTEBOOK_IMAGE.to_owned()),
             plugins_dir: self.plugins_dir,
             plugin_cache_dir: self.plugin_cache_dir,
             insecure_registries: self.insecure_registry.into_iter().filter(|name| !name.is_empty()).collect(),

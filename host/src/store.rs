@@ -20,7 +20,7 @@ use crate::worker::report::Progress;
 mod auth;
 mod progress;
 
-pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, WORKER_ACCOUNT};
+pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, WORKER_ACCOUNTS};
 pub use progress::{ProgressBoard, Refusal};
 
 /// Largest report, in bytes.
@@ -73,11 +73,11 @@ impl Store {
         !self.acting.load(Ordering::Relaxed)
     }
 
-    /// `GET /plugins/<digest>` and `POST /progress/<namespace>/<model>`; serve it with [`crate::admin::run`].
+    /// `GET /plugins/<digest>` and `POST /progress/<namespace>/<job>`; serve it with [`crate::admin::run`].
     pub fn router(self) -> Router {
         Router::new()
             .route("/plugins/{digest}", get(component))
-            .route("/progress/{namespace}/{model}", post(report))
+            .route("/progress/{namespace}/{job}", post(report))
             .with_state(self)
     }
 }
@@ -122,7 +122,7 @@ async fn component(State(store): State<Store>, _: Caller, Path(digest): Path<Str
 async fn report(
     State(store): State<Store>,
     caller: Caller,
-    Path((namespace, model)): Path<(String, String)>,
+    Path((namespace, job)): Path<(String, String)>,
     request: Request,
 ) -> Response {
     if caller.namespace != namespace {
@@ -138,7 +138,7 @@ async fn report(
         Ok(progress) => progress,
         Err(error) => return (StatusCode::UNPROCESSABLE_ENTITY, format!("read report: {error}\n")).into_response(),
     };
-    match store.board.put(&namespace, &model, progress) {
+    match store.board.put(&namespace, &job, progress) {
         Ok(moved) => {
             store.metrics.transferred(moved);
             StatusCode::NO_CONTENT.into_response()

@@ -18,7 +18,7 @@ use substratus_tests::cluster::{Cluster, Mode, eventually};
 use substratus_tests::install;
 use substratus_tests::operator::Operator;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long a hot loop is looked for.
 const WATCHED: Duration = Duration::from_secs(5);
 
@@ -26,7 +26,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 struct Turn {
     cluster: &'static Cluster,
     namespace: String,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 fn cluster() -> Result<&'static Cluster> {
@@ -52,7 +52,7 @@ fn alone(test: impl AsyncFnOnce(&Turn) -> Result<()>) -> Result<()> {
     let cluster = cluster()?;
     cluster.block_on(async {
         let namespace = cluster.namespace("bad").await?;
-        let turn = Turn { cluster, namespace, _turn: Some(turn) };
+        let turn = Turn { cluster, namespace, _alone: Some(turn) };
         let result = test(&turn).await;
         // The next test begins without plugins, whatever became of this one.
         for plugin in turn.api("Plugin")?.list(&ListParams::default()).await? {

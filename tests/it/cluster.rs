@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenReview};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use kube::api::{LogParams, PostParams};
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use substratus_tests::cluster::{Cluster, eventually, layout};
+use substratus_tests::cluster::{Cluster, eventually, layout, leftovers};
 use substratus_tests::image;
 
 const LIMIT: Duration = Duration::from_mins(2);
@@ -67,6 +67,31 @@ fn the_api_server_stores_objects_without_any_controller() -> Result<()> {
         let maps = Api::<ConfigMap>::namespaced(cluster.client(), &namespace);
         ensure!(maps.get("kept").await? == made, "what was stored differs");
         ensure!(cluster.client().apiserver_version().await?.git_version == "v1.34.4");
+        Ok(())
+    })
+}
+
+#[test]
+fn namespaces_of_dead_test_runs_are_swept_and_those_of_living_ones_stay() -> Result<()> {
+    // A process that has ended, whose number nobody has taken since.
+    let mut ended = std::process::Command::new("true").spawn()?;
+    let dead = ended.id();
+    ended.wait()?;
+    let cluster = Cluster::api()?;
+    cluster.block_on(async {
+        let mine = cluster.namespace("mine").await?;
+        let namespaces = Api::<Namespace>::all(cluster.client());
+        let mut mark = leftovers::mark();
+        for value in mark.values_mut() {
+            *value = value.replace(&format!(".{}", std::process::id()), &format!(".{dead}"));
+        }
+        let left = json!({"metadata": {"name": "left-behind", "labels": mark}});
+        namespaces.create(&PostParams::default(), &serde_json::from_value(left)?).await?;
+        let swept = leftovers::sweep(&cluster.client()).await?;
+        ensure!(swept == ["left-behind"], "swept: {swept:?}");
+        let left = namespaces.get_opt("left-behind").await?;
+        ensure!(left.is_none_or(|left| left.metadata.deletion_timestamp.is_some()), "the namespace stays");
+        ensure!(namespaces.get(&mine).await?.metadata.deletion_timestamp.is_none(), "our own namespace was swept");
         Ok(())
     })
 }

@@ -2,9 +2,11 @@
 //! them looks into the operator.
 
 mod causes;
+mod chaos;
 mod contract;
 mod edit;
 mod falcon;
+mod notebook;
 mod registry;
 mod resume;
 mod secret;
@@ -26,16 +28,16 @@ use substratus_tests::platform::{self, Parts, Platform};
 /// Longest wait for one step; a busy machine with few processors takes a while.
 const LIMIT: Duration = Duration::from_mins(4);
 
-/// The cluster and what runs on it, shared by all tests of this module.
-struct Stage {
-    cluster: &'static Cluster,
+/// The cluster and what runs on it, shared by all tests that need a node.
+pub(super) struct Stage {
+    pub(super) cluster: &'static Cluster,
     platform: Platform,
 }
 
 /// Held by a test that arms a fault of the hub until it has disarmed them all.
 static FAULTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-fn stage() -> Result<&'static Stage> {
+pub(super) fn stage() -> Result<&'static Stage> {
     static SHARED: OnceLock<Result<Stage, String>> = OnceLock::new();
     SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
 }

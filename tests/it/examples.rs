@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use substratus_crds::{Model, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 use substratus_tests::guests;
 use substratus_tests::hub::{Content, Gated, Hub, Repo};
 use tempfile::TempDir;
@@ -71,7 +71,9 @@ fn every_field_is_one_of_ours() {
     for path in files {
         for document in documents(&path) {
             let known = match document["kind"].as_str() {
+                Some("Dataset") => known::<Dataset>(&document),
                 Some("Model") => known::<Model>(&document),
+                Some("Notebook") => known::<Notebook>(&document),
                 Some("Server") => known::<Server>(&document),
                 Some("Plugin") => known::<Plugin>(&document),
                 other => panic!("{}: kind {other:?}", path.display()),
@@ -171,7 +173,11 @@ fn every_family_can_be_planned() {
         let wanted: usize = family.iter().map(|file| documents(file).len()).sum();
         assert_eq!(reports.len(), wanted, "{family:?}");
         for report in reports {
-            let main = if report["kind"] == "Model" { "Job" } else { "Deployment" };
+            let main = match report["kind"].as_str() {
+                Some("Model" | "Dataset") => "Job",
+                Some("Notebook") => "Pod",
+                _ => "Deployment",
+            };
             let children = report["children"].as_array().unwrap();
             assert!(children.iter().any(|child| child["kind"] == main), "{family:?}: {report:#}");
         }

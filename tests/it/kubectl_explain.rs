@@ -41,7 +41,7 @@ fn refusal(result: kube::Result<DynamicObject>) -> Result<String> {
 fn kubectl_explains_every_field() -> Result<()> {
     let cluster = Cluster::api()?;
     let cache = tempfile::tempdir()?;
-    for field in ["model.spec", "server.spec", "plugin.spec"] {
+    for field in ["dataset.spec", "model.spec", "notebook.spec", "server.spec", "server.spec.volumes", "plugin.spec"] {
         let text = cluster.block_on(async {
             definitions(cluster).await?;
             // The API server publishes a new definition's schema a moment after it serves the kind.
@@ -65,9 +65,14 @@ fn a_name_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
         definitions(cluster).await?;
         let namespace = cluster.namespace("names").await?;
         let mut found = Vec::new();
-        for (kind, name) in
-            [("Model", &*"m".repeat(51)), ("Server", &*"s".repeat(50)), ("Server", "falcon.40b"), ("Server", "40b")]
-        {
+        for (kind, name) in [
+            ("Dataset", &*"d".repeat(49)),
+            ("Model", &*"m".repeat(51)),
+            ("Notebook", &*"n".repeat(48)),
+            ("Server", &*"s".repeat(50)),
+            ("Server", "falcon.40b"),
+            ("Server", "40b"),
+        ] {
             let api = objects(cluster, &namespace, substratus_crds::GROUP, kind);
             found.push(refusal(create(&api, substratus_crds::GROUP, kind, name).await?)?);
         }
@@ -118,4 +123,28 @@ fn an_object_that_was_there_before_the_rules_stays_editable() -> Result<()> {
         ensure!(edited.data["spec"]["image"] == "another", "{edited:?}");
         Ok(())
     })
+}
+
+#[test]
+fn a_pod_is_given_nothing_that_reaches_out_of_it() -> Result<()> {
+    let cluster = Cluster::api()?;
+    let refusals = cluster.block_on(async {
+        definitions(cluster).await?;
+        let namespace = cluster.namespace("options").await?;
+        let api = objects(cluster, &namespace, substratus_crds::GROUP, "Server");
+        let mut found = Vec::new();
+        for spec in [
+            json!({"volumes": [{"name": "two", "mountPath": "/two", "emptyDir": {}, "configMap": {"name": "x"}}]}),
+            json!({"volumes": [{"name": "none", "mountPath": "/none"}]}),
+            json!({"securityContext": {"allowPrivilegeEscalation": true}}),
+            json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
+            json!({"replicas": -1}),
+        ] {
+            let object = json!({"apiVersion": "substratus.ai/v1", "kind": "Server", "metadata": {"name": "s"}, "spec": spec});
+            found.push(refusal(api.create(&PostParams::default(), &serde_json::from_value(object)?).await)?);
+        }
+        Ok(found)
+    })?;
+    insta::assert_snapshot!("refused_options", refusals.join("\n\n"));
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Loads by the real program, with the real Hugging Face loader, from the local hub: whole, resumed, spoilt and refused.
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod chaos;
 mod refused;
 mod resume;
 mod spoilt;

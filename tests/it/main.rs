@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value reads as null where it has no such key, and a panic fails a test")]
 
+mod anywhere;
 mod badinput;
 mod cluster;
 mod e2e;
@@ -13,6 +14,7 @@ mod image;
 mod kubectl_explain;
 mod load;
 mod manners;
+mod modes;
 mod operator;
 mod plugin_cache;
 mod plugin_cases;

@@ -1,6 +1,12 @@
 //! The operator against a real API server, controller manager and scheduler. There is no node: the tests play the kubelet.
 
+mod artifact;
+mod chaos;
 mod fixture;
+mod manifests;
+mod notebook;
+mod scale;
+mod takeover;
 
 use std::time::Duration;
 

@@ -2,14 +2,22 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | How fast is a load, next to `curl` and `aria2c`, and what does it cost? | [`load`] |
+//! | How fast is a load, next to `curl`, `aria2c` and `huggingface_hub`, what does it cost, and what bounds it? | [`load`] |
+//! | What does a killed load fetch twice? | [`killed`] |
 //! | What does a question to a plugin cost, cold and warm? | [`plugins`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
+//! | How large is what is shipped? | [`sizes`] |
 
 pub mod child;
+pub mod killed;
 pub mod load;
 pub mod operator;
+mod peers;
+mod place;
 pub mod plugins;
 mod questions;
+pub mod sizes;
 mod stats;
 pub mod table;
+
+pub use peers::Own;

@@ -10,12 +10,15 @@
 //! | With which flags? | [`control`], [`node`], [`configuration`] |
 //! | What is removed afterwards? | [`cleanup`] |
 //! | What does a machine need? | [`preflight`] |
+//! | What of a cluster that somebody else runs? | [`theirs`] |
 
 pub mod cgroup;
 pub mod cleanup;
 pub mod configuration;
 pub mod control;
+pub mod folders;
 pub mod layout;
+pub mod leftovers;
 pub mod netns;
 pub mod node;
 pub mod pki;
@@ -25,6 +28,7 @@ pub mod settings;
 pub mod start;
 pub mod supervisor;
 pub mod sysctl;
+pub mod theirs;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -57,13 +61,14 @@ pub struct Ready {
     pub mode: Mode,
     /// The cluster's directory.
     pub dir: PathBuf,
-    /// The file that stands for its network namespace, outside of which none of its addresses exist.
-    pub netns: PathBuf,
+    /// The file that stands for its network namespace, outside of which none of its addresses exist; none for a cluster that
+    /// somebody else runs.
+    pub netns: Option<PathBuf>,
     /// An administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// The address of the node (and of anything that a test serves to pods).
-    pub node_address: String,
-    /// `host:port` of the plain-HTTP registry from which every image comes; a node's only.
+    /// The address of the node (and of anything that a test serves to pods); our own node's only.
+    pub node_address: Option<String>,
+    /// `host:port` of the plain-HTTP registry from which every image comes; our own node's only.
     pub registry: Option<String>,
 }
 
@@ -123,9 +128,9 @@ impl Cluster {
         // Threads are born into the namespace of their parent: all of the runtime's live in the cluster's.
         let opened = thread::scope(|scope| {
             let make = || -> Result<(Runtime, Client)> {
-                netns::enter(&ready.netns)?;
+                enter(&ready)?;
                 let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                let client = runtime.block_on(client(&ready.kubeconfig))?;
+                let client = runtime.block_on(client(&ready.kubeconfig, ready.netns.is_some()))?;
                 Ok((runtime, client))
             };
             scope.spawn(make).join().map_err(|_| anyhow!("the thread that opens the cluster panicked"))
@@ -155,9 +160,14 @@ impl Cluster {
         self.ready.registry.as_deref().context("this cluster has no registry; start it in node mode")
     }
 
-    /// Moves the calling thread, and all that it starts from now on, into the cluster's network.
+    /// The address of our own node.
+    pub fn node_address(&self) -> Result<&str> {
+        self.ready.node_address.as_deref().context("this cluster's node is not on this machine")
+    }
+
+    /// Moves the calling thread, and all that it starts from now on, into the cluster's network if it has one of its own.
     pub fn enter(&self) -> Result<()> {
-        netns::enter(&self.ready.netns)
+        enter(&self.ready)
     }
 
     /// Runs a future with the cluster's network around it. The calling thread enters it for good.
@@ -170,20 +180,25 @@ impl Cluster {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref();
         let found = program.to_str().and_then(|name| self.settings.find(name));
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={}", self.ready.netns.display()))
-            .arg("--")
-            .arg(found.as_deref().map_or(program, Path::as_os_str))
-            .env("KUBECONFIG", &self.ready.kubeconfig)
-            // A proxy of the machine is not reachable from inside.
-            .env("NO_PROXY", "*");
+        let program = found.as_deref().map_or(program, Path::as_os_str);
+        let mut command = match &self.ready.netns {
+            Some(netns) => {
+                let mut inside = Command::new("nsenter");
+                // A proxy of the machine is not reachable from inside.
+                inside.arg(format!("--net={}", netns.display())).arg("--").arg(program).env("NO_PROXY", "*");
+                inside
+            }
+            None => Command::new(program),
+        };
+        command.env("KUBECONFIG", &self.ready.kubeconfig);
         command
     }
 
-    /// A namespace of a test's own, ready for pods; the name is `prefix` and random letters.
+    /// A namespace of a test's own, ready for pods; the name is `prefix` and random letters. It says whose it is, for
+    /// [`leftovers::sweep`].
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
-        let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
+        let metadata =
+            ObjectMeta { generate_name: Some(format!("{prefix}-")), labels: Some(leftovers::mark()), ..ObjectMeta::default() };
         let wanted = Namespace { metadata, ..Namespace::default() };
         let made = Api::all(self.client()).create(&PostParams::default(), &wanted).await;
         let name = made.context("creating a namespace")?.metadata.name.context("a namespace without a name")?;
@@ -221,12 +236,18 @@ impl Drop for Cluster {
 }
 
 /// A client for a kubeconfig; must be called on a thread inside the cluster's network.
-async fn client(kubeconfig: &Path) -> Result<Client> {
+async fn client(kubeconfig: &Path, isolated: bool) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    // The proxy of the machine leads out of the namespace.
-    config.proxy_url = None;
+    if isolated {
+        // The proxy of the machine leads out of the namespace.
+        config.proxy_url = None;
+    }
     Ok(Client::try_from(config)?)
+}
+
+fn enter(ready: &Ready) -> Result<()> {
+    ready.netns.as_deref().map_or(Ok(()), netns::enter)
 }
 
 /// Whether pods can be created in a namespace.
@@ -237,7 +258,14 @@ async fn service_account(client: &Client, namespace: &str) -> Result<Option<()>>
 
 fn shared(slot: &'static OnceLock<Result<Cluster, String>>, mode: Mode) -> Result<&'static Cluster> {
     let start = || match Settings::from_environment()?.attach {
-        Some(dir) if mode == Mode::Node => Cluster::attach(&dir),
+        Some(dir) if mode == Mode::Node => {
+            let cluster = Cluster::attach(&dir)?;
+            thread::scope(|scope| {
+                let swept = scope.spawn(|| cluster.block_on(leftovers::sweep(&cluster.client())));
+                swept.join().map_err(|_| anyhow!("the thread that sweeps panicked"))?
+            })?;
+            Ok(cluster)
+        }
         _ => Cluster::start(mode),
     };
     // One failure is everybody's: the next test would only wait as long for the same.

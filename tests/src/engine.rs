@@ -1,4 +1,4 @@
-//! A real inference engine and a model small enough for tests, made once by the scripts beside this package and cached
+//! A real inference engine, a real `JupyterLab` and a model small enough for tests, made once by the scripts beside this package and cached
 //! outside the work tree. Must not know images, registries or clusters.
 
 use std::{
@@ -22,6 +22,11 @@ pub fn root(cache: &Path) -> Result<PathBuf> {
     made_by("engine/build.sh", cache)
 }
 
+/// The root file system of an image with `JupyterLab`, where `jupyter` is on the path.
+pub fn jupyter(cache: &Path) -> Result<PathBuf> {
+    made_by("jupyter/build.sh", cache)
+}
+
 /// A random llama of 0.5 MB, the same weights in two layouts.
 #[derive(Debug, Clone)]
 pub struct TinyModel {
@@ -33,8 +38,14 @@ pub struct TinyModel {
 
 /// Makes the tiny model, or finds it.
 pub fn tiny_model(cache: &Path) -> Result<TinyModel> {
-    let made = made_by("model/build.sh", cache)?;
-    Ok(TinyModel { gguf: made.join("tiny.gguf"), repository: made.join("hf") })
+    Ok(TinyModel::of(&made_by("model/build.sh", cache)?))
+}
+
+impl TinyModel {
+    /// The one in a folder that the script has made.
+    pub fn of(made: &Path) -> Self {
+        Self { gguf: made.join("tiny.gguf"), repository: made.join("hf") }
+    }
 }
 
 /// The Python that has the real `huggingface_hub` client.

@@ -133,7 +133,7 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
 }
 
 /// This machine's architecture, as container images spell it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
 use serde::Deserialize;
@@ -44,21 +44,46 @@ pub fn objects(folder: &Path) -> Result<Vec<DynamicObject>> {
 /// Applies objects in order; a definition is waited for before what follows it.
 pub async fn apply(client: &kube::Client, objects: &[DynamicObject]) -> Result<()> {
     for object in objects {
-        let types = object.types.as_ref().context("an object without kind")?;
-        let name = object.metadata.name.as_deref().context("an object without name")?;
-        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
-        let api: Api<DynamicObject> = match &object.metadata.namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        };
+        let Named { api, kind, name } = named(client, object)?;
         let parameters = PatchParams::apply("install").force();
-        api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("applying {} {name}", types.kind))?;
-        if types.kind == "CustomResourceDefinition" {
+        api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("applying {kind} {name}"))?;
+        if kind == "CustomResourceDefinition" {
             let established = await_condition(Api::all(client.clone()), name, conditions::is_crd_established());
             tokio::time::timeout(Duration::from_secs(30), established).await.with_context(|| format!("waiting for {name}"))??;
         }
     }
     Ok(())
+}
+
+/// What a cluster has under an object's kind and name; a kind that it does not know has no objects.
+pub async fn find(client: &kube::Client, object: &DynamicObject) -> Result<Option<DynamicObject>> {
+    let Named { api, kind, name } = named(client, object)?;
+    api.get_opt(name).await.with_context(|| format!("looking for {kind} {name}"))
+}
+
+/// Deletes what a cluster has under an object's kind and name, with all that belongs to it.
+pub async fn delete(client: &kube::Client, object: &DynamicObject) -> Result<()> {
+    let Named { api, kind, name } = named(client, object)?;
+    api.delete(name, &DeleteParams::foreground()).await.with_context(|| format!("deleting {kind} {name}"))?;
+    Ok(())
+}
+
+/// Where an object is.
+struct Named<'a> {
+    api: Api<DynamicObject>,
+    kind: &'a str,
+    name: &'a str,
+}
+
+fn named<'a>(client: &kube::Client, object: &'a DynamicObject) -> Result<Named<'a>> {
+    let types = object.types.as_ref().context("an object without kind")?;
+    let name = object.metadata.name.as_deref().context("an object without name")?;
+    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
+    let api = match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    Ok(Named { api, kind: &types.kind, name })
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -10,3 +10,4 @@ pub mod image;
 pub mod install;
 pub mod operator;
 pub mod platform;
+pub mod seeds;

@@ -1,7 +1,7 @@
 //! The operator as a process beside a test's API server. Knows how it is started and stopped, not what it does.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -46,7 +46,11 @@ pub fn plugins() -> Result<PathBuf> {
 impl Operator {
     /// Starts it in the cluster's network and waits until it is ready. `args` come after the usual ones.
     pub async fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        let operator = Self::spawn(cluster, tempfile::tempdir()?, ADMIN, args).await?;
+        Self::start_in(cluster, tempfile::tempdir()?, ADMIN, args).await
+    }
+
+    async fn start_in(cluster: &Cluster, home: tempfile::TempDir, admin: &str, args: &[&str]) -> Result<Self> {
+        let operator = Self::spawn(cluster, home, admin, args).await?;
         operator.ready().await?;
         Ok(operator)
     }
@@ -67,9 +71,11 @@ impl Operator {
         let plugins = tokio::task::spawn_blocking(plugins).await??;
         let log = home.path().join("operator.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        let child = cluster
-            .command(program()?)
+        let mut command = cluster.command("setpriv");
+        command
             .env("KUBECONFIG", kubeconfig)
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program()?)
             .arg("operator")
             .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
             .args(["--health-probe-bind-address", admin, "--metrics-bind-address", admin])
@@ -81,9 +87,8 @@ impl Operator {
             .args(args)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("start the operator")?;
+            .stderr(output);
+        let child = spawn(command).context("start the operator")?;
         Ok(Self { child, log, home, admin: admin.to_owned() })
     }
 
@@ -99,16 +104,25 @@ impl Operator {
     /// Stops it as a kubelet would, and starts it again on the same cache.
     pub async fn restart(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
         let admin = self.admin.clone();
-        let operator = Self::spawn(cluster, self.stop().await?, &admin, args).await?;
-        operator.ready().await?;
-        Ok(operator)
+        Self::start_in(cluster, self.stop().await?, &admin, args).await
+    }
+
+    /// Stops it as a kubelet would, and keeps its cache.
+    pub async fn pause(self) -> Result<Paused> {
+        Ok(Paused { admin: self.admin.clone(), home: self.stop().await? })
     }
 
     /// Kills it, as a node that loses power does; returns its cache.
     pub fn kill(mut self) -> Result<tempfile::TempDir> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.child.kill().context("kill the operator")?;
+        self.child.wait().context("wait for the killed operator")?;
         Ok(std::mem::replace(&mut self.home, tempfile::tempdir()?))
+    }
+
+    /// Kills it, so that it can end nothing in order, and starts it again on the same cache.
+    pub async fn crash(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        let admin = self.admin.clone();
+        Self::start_in(cluster, self.kill()?, &admin, args).await
     }
 
     /// Asks it to end and waits for that.
@@ -139,6 +153,33 @@ impl Operator {
         let from = lines.len().saturating_sub(40);
         format!("the operator's last words:\n{}", lines.get(from..).unwrap_or_default().join("\n"))
     }
+}
+
+/// An operator that was stopped and can go on.
+pub struct Paused {
+    home: tempfile::TempDir,
+    admin: String,
+}
+
+impl Paused {
+    /// Starts it again on the same cache.
+    pub async fn resume(self, cluster: &Cluster, args: &[&str]) -> Result<Operator> {
+        Operator::start_in(cluster, self.home, &self.admin, args).await
+    }
+}
+
+/// Starts it from a thread that never ends: the kernel kills it with the thread that started it, so that it ends with this
+/// process, also where it is shared by all tests and never dropped.
+fn spawn(mut command: Command) -> Result<Child> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // The other end waits for this alone.
+        drop(send.send(command.spawn()));
+        loop {
+            std::thread::park();
+        }
+    });
+    Ok(receive.recv()??)
 }
 
 impl Drop for Operator {

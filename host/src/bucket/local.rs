@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
-use tokio_util::bytes::Bytes;
+use rustix::fs::{Advice, AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 
 use super::sink::{SinkError, Verified};
 use super::url::{ARTIFACTS, RECORDS};
@@ -50,6 +51,10 @@ impl LocalSink {
         let space =
             rustix::fs::fstatvfs(&self.artifacts).map_err(|error| SinkError::io("ask for space in", ARTIFACTS)(error.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    pub(super) fn settle(&self) -> Result<(), SinkError> {
+        rustix::fs::syncfs(&self.artifacts).map_err(|error| SinkError::io("make durable", ARTIFACTS)(error.into()))
     }
 
     pub(super) fn create(&self, path: &str, size: Option<u64>) -> Result<LocalFile, SinkError> {
@@ -147,12 +152,8 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
-    pub(super) fn write_at(&self, mut offset: u64, chunks: &[Bytes]) -> Result<(), SinkError> {
-        for chunk in chunks {
-            self.file.write_all_at(chunk, offset).map_err(SinkError::io("write", &self.path))?;
-            offset += chunk.len() as u64;
-        }
-        Ok(())
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
+        self.file.write_all_at(bytes, offset).map_err(SinkError::io("write", &self.path))
     }
 
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SinkError> {
@@ -164,12 +165,21 @@ impl LocalFile {
         }
     }
 
+    pub(super) fn settle(&self, range: Range<u64>) {
+        // Linux begins to write dirty pages when it is told that nobody needs them, and only forgets those that are clean: none
+        // of these. Advice that is not taken costs time at the end, nothing else.
+        let _ = rustix::fs::fadvise(&self.file, range.start, NonZeroU64::new(range.end - range.start), Advice::DontNeed);
+    }
+
     pub(super) fn finish(&self, verified: Verified) -> Result<(), SinkError> {
         self.file.set_len(verified.size).map_err(SinkError::io("set the size of", &self.path))?;
-        self.file.sync_all().map_err(SinkError::io("make durable", &self.path))?;
+        let alone = verified.is_durable_alone();
+        if alone {
+            self.file.sync_all().map_err(SinkError::io("make durable", &self.path))?;
+        }
         let partial = format!("{}{PARTIAL}", self.name);
         rustix::fs::renameat(&self.folder, partial, &self.folder, &self.name)
-            .and_then(|()| rustix::fs::fsync(&self.folder))
+            .and_then(|()| if alone { rustix::fs::fsync(&self.folder) } else { Ok(()) })
             .map_err(|error| SinkError::io("rename", &self.path)(error.into()))
     }
 }

@@ -13,8 +13,8 @@ fn a_file_has_its_name_only_when_it_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let sink = LocalSink::open(folder.path()).unwrap();
     let file = sink.create("a/b.bin", Some(6)).unwrap();
-    file.write_at(3, &[Bytes::from_static(b"def")]).unwrap();
-    file.write_at(0, &[Bytes::from_static(b"a"), Bytes::from_static(b"bc")]).unwrap();
+    file.write_at(3, b"def").unwrap();
+    file.write_at(0, b"abc").unwrap();
     assert!(!folder.path().join("artifacts/a/b.bin").exists());
     assert_eq!(sink.finished("a/b.bin").unwrap(), None);
     file.finish(verified(6)).unwrap();
@@ -27,7 +27,7 @@ fn a_file_has_its_name_only_when_it_is_finished() {
 fn a_partial_file_keeps_its_bytes_and_loses_what_is_too_much() {
     let folder = tempfile::tempdir().unwrap();
     let sink = LocalSink::open(folder.path()).unwrap();
-    sink.create("x", Some(8)).unwrap().write_at(0, &[Bytes::from_static(b"12345678")]).unwrap();
+    sink.create("x", Some(8)).unwrap().write_at(0, b"12345678").unwrap();
     let again = sink.create("x", Some(4)).unwrap();
     let mut buffer = [0; 16];
     assert_eq!(again.read_at(0, &mut buffer).unwrap(), 4);

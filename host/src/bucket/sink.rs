@@ -2,10 +2,10 @@
 //! Knows no HTTP and no hashing; object stores (multipart, parts out of order) become a second variant.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio_util::bytes::Bytes;
 
 use super::local::{LocalFile, LocalSink};
 use super::url::{BucketUrl, Scheme};
@@ -56,6 +56,14 @@ pub struct Verified {
     pub sha256: [u8; 32],
 }
 
+impl Verified {
+    /// A large file is durable once it has its name. Small ones are after [`Sink::settle`], all at once: to wait for the disk
+    /// thousands of times would take longer than to fetch them.
+    pub const fn is_durable_alone(&self) -> bool {
+        self.size >= 4 * 1024 * 1024
+    }
+}
+
 /// One artifact in a bucket: its files, and our records beside them.
 #[derive(Clone, Debug)]
 pub enum Sink {
@@ -89,6 +97,13 @@ impl Sink {
         blocking(move || sink.free()).await.map(Some)
     }
 
+    /// Makes every finished file durable.
+    pub async fn settle(&self) -> Result<(), SinkError> {
+        let Self::Local(sink) = self;
+        let sink = Arc::clone(sink);
+        blocking(move || sink.settle()).await
+    }
+
     /// Size of the finished file `path`; `None` where there is none.
     pub async fn finished(&self, path: &str) -> Result<Option<u64>, SinkError> {
         let Self::Local(sink) = self;
@@ -118,11 +133,14 @@ pub enum SinkFile {
 }
 
 impl SinkFile {
-    /// Writes `chunks` one behind the other from `offset` on; any order of offsets, several at a time.
-    pub async fn write_at(&self, offset: u64, chunks: Vec<Bytes>) -> Result<(), SinkError> {
+    /// Writes `bytes` at `offset`; any order of offsets, several at a time.
+    ///
+    /// A folder's file is written on the caller's thread: that costs as long as a copy into the page cache, and a disk that does
+    /// not keep up holds the network back.
+    #[expect(clippy::unused_async, reason = "a store behind a network waits")]
+    pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
         let Self::Local(file) = self;
-        let file = Arc::clone(file);
-        blocking(move || file.write_at(offset, &chunks)).await
+        file.write_at(offset, bytes)
     }
 
     /// Reads back what was written, blocking: for the thread that hashes.
@@ -131,7 +149,13 @@ impl SinkFile {
         file.read_at(offset, buffer)
     }
 
-    /// Makes the file durable and gives it its name. Only verified bytes get here.
+    /// Nobody writes to `range` any more: a good time to bring it to the disk. Does not wait for it, promises nothing.
+    pub fn settle(&self, range: Range<u64>) {
+        let Self::Local(file) = self;
+        file.settle(range);
+    }
+
+    /// Gives the file its name, a large one once it is durable. Only verified bytes get here.
     pub async fn finish(self, verified: Verified) -> Result<(), SinkError> {
         let Self::Local(file) = self;
         blocking(move || file.finish(verified)).await

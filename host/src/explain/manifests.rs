@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use substratus_crds::{Model, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 
 /// What was found.
 #[derive(Default)]
 pub(super) struct Manifests {
+    pub(super) datasets: Vec<Dataset>,
     pub(super) models: Vec<Model>,
+    pub(super) notebooks: Vec<Notebook>,
     pub(super) servers: Vec<Server>,
     pub(super) plugins: Vec<Plugin>,
 }
@@ -28,8 +30,9 @@ impl Manifests {
                 found.add(document).with_context(|| format!("read `{}`", file.display()))?;
             }
         }
-        if found.models.is_empty() && found.servers.is_empty() {
-            bail!("no Model and no Server of substratus.ai in the manifests");
+        let objects = found.datasets.len() + found.models.len() + found.notebooks.len() + found.servers.len();
+        if objects == 0 {
+            bail!("no Dataset, Model, Server or Notebook of substratus.ai in the manifests");
         }
         Ok(found)
     }
@@ -43,10 +46,12 @@ impl Manifests {
             object.entry("spec").or_insert_with(|| Value::Object(serde_json::Map::new()));
         }
         match document.get("kind").and_then(Value::as_str) {
+            Some("Dataset") => self.datasets.push(parse(document)?),
+            Some("Notebook") => self.notebooks.push(parse(document)?),
             Some("Model") => self.models.push(parse(document)?),
             Some("Server") => self.servers.push(parse(document)?),
             Some("Plugin") => self.plugins.push(parse(document)?),
-            Some(other) => bail!("kind `{other}` is not explained; Model and Server are"),
+            Some(other) => bail!("kind `{other}` is not explained; Dataset, Model, Server and Notebook are"),
             None => bail!("a document has no kind"),
         }
         Ok(())

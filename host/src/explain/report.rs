@@ -16,7 +16,7 @@ const SHOWN_FILES: usize = 20;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    kind: &'static str,
+    kind: String,
     namespace: String,
     name: String,
     /// Why it could not go on.
@@ -73,9 +73,9 @@ impl Source {
 }
 
 impl Report {
-    pub(super) fn new(kind: &'static str, namespace: &str, name: &str) -> Self {
+    pub(super) fn new(kind: &str, namespace: &str, name: &str) -> Self {
         Self {
-            kind,
+            kind: kind.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             stopped: None,

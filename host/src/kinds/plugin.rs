@@ -8,14 +8,12 @@ pub mod registry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
-use serde_json::json;
 use substratus_crds::{Plugin, PluginStatus};
 
 use crate::context::Context;
-use crate::reconcile::Error;
+use crate::reconcile::{Error, status};
 
 /// Field manager of a Plugin's status.
 const MANAGER: &str = "plugin-controller";
@@ -29,8 +27,8 @@ pub async fn reconcile(object: Arc<Plugin>, context: Arc<Context>) -> Result<Act
     let installed = install::install(&object, &context).await;
     let retry = installed.retry;
     let conflict = context.installed.put(&object, &installed, &context); // publishes the catalog
-    let status = conditions::status(&object, &installed, conflict.as_deref(), (context.now)());
-    write(&object, &status, &context).await?;
+    let answer = conditions::status(&object, &installed, conflict.as_deref(), (context.now)());
+    write(&object, &answer, &context).await?;
     let outcome = if conflict.is_some() { "conflict" } else { installed.category() };
     context.metrics.reconciled(crate::metrics::Kind::Plugin, outcome, started.elapsed());
     Ok(retry.map_or_else(Action::await_change, |pause| Action::requeue(pause.max(Duration::from_secs(1)))))
@@ -40,17 +38,6 @@ async fn write(object: &Plugin, status: &PluginStatus, context: &Context) -> Res
     if object.status.as_ref() == Some(status) {
         return Ok(());
     }
-    let name = object.name_any();
-    let patch = json!({
-        "apiVersion": Plugin::api_version(&()),
-        "kind": Plugin::kind(&()),
-        "metadata": {"name": name},
-        "status": status,
-    });
     let api: Api<Plugin> = Api::all(context.client.clone());
-    match api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::Status { object: format!("Plugin {name}"), source: Box::new(source) }),
-    }
+    status::apply(&api, object, MANAGER, status).await.map(drop)
 }

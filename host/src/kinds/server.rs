@@ -16,7 +16,7 @@ use substratus_crds::{Server, ServerStatus};
 use self::observe::Observed;
 use self::plan::Plan;
 use crate::context::Context;
-use crate::kinds::model::node_paths;
+use crate::kinds::artifact::node_paths;
 use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};

@@ -50,7 +50,7 @@ impl Needs {
 /// The tier that a role runs in.
 pub(super) fn tier(role: PluginRole) -> &'static Tier {
     match role {
-        PluginRole::ModelLoader => &limits::STANDARD,
+        PluginRole::ModelLoader | PluginRole::DatasetImporter => &limits::STANDARD,
         PluginRole::GpuPolicy | PluginRole::ServerAdapter => &limits::PURE,
     }
 }
@@ -148,7 +148,7 @@ fn features() -> WasmFeatures {
 /// What the host gives to a role, the world's imports.
 fn imports(role: PluginRole) -> &'static [&'static str] {
     match role {
-        PluginRole::ModelLoader => &["types", "log", "http"],
+        PluginRole::ModelLoader | PluginRole::DatasetImporter => &["types", "log", "http"],
         PluginRole::GpuPolicy | PluginRole::ServerAdapter => &["types", "log"],
     }
 }
@@ -157,6 +157,7 @@ fn imports(role: PluginRole) -> &'static [&'static str] {
 fn export(role: PluginRole) -> &'static str {
     match role {
         PluginRole::ModelLoader => "substratus:plugin/model-loading@0.1.0",
+        PluginRole::DatasetImporter => "substratus:plugin/dataset-importing@0.1.0",
         PluginRole::GpuPolicy => "substratus:plugin/gpu-placing@0.1.0",
         PluginRole::ServerAdapter => "substratus:plugin/serving@0.1.0",
     }

@@ -72,6 +72,9 @@ pub struct ManifestClaims {
 pub struct ImageClaim {
     /// Repository without tag.
     pub repository: String,
+    /// Where that image is built from, so that `spec.build` of it needs no build: `github.com/org/repository#folder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     /// Values of `spec.command` that still mean the plugin; with any other the image runs as a container.
     #[serde(default)]
     pub commands: Vec<Vec<String>>,

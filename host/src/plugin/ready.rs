@@ -135,6 +135,9 @@ fn link(engine: &Engine, component: &Component, role: PluginRole) -> Result<Worl
             ModelLoader::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
             ModelLoaderPre::new(pre(&linker, component).map_err(fit)?).map(World::Loader).map_err(fit)
         }
+        PluginRole::DatasetImporter => {
+            Err(Refusal::World { world: "dataset-importer", reason: "this version has no such world yet".to_owned() })
+        }
         PluginRole::GpuPolicy => {
             let fit = |error| world_error("gpu-policy", &error);
             GpuPolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;

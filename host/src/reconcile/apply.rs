@@ -1,6 +1,7 @@
 //! Writes children: only what differs from what the caches show. The only place that creates, changes or deletes one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
@@ -8,14 +9,19 @@ use serde_json::Value;
 use substratus_crds::conditions::reason;
 
 use super::Error;
-use super::caches::{self, Caches};
+use super::caches;
 use super::fields;
 use crate::context::Context;
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
-use crate::kinds::shared::names::{APPLIED_HASH, JOB_IDENTITY};
+use crate::kinds::shared::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
 use crate::kinds::shared::verdict::Verdict;
 
-/// What the caches know of a child.
+/// When a child that was refused is tried again.
+const SOON: Duration = Duration::from_mins(1);
+/// When something that no watch sees is looked at again.
+const BRIEFLY: Duration = Duration::from_secs(2);
+
+/// What is known of a child.
 struct Known {
     metadata: ObjectMeta,
     fields: Option<Arc<Value>>,
@@ -43,7 +49,17 @@ pub async fn children(
 }
 
 async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> Result<Result<(), Verdict>, Error> {
-    let known = known(&context.caches, child.kind, &owner.namespace, &child.name);
+    let api = api(context, child.kind, &owner.namespace);
+    let failed = |source| Error::Apply { action: format!("apply {:?} `{}`", child.kind, child.name), source: Box::new(source) };
+    let known = match known(context, child.kind, owner, &child.name) {
+        Some(known) => Some(known),
+        // A token may not be looked at, and a service account belongs to all.
+        None if matches!(child.policy, Policy::Token { .. } | Policy::Share) => None,
+        // The watches see what carries our label; a child of the first operator, or of somebody else, does not.
+        None => {
+            api.get_metadata_opt(&child.name).await.map_err(failed)?.map(|found| Known { metadata: found.metadata, fields: None })
+        }
+    };
     if let Some(known) = &known
         && child.policy != Policy::Share
         && !is_ours(&known.metadata, owner)
@@ -53,21 +69,22 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
         return Ok(Err(Verdict::new(reason::REFUSED, message)));
     }
     let done = match &child.policy {
-        Policy::Run { identity } => run(context, owner, child, identity, known).await,
-        Policy::Own | Policy::Share if is_current(child, known.as_ref()) => Ok(()),
+        Policy::Run { identity } => run(&api, child, identity, known).await,
+        Policy::Token { key } => token(&api, child, key).await,
+        Policy::Adopt => adopt(&api, manager, child, known).await,
+        Policy::Own | Policy::Share if is_current(child, known.as_ref()) => Ok(Ok(())),
         Policy::Own | Policy::Share => {
             let params = PatchParams::apply(manager).force();
-            let api = api(context, child.kind, &owner.namespace);
-            api.patch(&child.name, &params, &Patch::Apply(&child.object)).await.map(drop)
+            api.patch(&child.name, &params, &Patch::Apply(&child.object)).await.map(|_| Ok(()))
         }
     };
     match done {
-        Ok(()) => Ok(Ok(())),
+        Ok(outcome) => Ok(outcome),
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
             let message = format!("the API server refuses {:?} `{}`: {}", child.kind, child.name, status.message);
-            Ok(Err(Verdict::passing(reason::REJECTED, message, std::time::Duration::from_mins(1))))
+            Ok(Err(Verdict::passing(reason::REJECTED, message, SOON)))
         }
-        Err(source) => Err(Error::Apply { action: format!("apply {:?} `{}`", child.kind, child.name), source: Box::new(source) }),
+        Err(source) => Err(failed(source)),
     }
 }
 
@@ -79,23 +96,69 @@ fn is_current(child: &Child, known: Option<&Known>) -> bool {
     applied == child.applied_hash() && untouched
 }
 
-/// A Job is created once for what it is for. One for something else is deleted with its pods first; the event of its end
-/// brings us back.
-async fn run(context: &Context, owner: &Owner, child: &Child, identity: &str, known: Option<Known>) -> kube::Result<()> {
-    let api = api(context, child.kind, &owner.namespace);
+/// A Job or Pod is created once for what it is for. One for something else is deleted first, a Job with its pods; the event
+/// of its end brings us back.
+async fn run(api: &Api<DynamicObject>, child: &Child, identity: &str, known: Option<Known>) -> kube::Result<Result<(), Verdict>> {
     let Some(known) = known else {
         let object: DynamicObject = serde_json::from_value(child.object.clone()).map_err(kube::Error::SerdeError)?;
         return match api.create(&PostParams::default(), &object).await {
             // Our cache is behind: the event is on its way.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            other => other.map(drop),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ok(())),
+            other => other.map(|_| Ok(())),
         };
     };
     let current = known.metadata.annotations.as_ref().and_then(|all| all.get(JOB_IDENTITY)).map(String::as_str);
     if current == Some(identity) || known.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+        return Ok(Ok(()));
     }
-    delete(&api, &child.name, &known.metadata).await
+    delete(api, &child.name, &known.metadata).await?;
+    if is_labelled(&known.metadata) || child.kind == ChildKind::Pod {
+        return Ok(Ok(()));
+    }
+    // No watch sees it go.
+    let message = format!("the {:?} `{}` of an earlier operator makes room for a new one", child.kind, child.name);
+    Ok(Err(Verdict::passing(reason::JOB_NOT_COMPLETE, message, BRIEFLY)))
+}
+
+/// A token is random, and written once: who has the Secret keeps it.
+async fn token(api: &Api<DynamicObject>, child: &Child, key: &str) -> kube::Result<Result<(), Verdict>> {
+    let mut bytes = [0; 24];
+    if rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).is_err() {
+        let message = "no random bytes could be had for the token";
+        return Ok(Err(Verdict::passing(reason::UNAVAILABLE, message, SOON)));
+    }
+    let mut object: DynamicObject = serde_json::from_value(child.object.clone()).map_err(kube::Error::SerdeError)?;
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.insert("stringData".to_owned(), serde_json::json!({ key: hex::encode(bytes) }));
+    }
+    match api.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ok(())),
+        other => other.map(|_| Ok(())),
+    }
+}
+
+/// What the first operator made gets our label, so that the watches see it, and nothing else.
+async fn adopt(
+    api: &Api<DynamicObject>,
+    manager: &str,
+    child: &Child,
+    known: Option<Known>,
+) -> kube::Result<Result<(), Verdict>> {
+    let Some(known) = known else {
+        let message = format!("the {:?} `{}` of an earlier operator is gone", child.kind, child.name);
+        return Ok(Err(Verdict::passing(reason::DEPLOYMENT_NOT_READY, message, BRIEFLY)));
+    };
+    // Pods are watched by their role.
+    if is_labelled(&known.metadata) || child.kind == ChildKind::Pod {
+        return Ok(Ok(()));
+    }
+    let patch = serde_json::json!({"metadata": {"labels": {MANAGED_BY.0: MANAGED_BY.1}}});
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(&child.name, &params, &Patch::Merge(&patch)).await.map(|_| Ok(()))
+}
+
+fn is_labelled(metadata: &ObjectMeta) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY.0)).is_some_and(|value| value == MANAGED_BY.1)
 }
 
 /// Deletes children of this owner that are no longer wanted. Safe, because only names that this kind gives are looked at, only
@@ -105,7 +168,7 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child], candidates:
         if children.iter().any(|child| child.kind == *kind && &child.name == name) {
             continue;
         }
-        let Some(known) = known(&context.caches, *kind, &owner.namespace, name) else { continue };
+        let Some(known) = known(context, *kind, owner, name) else { continue };
         if !is_ours(&known.metadata, owner) || known.metadata.deletion_timestamp.is_some() {
             continue;
         }
@@ -131,7 +194,8 @@ fn is_ours(metadata: &ObjectMeta, owner: &Owner) -> bool {
     owners.filter(|reference| reference.controller == Some(true)).all(|reference| reference.uid == owner.reference.uid)
 }
 
-fn known(caches: &Caches, kind: ChildKind, namespace: &str, name: &str) -> Option<Known> {
+fn known(context: &Context, kind: ChildKind, owner: &Owner, name: &str) -> Option<Known> {
+    let (caches, namespace) = (&context.caches, &owner.namespace);
     macro_rules! look {
         ($store:expr) => {
             caches::get($store, namespace, name)
@@ -146,6 +210,11 @@ fn known(caches: &Caches, kind: ChildKind, namespace: &str, name: &str) -> Optio
         ChildKind::Job => {
             caches::get(&caches.jobs, namespace, name).map(|view| Known { metadata: view.metadata.clone(), fields: None })
         }
+        ChildKind::Pod => {
+            let object = caches::Trigger::Notebook(namespace.clone(), owner.reference.name.clone());
+            caches.pods.get(&object, name).map(|view| Known { metadata: view.metadata.clone(), fields: None })
+        }
+        ChildKind::Secret => None,
     }
 }
 
@@ -157,6 +226,8 @@ fn api(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicObject
         ChildKind::Service => ApiResource::erase::<v1::Service>(&()),
         ChildKind::Deployment => ApiResource::erase::<Deployment>(&()),
         ChildKind::Job => ApiResource::erase::<Job>(&()),
+        ChildKind::Pod => ApiResource::erase::<v1::Pod>(&()),
+        ChildKind::Secret => ApiResource::erase::<v1::Secret>(&()),
     };
     Api::namespaced_with(context.client.clone(), namespace, &resource)
 }

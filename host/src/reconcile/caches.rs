@@ -1,6 +1,6 @@
 //! The watches: one per type, shared by all kinds; what they see is kept in memory and routed to the objects it concerns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,12 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use substratus_crds::{Model, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::follow::{Scope, follow};
+use super::references::{References, Refers, own};
 use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
@@ -24,8 +25,12 @@ use crate::plugin::types::Node;
 /// Something that concerns an object: look at it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trigger {
+    /// Namespace and name of a Dataset.
+    Dataset(String, String),
     /// Namespace and name of a Model.
     Model(String, String),
+    /// Namespace and name of a Notebook.
+    Notebook(String, String),
     /// Namespace and name of a Server.
     Server(String, String),
     /// Name of a Plugin.
@@ -35,8 +40,12 @@ pub enum Trigger {
 /// What the watches see.
 #[derive(Clone)]
 pub struct Caches {
+    /// Datasets.
+    pub datasets: Store<Dataset>,
     /// Models.
     pub models: Store<Model>,
+    /// Notebooks.
+    pub notebooks: Store<Notebook>,
     /// Servers.
     pub servers: Store<Server>,
     /// Plugins.
@@ -59,7 +68,7 @@ pub struct Caches {
 
 type PodsByName = HashMap<String, Arc<PodView>>;
 
-/// Pods by the object they run for: label key (`model`, `server`), namespace, name.
+/// Pods by the object they run for.
 #[derive(Clone, Default)]
 pub struct Pods {
     by_object: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
@@ -70,6 +79,12 @@ impl Pods {
     pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
         let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// One pod of an object.
+    pub fn get(&self, object: &Trigger, name: &str) -> Option<Arc<PodView>> {
+        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.get(object)?.get(name).cloned()
     }
 
     fn take(&self, event: &Event<PodView>) {
@@ -92,62 +107,6 @@ impl Pods {
             }
             Event::Init => pods.clear(),
             Event::InitDone => {}
-        }
-    }
-}
-
-/// Which objects of one kind refer to a Model.
-#[derive(Clone, Default)]
-struct References {
-    inner: Arc<Mutex<Referring>>,
-}
-
-#[derive(Default)]
-struct Referring {
-    /// The Model that each object names.
-    named: HashMap<Trigger, Key>,
-    by_model: HashMap<Key, BTreeSet<Trigger>>,
-}
-
-/// Namespace and name.
-type Key = (String, String);
-
-impl References {
-    fn to(&self, model: &Key) -> Vec<Trigger> {
-        let all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        all.by_model.get(model).into_iter().flatten().cloned().collect()
-    }
-
-    fn take<T>(&self, event: &Event<T>, refers: impl Fn(&T) -> (Trigger, Option<Key>)) {
-        let mut all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Apply(object) | Event::InitApply(object) => {
-                let (from, to) = refers(object);
-                all.set(from, to);
-            }
-            Event::Delete(object) => all.set(refers(object).0, None),
-            Event::Init => *all = Referring::default(),
-            Event::InitDone => {}
-        }
-    }
-}
-
-impl Referring {
-    fn set(&mut self, from: Trigger, to: Option<Key>) {
-        if self.named.get(&from) == to.as_ref() {
-            return;
-        }
-        if let Some(before) = self.named.remove(&from)
-            && let Some(referring) = self.by_model.get_mut(&before)
-        {
-            referring.remove(&from);
-            if referring.is_empty() {
-                self.by_model.remove(&before);
-            }
-        }
-        if let Some(model) = to {
-            self.by_model.entry(model.clone()).or_default().insert(from.clone());
-            self.named.insert(from, model);
         }
     }
 }
@@ -179,31 +138,17 @@ child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
 /// `tasks` is dropped.
 pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    let everything = watcher::Config::default;
-    let (models, servers) = (References::default(), References::default());
+    let references = References::default();
     let sets = FieldSets::default();
     let pods = Pods::default();
     let mut watch = Watches { client, scope, queue, tasks };
     Caches {
-        servers: {
-            let servers = servers.clone();
-            let see = move |event: &Event<Server>| servers.take(event, refers_server);
-            watch.start(everything(), drop_managed_fields::<Server>, see, |server| vec![own_server(server)])
-        },
-        models: {
-            let see = {
-                let models = models.clone();
-                move |event: &Event<Model>| models.take(event, refers_model)
-            };
-            watch.start(everything(), drop_managed_fields::<Model>, see, move |model| {
-                let key = key(model);
-                let mut all = [models.to(&key), servers.to(&key)].concat();
-                all.push(Trigger::Model(key.0, key.1));
-                all
-            })
-        },
+        datasets: watch.referring(&references),
+        models: watch.referring(&references),
+        notebooks: watch.referring(&references),
+        servers: watch.referring(&references),
         plugins: watch.cluster(drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
-        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owner::<JobView>),
+        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owners::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
         config_maps: watch.child(&ours, &sets),
@@ -211,26 +156,6 @@ pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigg
         nodes: watch.cluster(tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
     }
-}
-
-fn key<T: Resource>(object: &T) -> Key {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn own_server(server: &Server) -> Trigger {
-    let (namespace, name) = key(server);
-    Trigger::Server(namespace, name)
-}
-
-fn refers_server(server: &Server) -> (Trigger, Option<Key>) {
-    let model = server.spec.model.as_ref().map(|model| (server.namespace().unwrap_or_default(), model.name.clone()));
-    (own_server(server), model)
-}
-
-fn refers_model(model: &Model) -> (Trigger, Option<Key>) {
-    let (namespace, name) = key(model);
-    let base = model.spec.model.as_ref().map(|base| (namespace.clone(), base.name.clone()));
-    (Trigger::Model(namespace, name), base)
 }
 
 struct Watches<'a> {
@@ -241,6 +166,23 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
+    /// A kind whose objects may refer to others: whoever refers to one hears of it, too.
+    fn referring<T>(&mut self, references: &References) -> Store<T>
+    where
+        T: Refers
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (see, route) = (references.clone(), references.clone());
+        let see = move |event: &Event<T>| see.take(event);
+        self.start(watcher::Config::default(), drop_managed_fields::<T>, see, move |object| route.concerned(own(object)))
+    }
+
     /// A namespaced type. `see` hears of every event before anybody is sent for.
     fn start<T>(
         &mut self,
@@ -307,7 +249,7 @@ impl Watches<'_> {
             object.keep(fields);
             drop_managed_fields(object);
         };
-        self.start(config.clone(), tidy, |_| (), owner::<T>)
+        self.start(config.clone(), tidy, |_| (), owners::<T>)
     }
 
     fn pods(&mut self, pods: &Pods) -> Pods {
@@ -369,23 +311,27 @@ fn our_fields<T: Resource>(object: &T) -> Option<Value> {
     ours.fields_v1.as_ref().map(|fields| fields.0.clone())
 }
 
-fn owner<T: Resource>(object: &T) -> Vec<Trigger> {
+/// The objects of ours that own this one.
+pub fn owners<T: Resource>(object: &T) -> Vec<Trigger> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();
     let owners = object.meta().owner_references.iter().flatten();
-    owners
-        .filter_map(|owner| match owner.kind.as_str() {
-            "Model" => Some(Trigger::Model(namespace.clone(), owner.name.clone())),
-            "Server" => Some(Trigger::Server(namespace.clone(), owner.name.clone())),
-            _ => None,
-        })
-        .collect()
+    owners.filter_map(|owner| Some(maker(&owner.kind.to_lowercase())?(namespace.clone(), owner.name.clone()))).collect()
 }
 
 fn pod_owner(pod: &PodView) -> Option<Trigger> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let labels = pod.labels();
-    let model = labels.get("model").map(|name| Trigger::Model(namespace.clone(), name.clone()));
-    model.or_else(|| labels.get("server").map(|name| Trigger::Server(namespace, name.clone())))
+    let mut labels = pod.labels().iter();
+    labels.find_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone())))
+}
+
+/// What makes a trigger for a kind in lower case, which is also the label of its pods.
+fn maker(kind: &str) -> Option<fn(String, String) -> Trigger> {
+    Some(match kind {
+        "dataset" => Trigger::Dataset,
+        "model" => Trigger::Model,
+        "notebook" => Trigger::Notebook,
+        "server" => Trigger::Server,
+        _ => return None,
+    })
 }
 
 /// The object of a namespaced store.
@@ -412,6 +358,8 @@ impl Caches {
     pub async fn synced(&self) {
         // An error means that the watch ended, and then the operator is stopping.
         drop(tokio::join!(
+            self.datasets.wait_until_ready(),
+            self.notebooks.wait_until_ready(),
             self.models.wait_until_ready(),
             self.servers.wait_until_ready(),
             self.plugins.wait_until_ready(),
@@ -440,34 +388,4 @@ fn accelerator_node(node: &NodeView) -> Option<Node> {
         labels: node.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         resources,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server(name: &str, model: &str) -> Server {
-        let mut server: Server = serde_json::from_value(
-            serde_json::json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"model": {"name": model}}}),
-        )
-        .unwrap();
-        server.spec.model = server.spec.model.filter(|model| !model.name.is_empty());
-        server
-    }
-
-    #[test]
-    fn references_follow_their_objects_and_go_with_them() {
-        let references = References::default();
-        let to = |model: &str| references.to(&("ns".to_owned(), model.to_owned()));
-        let one = Trigger::Server("ns".to_owned(), "one".to_owned());
-        references.take(&Event::Apply(server("one", "a")), refers_server);
-        references.take(&Event::Apply(server("two", "a")), refers_server);
-        assert_eq!(to("a").len(), 2);
-        references.take(&Event::Apply(server("one", "b")), refers_server);
-        assert_eq!((to("a").len(), to("b")), (1, vec![one]));
-        references.take(&Event::Delete(server("one", "b")), refers_server);
-        references.take(&Event::Delete(server("two", "a")), refers_server);
-        let left = references.inner.lock().unwrap();
-        assert!(left.named.is_empty() && left.by_model.is_empty());
-    }
 }

@@ -1,8 +1,12 @@
 //! Writes a status where it differs from the one on record, and an Event where the summing-up condition changed.
 
-use kube::ResourceExt;
+use std::fmt::Debug;
+
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use substratus_crds::conditions::reason;
 
@@ -11,8 +15,15 @@ use crate::context::Context;
 use crate::kinds::shared::conditions::find;
 
 /// Reasons that are a normal part of an object's life.
-const EXPECTED: &[&str] =
-    &[reason::JOB_NOT_COMPLETE, reason::DEPLOYMENT_NOT_READY, reason::MODEL_NOT_READY, reason::BASE_MODEL_NOT_READY];
+const EXPECTED: &[&str] = &[
+    reason::JOB_NOT_COMPLETE,
+    reason::DEPLOYMENT_NOT_READY,
+    reason::POD_NOT_READY,
+    reason::SUSPENDED,
+    reason::MODEL_NOT_READY,
+    reason::BASE_MODEL_NOT_READY,
+    reason::DATASET_NOT_READY,
+];
 
 /// Longest note of an Event, in bytes.
 const MAX_NOTE: usize = 1000;
@@ -23,6 +34,18 @@ pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -
         return Ok(());
     }
     let namespace = object.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    if apply(&api, object, K::MANAGER, status).await? {
+        announce(object, status, context).await;
+    }
+    Ok(())
+}
+
+/// Server-side applies a status; `false` where the object is gone, and there is nobody to tell.
+pub async fn apply<K>(api: &Api<K>, object: &K, manager: &str, status: &impl Serialize) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let name = object.name_any();
     let patch = json!({
         "apiVersion": K::api_version(&()),
@@ -30,19 +53,14 @@ pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -
         "metadata": {"name": name},
         "status": status,
     });
-    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PatchParams::apply(K::MANAGER).force();
-    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
-        Ok(_) => {}
-        // Deleted in the meantime: there is nobody to tell.
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+    match api.patch_status(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&patch)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(source) => {
-            let object = format!("{} {namespace}/{name}", K::kind(&()));
-            return Err(Error::Status { object, source: Box::new(source) });
+            let object = format!("{} {}{name}", K::kind(&()), object.namespace().map(|n| n + "/").unwrap_or_default());
+            Err(Error::Status { object, source: Box::new(source) })
         }
     }
-    announce(object, status, context).await;
-    Ok(())
 }
 
 async fn announce<K: Kind>(object: &K, status: &K::Status, context: &Context) {

@@ -63,6 +63,10 @@ pub struct DeploymentView {
 pub struct DeploymentStatusView {
     /// Generation that the status speaks of.
     pub observed_generation: i64,
+    /// Replicas that there are.
+    pub replicas: i32,
+    /// Replicas of the newest template.
+    pub updated_replicas: i32,
     /// Replicas that answer.
     pub ready_replicas: i32,
     /// Its conditions.

@@ -12,10 +12,12 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use crate::kinds::shared::names;
+
 /// Audience of the tokens that worker pods mount: worth nothing to the API server, and no other token is worth anything here.
 pub const AUDIENCE: &str = "substratus-store";
-/// Service account of the pods that load models.
-pub const WORKER_ACCOUNT: &str = "modeller";
+/// Service accounts of the pods that load models and import datasets.
+pub const WORKER_ACCOUNTS: [&str; 2] = [names::MODELLER, names::DATA_LOADER];
 
 /// A verdict is asked for again after this; a deleted pod may call for so long.
 const REMEMBERED: Duration = Duration::from_mins(1);
@@ -46,7 +48,7 @@ pub enum Denied {
     #[error("show a token of audience 'substratus-store' as bearer")]
     NotAuthenticated,
     /// A good token of somebody else.
-    #[error("only pods of the service account 'modeller' may call")]
+    #[error("only pods of the service accounts 'modeller' and 'data-loader' may call")]
     NotAWorker,
     /// The API server does not answer, or too many ask.
     #[error("the token cannot be checked now, try again")]
@@ -98,7 +100,7 @@ fn worker(user: &UserInfo) -> Option<Caller> {
     let account = user.username.as_deref()?.strip_prefix("system:serviceaccount:")?;
     let (namespace, name) = account.split_once(':')?;
     let pod = user.extra.as_ref()?.get(POD_NAME)?.first()?;
-    (name == WORKER_ACCOUNT).then(|| Caller { namespace: namespace.to_owned(), pod: pod.clone() })
+    WORKER_ACCOUNTS.contains(&name).then(|| Caller { namespace: namespace.to_owned(), pod: pod.clone() })
 }
 
 type Verdict = Result<Caller, Denied>;

@@ -1,5 +1,5 @@
 //! The newest report of every running load, in memory: a restart forgets it and the next report brings it back. Tells who
-//! listens which Model has news. Knows nothing of where reports come from.
+//! listens which Job has news. Knows nothing of where reports come from.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::worker::report::Progress;
 
-/// Reports of one Model are this far apart at least; a worker sends one a second.
+/// Reports of one Job are this far apart at least; a worker sends one a second.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// A load that was silent for so long makes room for others.
 const STALE: Duration = Duration::from_mins(5);
@@ -24,7 +24,7 @@ const MAX_TEXT: usize = 128;
 
 type Key = (String, String);
 
-/// Shared by the endpoint, which writes, and the reconcile of Models, which reads.
+/// Shared by the endpoint, which writes, and the reconciles, which read.
 #[derive(Clone, Debug)]
 pub struct ProgressBoard {
     loads: Arc<Mutex<BTreeMap<Key, (Instant, Progress)>>>,
@@ -52,12 +52,12 @@ impl Default for ProgressBoard {
 }
 
 impl ProgressBoard {
-    /// The newest report for a Model. Compare its `inputs` with the load you wait for.
+    /// The newest report of a Job. Compare its `inputs` with the load you wait for.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Progress> {
         self.lock().get(&(namespace.to_owned(), name.to_owned())).map(|(_, progress)| progress.clone())
     }
 
-    /// Forgets a Model that is ready or gone.
+    /// Forgets a Job that is done or gone.
     pub fn remove(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
@@ -90,7 +90,7 @@ impl ProgressBoard {
         Ok(u64::try_from(moved).unwrap_or_default())
     }
 
-    /// Namespace and name of every Model with news, from now on. Somebody who is too far behind is told about every load.
+    /// Namespace and name of every Job with news, from now on. Somebody who is too far behind is told about every load.
     pub fn changes(&self) -> impl Stream<Item = (String, String)> + Send + 'static {
         let start = (self.clone(), self.changed.subscribe(), VecDeque::new());
         stream::unfold(start, |(board, mut receiver, mut missed)| async move {
@@ -117,7 +117,7 @@ fn check(name: &str, progress: &Progress) -> Result<(), Refusal> {
     let transfer = &progress.transfer;
     let name_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     if name.is_empty() || name.len() > 253 || !name.bytes().all(name_byte) {
-        return Err(Refusal::Invalid("the address names no Model"));
+        return Err(Refusal::Invalid("the address names no Job"));
     }
     if progress.inputs.is_empty() || progress.inputs.len() > MAX_TEXT || transfer.progress.len() > MAX_TEXT {
         return Err(Refusal::Invalid("a text is missing or too long"));

@@ -2,7 +2,6 @@
 //! breaks, stalls, expires or is told to wait. Decides nothing about other ranges.
 
 use std::ops::Range;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +9,6 @@ use http::header::{ACCEPT_ENCODING, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use substratus_crds::conditions::reason;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::answer::{Meaning, read};
@@ -18,10 +16,9 @@ use super::egress::{Answer, Ask, EgressError, shown};
 use super::failure::LoadError;
 use super::plan::{Origin, PlanFile};
 use super::transfer::Transfer;
+use super::verify::Front;
 use crate::bucket::{SinkError, SinkFile};
 
-/// Bytes written at once.
-const BATCH: usize = 1024 * 1024;
 /// Progress that makes earlier failures forgotten.
 const PROGRESS: u64 = 64 * 1024;
 /// How often a loader is asked where a file is now.
@@ -97,7 +94,7 @@ impl Fetch {
 
     /// Fetches `range`, beginning with what is open already. Answers with the end of what was written: the end of the range, or
     /// of the file where nobody knew its size.
-    pub(super) async fn part(&self, mut range: Range<u64>, mut opened: Option<Opened>, front: &Sender<u64>) -> Result<u64, Stop> {
+    pub(super) async fn part(&self, mut range: Range<u64>, mut opened: Option<Opened>, front: &Front) -> Result<u64, Stop> {
         let size = self.file.size;
         // A range that is the whole file is asked for as such, on servers that know no ranges too.
         let whole = range.start == 0 && opened.as_ref().is_some_and(|opened| opened.whole);
@@ -251,51 +248,29 @@ impl Fetch {
         }
     }
 
-    /// Body to disk: while one batch is written the next one is read.
-    async fn pour(&self, opened: &mut Opened, range: &mut Range<u64>, front: &Sender<u64>) -> Result<(), Trouble> {
-        let (mut left, path) = (opened.end.min(range.end) - range.start, &self.file.path);
-        let (mut batch, mut ended) = self.batch(opened, &mut left).await;
-        while !batch.is_empty() {
-            let bytes = batch.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-            let write = self.sink_file.write_at(range.start, batch);
-            let read = async {
-                match ended.take() {
-                    Some(ended) => (Vec::new(), Some(ended)),
-                    None => self.batch(opened, &mut left).await,
-                }
-            };
-            let (written, next) = futures::join!(write, read);
-            written.map_err(|error| Trouble::Failed(error.into()))?;
-            let whole_to = self.transfer.journal.wrote(path, range.start..range.start + bytes);
-            self.transfer.counters.arrived(bytes);
-            range.start += bytes;
-            let _ = front.send(whole_to);
-            (batch, ended) = next;
-        }
-        ended.unwrap_or(Ok(()))
-    }
-
-    /// Reads chunks until there are enough for one write, or the body ends.
-    async fn batch(&self, opened: &mut Opened, left: &mut u64) -> (Vec<Bytes>, Option<Result<(), Trouble>>) {
-        let (mut chunks, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH {
-            match opened.answer.response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() as u64 > *left => {
-                    return (chunks, Some(Err(Trouble::Retry("the server sends more bytes than it said".to_owned()))));
-                }
-                Ok(Some(chunk)) => {
-                    *left -= chunk.len() as u64;
-                    bytes += chunk.len();
-                    chunks.push(chunk);
-                }
-                Ok(None) => return (chunks, Some(Ok(()))),
+    /// Body to disk, chunk by chunk. A chunk is written where it is received: it is still in the processor's cache, and the
+    /// connection gets its buffer back before it reads on.
+    async fn pour(&self, opened: &mut Opened, range: &mut Range<u64>, front: &Front) -> Result<(), Trouble> {
+        let end = opened.end.min(range.end);
+        loop {
+            let chunk = match opened.answer.response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     let error = self.transfer.egress.failed(&opened.answer.url, error);
-                    return (chunks, Some(Err(Trouble::Retry(error.to_string()))));
+                    return Err(Trouble::Retry(error.to_string()));
                 }
+            };
+            let bytes = chunk.len() as u64;
+            if bytes > end - range.start {
+                return Err(Trouble::Retry("the server sends more bytes than it said".to_owned()));
             }
+            self.sink_file.write_at(range.start, &chunk).await.map_err(|error| Trouble::Failed(error.into()))?;
+            let written = range.start..range.start + bytes;
+            range.start = written.end;
+            self.transfer.counters.arrived(bytes);
+            front.is_at(self.transfer.journal.wrote(&self.file.path, written));
         }
-        (chunks, None)
     }
 
     fn changed(&self, why: &str) -> LoadError {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 
 use substratus_crds::conditions::reason;
 use tokio::task::JoinSet;
@@ -13,7 +12,7 @@ use super::failure::LoadError;
 use super::fetch::{Fetch, Opened, Stop};
 use super::plan::PlanFile;
 use super::transfer::Transfer;
-use super::verify::Verifier;
+use super::verify::{Front, Verifier};
 use crate::bucket::SinkFile;
 use crate::bucket::sink::Verified;
 
@@ -105,15 +104,14 @@ impl FileLoad {
     }
 
     /// Gets every byte to disk; answers with how many there are.
-    async fn bytes(&self, sink_file: SinkFile, front: Sender<u64>) -> Result<u64, Stop> {
+    async fn bytes(&self, sink_file: SinkFile, front: Front) -> Result<u64, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
         let part = transfer.tuning.part;
         let fetch = Arc::new(Fetch::new(Arc::clone(transfer), Arc::clone(file), sink_file));
         let Some(size) = file.size else { return self.unknown(&fetch, front).await };
         let done = transfer.journal.begin(&file.path, size, file.sha256);
         transfer.counters.found(done.len());
-        // The thread that hashes ends early only with an error, which its join shows.
-        let _ = front.send(done.front());
+        front.is_at(done.front());
         let mut missing: VecDeque<_> = done.missing(size, part).into();
         let Some(first) = missing.pop_front() else { return Ok(size) };
         // A file of one part is asked for as it is: not every server knows ranges.
@@ -137,7 +135,7 @@ impl FileLoad {
         first: Range<u64>,
         opened: Opened,
         mut missing: VecDeque<Range<u64>>,
-        front: &Sender<u64>,
+        front: &Front,
     ) -> Result<(), Stop> {
         let mut running = JoinSet::new();
         let mut next = Some((first, Some(opened)));
@@ -154,7 +152,7 @@ impl FileLoad {
     }
 
     /// A file whose size nobody knows: the first answer says it, or the end of the only one does. Not resumed by a later run.
-    async fn unknown(&self, fetch: &Arc<Fetch>, front: Sender<u64>) -> Result<u64, Stop> {
+    async fn unknown(&self, fetch: &Arc<Fetch>, front: Front) -> Result<u64, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
         let first = 0..transfer.tuning.part;
         let opened = fetch.connect(Some(&first), None).await?;

@@ -1,9 +1,9 @@
 //! What a load has done so far, kept beside the files so that the next run goes on where this one ended. Knows no HTTP.
 //!
-//! `journal.json` holds the files in work and which of their bytes are there; it is replaced at once, twice a second.
+//! `journal.json` holds the files in work and which of their bytes are there; it is replaced at once, some times a second.
 //! `finished.jsonl` gets one line per whole file. Bytes are written before they are recorded. After a crash of the whole
-//! machine (another boot, or another node) bytes may be missing that a record speaks of: files with a digest find out by
-//! their hash, files without one begin again.
+//! machine (another boot, or another node) bytes may be missing that a record speaks of: files in work that have a digest find
+//! out by their hash; those without one, and finished ones too small to be made durable one by one, begin again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -28,6 +28,8 @@ const FINISHED: &str = "finished.jsonl";
 pub struct Journal {
     records: Records,
     state: Mutex<State>,
+    /// Held while `journal.json` is replaced or removed: one at a time.
+    replacing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,9 @@ struct Line {
     path: String,
     size: u64,
     sha256: String,
+    /// Only this boot of the machine can be sure of the bytes; absent where they are durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
 }
 
 type Finished = HashMap<String, Line>;
@@ -78,7 +83,7 @@ impl Journal {
         let same_boot = !boot.is_empty() && before.boot == boot;
         let same_load = before.load == load;
         let mut files = before.files;
-        let finished = read_finished(records)?;
+        let finished = read_finished(records, &boot)?;
         let planned: HashMap<&str, &PlanFile> = plan.files.iter().map(|file| (file.path.as_str(), file)).collect();
         let unplanned =
             files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
@@ -96,7 +101,7 @@ impl Journal {
             .open(records.path(FINISHED))
             .map_err(SinkError::io("open record", FINISHED))?;
         let state = State { document, finished, log, dirty: false };
-        Ok((Self { records: records.clone(), state: Mutex::new(state) }, unplanned))
+        Ok((Self { records: records.clone(), state: Mutex::new(state), replacing: Mutex::default() }, unplanned))
     }
 
     /// Takes over the files of a complete load whose target now gets another one.
@@ -109,7 +114,8 @@ impl Journal {
             .map_err(SinkError::io("open record", FINISHED))?;
         let mut log = BufWriter::new(log);
         for file in &manifest.files {
-            let line = Line { load: load.clone(), path: file.path.clone(), size: file.size, sha256: file.sha256.clone() };
+            let line =
+                Line { load: load.clone(), path: file.path.clone(), size: file.size, sha256: file.sha256.clone(), boot: None };
             serde_json::to_writer(&mut log, &line)
                 .map_err(Into::into)
                 .and_then(|()| log.write_all(b"\n"))
@@ -169,11 +175,13 @@ impl Journal {
         let mut state = self.state();
         state.document.files.remove(path);
         state.dirty = true;
+        let Document { load, boot, .. } = &state.document;
         let line = Line {
-            load: state.document.load.clone(),
+            load: load.clone(),
             path: path.to_owned(),
             size: verified.size,
             sha256: hex::encode(verified.sha256),
+            boot: (!verified.is_durable_alone()).then(|| boot.clone()),
         };
         let mut text = serde_json::to_vec(&line).map_err(|error| SinkError::io("write record", FINISHED)(error.into()))?;
         text.push(b'\n');
@@ -182,6 +190,7 @@ impl Journal {
 
     /// Writes what changed since the last time. Blocking; small: it holds the files in work only.
     pub fn flush(&self) -> Result<(), SinkError> {
+        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = {
             let mut state = self.state();
             if !std::mem::take(&mut state.dirty) {
@@ -195,6 +204,7 @@ impl Journal {
 
     /// The load is complete and its manifest written: nothing to resume.
     pub fn close(&self) -> Result<(), SinkError> {
+        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.records.remove(JOURNAL)?;
         self.records.remove(FINISHED)
     }
@@ -205,8 +215,8 @@ impl Journal {
     }
 }
 
-/// Lines that can be read; the last one may be torn.
-fn read_finished(records: &Records) -> Result<Finished, SinkError> {
+/// Lines that can be read and believed in this boot; the last one may be torn.
+fn read_finished(records: &Records, boot: &str) -> Result<Finished, SinkError> {
     let file = match File::open(records.path(FINISHED)) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Finished::new()),
@@ -215,7 +225,9 @@ fn read_finished(records: &Records) -> Result<Finished, SinkError> {
     let mut finished = Finished::new();
     for line in BufReader::new(file).lines() {
         let line = line.map_err(SinkError::io("read record", FINISHED))?;
-        if let Ok(line) = serde_json::from_str::<Line>(&line) {
+        if let Ok(line) = serde_json::from_str::<Line>(&line)
+            && line.boot.as_deref().is_none_or(|written| written == boot && !boot.is_empty())
+        {
             finished.insert(line.path.clone(), line);
         }
     }
@@ -305,6 +317,9 @@ mod tests {
         assert_eq!(finished(&plan("b", None)), None);
         assert_eq!(finished(&plan("b", Some(1))), Some(verified));
         assert_eq!(finished(&plan("a", Some(2))), None);
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        std::fs::write(&path, text.replace(boot.trim(), "another")).unwrap();
+        assert_eq!(finished(&plan("a", None)), None, "small, and perhaps not on the disk when the machine went down");
     }
 
     #[test]

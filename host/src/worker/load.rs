@@ -24,8 +24,8 @@ use super::transfer::{Transfer, Tuning};
 use crate::bucket::{BucketUrl, Sink};
 use crate::plugin::Plugins;
 
-/// How often the journal is written.
-const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How often the journal is written. A killed load fetches again what came after the last time.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// What a load needs beside its request.
 pub struct Surroundings {
@@ -117,24 +117,29 @@ async fn fetch(
 ) -> Result<SourceStatus, LoadError> {
     let result = tokio::select! {
         result = Arc::clone(transfer).run(plan) => result,
-        error = keep_flushing(&transfer.journal) => Err(error),
+        error = keep_flushing(transfer) => Err(error),
         () = stop.cancelled() => Err(interrupted()),
     };
     transfer.journal.flush()?;
     let verified = result?;
     let bytes = verified.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let source = SourceStatus { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), ..plan.source.clone() };
+    transfer.sink.settle().await?;
     manifest::write(&transfer.sink, &request.inputs, plan, &source, &verified)?;
     transfer.journal.close()?;
     Ok(source)
 }
 
 /// Ends with an error only.
-async fn keep_flushing(journal: &Journal) -> LoadError {
+async fn keep_flushing(transfer: &Arc<Transfer>) -> LoadError {
     loop {
         tokio::time::sleep(FLUSH_EVERY).await;
-        if let Err(error) = journal.flush() {
-            return error.into();
+        let transfer = Arc::clone(transfer);
+        // A disk that is busy with the files makes the journal wait.
+        match tokio::task::spawn_blocking(move || transfer.journal.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.into(),
+            Err(error) => return LoadError::new(reason::JOB_FAILED, format!("writing the journal ended: {error}")),
         }
     }
 }

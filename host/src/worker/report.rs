@@ -22,6 +22,7 @@ pub struct Progress {
 /// How a load ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "outcome")]
+#[expect(clippy::large_enum_variant, reason = "a process has one of these")]
 pub enum Outcome {
     /// Every file is in the bucket, verified, and the manifest is written.
     Complete {

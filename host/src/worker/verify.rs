@@ -1,51 +1,69 @@
 //! One pass of SHA-256 over a file while it is being written: the hash follows the front of what is there, on a thread of its
 //! own, off the network's path. Knows nothing of where bytes come from.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use crate::bucket::sink::Verified;
 use crate::bucket::{SinkError, SinkFile};
 
-/// Bytes read back at once.
-const BLOCK: usize = 1024 * 1024;
+/// Bytes read back at once: they stay in the processor's cache until they are hashed.
+const BLOCK: usize = 256 * 1024;
+/// So many bytes are sent to the disk at a time.
+const SETTLED: u64 = 32 * 1024 * 1024;
 
 /// A running hash.
 #[derive(Debug)]
 pub struct Verifier {
-    front: Sender<u64>,
+    front: Front,
     thread: JoinHandle<Result<Verified, SinkError>>,
+}
+
+/// Tells how far a file is whole. However far the hash is behind, it holds the newest number only.
+#[derive(Clone, Debug)]
+pub struct Front(Sender<u64>);
+
+impl Front {
+    /// The file is whole up to `position`; what was told before may have been more.
+    pub fn is_at(&self, position: u64) {
+        self.0.send_if_modified(|front| {
+            let further = position > *front;
+            *front = position.max(*front);
+            further
+        });
+    }
 }
 
 impl Verifier {
     /// Starts hashing `file` from its beginning, as far as it is told that bytes are there.
     pub fn start(file: SinkFile) -> Self {
-        let (front, told) = channel();
-        Self { front, thread: tokio::task::spawn_blocking(move || follow(&file, &told)) }
+        let (front, told) = watch::channel(0);
+        Self { front: Front(front), thread: tokio::task::spawn_blocking(move || follow(&file, told)) }
     }
 
     /// The handle that tells how far the file is whole.
-    pub fn front(&self) -> Sender<u64> {
+    pub fn front(&self) -> Front {
         self.front.clone()
     }
 
     /// The file is whole and has `size` bytes: waits for the hash to get there. Every handle from [`Self::front`] must be gone.
     pub async fn finish(self, size: u64) -> Result<Verified, SinkError> {
-        // The thread ends early only with an error, which the join shows.
-        let _ = self.front.send(size);
+        self.front.is_at(size);
         drop(self.front);
         let joined = self.thread.await;
         joined.unwrap_or_else(|error| Err(SinkError::io("hash", "a file")(std::io::Error::other(error))))
     }
 }
 
-/// Hashes up to the newest front until nobody can tell a newer one.
-fn follow(file: &SinkFile, told: &Receiver<u64>) -> Result<Verified, SinkError> {
-    let (mut hash, mut position, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
-    while let Ok(front) = told.recv() {
-        let front = told.try_iter().fold(front, u64::max);
+/// Hashes up to the newest front until nobody can tell a newer one. What is hashed needs no memory any more: it goes to the disk
+/// while the rest arrives, so that little is left to wait for at the end.
+fn follow(file: &SinkFile, mut told: Receiver<u64>) -> Result<Verified, SinkError> {
+    let (mut hash, mut position, mut settled, mut block) = (Sha256::new(), 0, 0, vec![0; BLOCK]);
+    // What was told last is seen even when those who told it are gone.
+    while Handle::current().block_on(told.changed()).is_ok() {
+        let front = *told.borrow_and_update();
         while position < front {
             let wanted = usize::try_from(front - position).map_or(BLOCK, |left| left.min(BLOCK));
             let read = file.read_at(position, block.get_mut(..wanted).unwrap_or_default())?;
@@ -54,6 +72,10 @@ fn follow(file: &SinkFile, told: &Receiver<u64>) -> Result<Verified, SinkError> 
             }
             hash.update(block.get(..read).unwrap_or_default());
             position += read as u64;
+            if position - settled >= SETTLED {
+                file.settle(settled..position);
+                settled = position;
+            }
         }
     }
     Ok(Verified { size: position, sha256: hash.finalize().into() })

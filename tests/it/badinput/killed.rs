@@ -93,7 +93,7 @@ fn a_killed_operator_is_taken_up_where_it_was() -> Result<()> {
         operator.stop().await?;
 
         // The same objects in a namespace where nobody was killed.
-        let twin = Turn { namespace: turn.cluster.namespace("twin").await?, cluster: turn.cluster, _turn: None };
+        let twin = Turn { namespace: turn.cluster.namespace("twin").await?, cluster: turn.cluster, _alone: None };
         objects(&twin).await?;
         let operator = twin.operator(&[]).await?;
         let (undisturbed, expected) = settled(&twin).await?;

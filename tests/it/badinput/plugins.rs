@@ -10,6 +10,9 @@ use substratus_tests::guests;
 use super::registry::{HOST, Registry};
 use super::{Turn, alone, condition};
 
+/// Name, layer, announced size, the condition that is False, its reason, words of its message.
+type Case<'a> = (&'a str, &'a [u8], usize, &'a str, &'a str, &'a [&'a str]);
+
 /// Machine code as the engine compiles it: what the plugin host itself keeps, less its signature.
 async fn native(component: &[u8]) -> Result<Vec<u8>> {
     let cache = tempfile::tempdir()?;
@@ -31,8 +34,7 @@ fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
         bare.section(&wasm_encoder::CustomSection { name: "other".into(), data: b"1".as_slice().into() });
         let module = wasm_encoder::Module::new().finish();
         let cap = usize::try_from(substratus::limits::COMPONENT_BYTES)?;
-        // Name, layer, announced size, the condition that is False, its reason, words of its message.
-        let cases: [(&str, &[u8], usize, &str, &str, &[&str]); 7] = [
+        let cases: [Case<'_>; 7] = [
             ("script", b"#!/bin/sh", 9, "Compatible", "NotAComponent", &["is not WebAssembly", "substratus plugin build"]),
             (
                 "module",

@@ -12,7 +12,6 @@ use oci_client::{Client, Reference, RegistryOperation};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use substratus_tests::cluster::{Cluster, eventually};
-use substratus_tests::image;
 
 pub(super) const HOST: &str = "127.0.0.1:5055";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -94,5 +93,5 @@ impl Drop for Registry {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", image::hex(&Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }

@@ -30,7 +30,7 @@ fn later(version: &str) -> Result<Vec<u8>> {
     let mut embedded = Vec::new();
     wasm_encoder::ComponentSection::append_to_component(&section, &mut embedded);
     let bare = bytes.strip_suffix(embedded.as_slice()).context("the manifest is not the last section")?;
-    manifest.version = version.to_owned();
+    version.clone_into(&mut manifest.version);
     Ok(package::package_module(bare, &manifest)?)
 }
 

@@ -65,7 +65,7 @@ fn a_store_that_is_gone_is_a_passing_failure() {
 #[test]
 fn a_store_that_stands_by_is_asked_again_and_a_wrong_component_is_refused() {
     let good = std::fs::read(guests::component("plugins/loader-huggingface").unwrap()).unwrap();
-    let digest = format!("sha256:{}", substratus_tests::image::hex(&Sha256::digest(&good)));
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&good)));
     let other = std::fs::read(guests::component("plugins/gpu-generic").unwrap()).unwrap();
     for (component, complete) in [(good, true), (other, false)] {
         let bench = Bench::with_weights(MIB);

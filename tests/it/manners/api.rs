@@ -10,11 +10,14 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use substratus::leader::{self, Timing};
-use substratus::store::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer as _, WORKER_ACCOUNT};
+use substratus::store::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer as _, WORKER_ACCOUNTS};
 use substratus_crds::{Model, Server};
 use substratus_tests::cluster::Cluster;
 use substratus_tests::install;
 use tokio::sync::OnceCell;
+
+/// One of the accounts of workers.
+const WORKER_ACCOUNT: &str = WORKER_ACCOUNTS[0];
 
 pub(super) async fn installed(cluster: &Cluster) -> Result<()> {
     static ONCE: OnceCell<()> = OnceCell::const_new();
@@ -130,7 +133,15 @@ fn the_operators_account_can_do_its_work_and_nothing_else() -> Result<()> {
         ensure!(code(secrets.list(&ListParams::default()).await)? == 403);
         ensure!(code(Api::<Secret>::namespaced(client.clone(), &namespace).get("hf").await)? == 403);
         let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-        ensure!(code(pods.delete("any", &DeleteParams::default()).await)? == 403);
+        ensure!(code(pods.delete("any", &DeleteParams::default()).await)? == 404, "a Notebook's pod may be deleted");
+        let token = Secret {
+            metadata: ObjectMeta { name: Some("nb-notebook-token".to_owned()), ..ObjectMeta::default() },
+            ..Secret::default()
+        };
+        let tokens = Api::<Secret>::namespaced(client.clone(), &namespace);
+        ensure!(code(tokens.create(&PostParams::default(), &token).await)? == 200, "a token may be made");
+        ensure!(code(tokens.get("nb-notebook-token").await)? == 403, "and never be read");
+        ensure!(code(tokens.delete("nb-notebook-token", &DeleteParams::default()).await)? == 403);
         // The calls that `apply` and `status` make: server-side apply of a new child, and of a status.
         let account = ServiceAccount {
             metadata: ObjectMeta { name: Some(WORKER_ACCOUNT.to_owned()), ..ObjectMeta::default() },

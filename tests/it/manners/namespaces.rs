@@ -13,7 +13,7 @@ use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::install;
 use substratus_tests::operator::Operator;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const PORT: u16 = 18_300;
 /// The account of this test: the other tests' operator has more rights under its own name.
 const NAME: &str = "few-rights";

@@ -13,7 +13,7 @@ use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::operator::Operator;
 
 /// A Lease that nobody renews is taken after 15 seconds.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 async fn operator(cluster: &Cluster, namespace: &str, name: &str, port: u16) -> Result<Operator> {
     let arguments = [

@@ -75,11 +75,11 @@ pub(super) fn loaded(model: &Value, bytes: i64) -> Value {
 
 fn resource(kind: &str) -> Result<ApiResource> {
     let (group, version) = match kind {
-        "Model" | "Server" => ("substratus.ai", "v1"),
+        "Dataset" | "Model" | "Notebook" | "Server" => ("substratus.ai", "v1"),
         "Plugin" => ("substratus.ai", "v1alpha1"),
         "Job" => ("batch", "v1"),
         "Deployment" => ("apps", "v1"),
-        "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Event" => ("", "v1"),
+        "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Secret" | "Event" => ("", "v1"),
         other => bail!("no such kind here: {other}"),
     };
     Ok(ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)))
@@ -243,7 +243,9 @@ impl Fixture {
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in ["Model", "Server", "Job", "Deployment", "Service", "ConfigMap", "ServiceAccount"] {
+        for kind in
+            ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"]
+        {
             for object in self.api(kind)?.list(&ListParams::default()).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
@@ -272,6 +274,73 @@ impl Fixture {
         let running = operator.take().context("no operator runs")?;
         *operator = Some(running.restart(self.cluster, &[]).await?);
         Ok(())
+    }
+
+    /// Stops the operator, does something that it shall not see, and starts it again.
+    pub(super) async fn behind_its_back(&self, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        let stopped = running.pause().await?;
+        let worked = work().await;
+        *operator = Some(stopped.resume(self.cluster, &[]).await?);
+        worked
+    }
+
+    /// The pod with this label that is not on its way out.
+    pub(super) async fn pod(&self, label: &str) -> Result<Value> {
+        let name = self.pending_pod(label).await?;
+        self.get("Pod", &name).await
+    }
+
+    pub(super) async fn exists(&self, kind: &str, name: &str) -> Result<bool> {
+        Ok(self.api(kind)?.get_opt(name).await?.is_some())
+    }
+
+    /// Children of an object, by kind and name. Without its pods, but for a Notebook's own.
+    pub(super) async fn children(&self, kind: &str, name: &str) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        for child in ["ConfigMap", "Secret", "Service", "Deployment", "Job", "Pod"] {
+            for object in self.api(child)?.list(&ListParams::default()).await? {
+                let owners = object.metadata.owner_references.iter().flatten();
+                if owners.into_iter().any(|owner| owner.kind == kind && owner.name == name) {
+                    let mut object = serde_json::to_value(object)?;
+                    object["kind"] = child.into();
+                    found.push(object);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Creates an object as it is given.
+    pub(super) async fn post(&self, object: &Value) -> Result<()> {
+        let kind = object["kind"].as_str().context("an object has a kind")?;
+        self.api(kind)?.create(&PostParams::default(), &serde_json::from_value(object.clone())?).await?;
+        Ok(())
+    }
+
+    /// What `kubectl` prints, where it succeeds.
+    pub(super) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(["--namespace", &self.namespace]).args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(output.status.success(), "kubectl {arguments:?}: {out}{err}");
+        Ok(out.into_owned())
+    }
+
+    /// Kills it as the kernel would, and starts it again.
+    pub(super) async fn crash_operator(&self) -> Result<()> {
+        let _calm = self.shared.calm.write().await;
+        let mut operator = self.shared.operator.lock().await;
+        let running = operator.take().context("no operator runs")?;
+        *operator = Some(running.crash(self.cluster, &[]).await?);
+        Ok(())
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     pub(super) async fn metrics(&self) -> Result<String> {

@@ -45,7 +45,7 @@ fn watch(child: &Child) -> Result<u64> {
         let looking = scope.spawn(|| {
             let mut peak = 0;
             while !ended.load(Ordering::Relaxed) {
-                peak = peak.max(memory(child.id(), "VmHWM").unwrap_or(0));
+                peak = family(child.id()).into_iter().filter_map(|pid| memory(pid, "VmHWM").ok()).fold(peak, u64::max);
                 thread::sleep(LOOK);
             }
             peak
@@ -60,7 +60,13 @@ fn watch(child: &Child) -> Result<u64> {
     })
 }
 
-/// Processor time of a process so far, in seconds.
+/// A process and its children: the largest of them counts.
+fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    std::iter::once(pid).chain(children.split_ascii_whitespace().filter_map(|child| child.parse().ok())).collect()
+}
+
+/// Processor time of a process so far and of its children that ended, in seconds.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let text =
         fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("reading the account of process {pid}"))?;
@@ -69,11 +75,14 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
         .with_context(|| format!("process {pid} has an account without times: {text}"))
 }
 
-/// `utime` and `stime`: the 12th and 13th field behind the name, which may hold anything and ends with the last parenthesis.
+/// `utime` and `stime`, its own and that of children which ended: the 12th to 15th field behind the name, which may hold anything
+/// and ends with the last parenthesis.
 fn ticks(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let (user, kernel): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(user + kernel)
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).take(4).collect();
+    if fields.len() < 4 {
+        return None;
+    }
+    fields.iter().map(|field| field.parse::<f64>().ok()).sum()
 }
 
 /// A line of `/proc/PID/status` that is a size, in bytes: `VmRSS`, `VmHWM`.
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_name_may_look_like_anything() {
-        assert_eq!(ticks("7 (a ) b (1 2) S 1 7 7 0 -1 4194560 1 0 0 0 25 17 0 0 20 0 1 0 5"), Some(42.0));
+        assert_eq!(ticks("7 (a ) b (1 2) S 1 7 7 0 -1 4194560 1 0 0 0 25 17 2 3 20 0 1 0 5"), Some(47.0));
         assert_eq!(ticks("7 no name"), None);
     }
 }

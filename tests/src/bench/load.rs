@@ -1,187 +1,217 @@
-//! One large file from the local hub: `substratus load`, which verifies it, next to `curl` and `aria2c`, which do not.
+//! Files from a hub on this machine, by `substratus load` and by its peers, in turn: what it takes, and what bounds it.
 //! Must not look into the worker.
+//!
+//! Hub and client share the machine's processors, so no run can be faster than the processor time of both, spread over all of
+//! them: that is the column `bound s`. Into memory it is the only bound; a disk has its own, which is measured beside it.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::child::{self, Cost};
-use super::stats::{mebibytes, median};
+use super::peers::{Own, Peer, Work};
+use super::place::Place;
+use super::stats::{least, mebibytes, median};
 use super::table::Table;
 use crate::hub::{Content, Hub, Repo};
 
-const REPO: &str = "bench/noise";
-const FILE: &str = "model.safetensors";
-/// A proxy of the machine would stand between a client and the hub.
-const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+pub(super) const REPO: &str = "bench/noise";
+const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"]}"#;
+const KIB: u64 = 1024;
 
 /// How to measure.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The `substratus` program.
-    pub substratus: &'a Path,
-    /// Folder of the bundled plugins.
-    pub plugins: &'a Path,
-    /// Bytes of the file.
-    pub size: u64,
+    /// What is measured.
+    pub own: Own<'a>,
     /// Times that each program runs, in turn with the others.
     pub runs: u32,
-    /// Connections of `substratus load`; its own default where nothing is said.
-    pub connections: Option<u16>,
 }
 
-/// One program's medians.
+/// One kind of work into one place.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    files: usize,
+    mebibytes: f64,
+    place: &'static str,
+    /// What a single core needs to hash the bytes, and the disk to keep them; only for large work.
+    sha256_seconds: Option<f64>,
+    write_seconds: Option<f64>,
+    missing: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// One program.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    program: String,
-    seconds: f64,
+    program: &'static str,
+    least_seconds: f64,
+    median_seconds: f64,
     mebibytes_per_second: f64,
-    peak_mebibytes: f64,
     cpu_seconds: f64,
+    hub_cpu_seconds: f64,
+    bound_seconds: f64,
+    peak_mebibytes: f64,
     verified: bool,
     runs: Vec<f64>,
 }
 
-/// Who takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Peer {
-    Substratus,
-    Curl,
-    Aria2,
+/// A run of a program: its cost, and the hub's processor time.
+type Run = (Cost, f64);
+
+/// One large file, into memory and onto the disk.
+pub fn large(options: &Options<'_>, bytes: u64) -> Result<Vec<Measured>> {
+    let work = Work { repo: REPO, files: vec!["model.safetensors".to_owned()], size_of_each: bytes };
+    Place::all(2 * bytes)?.iter().map(|place| measure(options, &work, place)).collect()
 }
 
-impl Peer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Substratus => "substratus load",
-            Self::Curl => "curl",
-            Self::Aria2 => "aria2c -x16",
-        }
-    }
-
-    /// A program that is missing is left out, and said.
-    fn is_there(self) -> bool {
-        let program = match self {
-            Self::Substratus => return true,
-            Self::Curl => "curl",
-            Self::Aria2 => "aria2c",
-        };
-        Command::new(program)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    }
+/// Many files of 1 KiB, onto the disk.
+pub fn small(options: &Options<'_>, count: u32) -> Result<Measured> {
+    let files = (0..count).map(|number| format!("part-{number:06}.json")).collect();
+    let work = Work { repo: REPO, files, size_of_each: KIB };
+    measure(options, &work, &Place::disk()?)
 }
 
-/// Runs every peer in turn, `runs` times.
-pub fn measure(options: &Options<'_>) -> Result<Vec<Row>> {
+/// A hub that has the files of a work.
+pub(super) fn hub(work: &Work, runtime: &tokio::runtime::Runtime) -> Result<Hub> {
+    let files = work.files.iter().zip(1..);
+    let repo = files.fold(Repo::model(work.repo).file("config.json", CONFIG), |repo, (file, seed)| {
+        repo.file(file, Content::noise(seed, work.size_of_each))
+    });
+    Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle())
+}
+
+/// Runs every peer in turn.
+fn measure(options: &Options<'_>, work: &Work, place: &Place) -> Result<Measured> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let repo = Repo::model(REPO)
-        .file("config.json", r#"{"architectures":["LlamaForCausalLM"]}"#)
-        .file(FILE, Content::noise(1, options.size));
-    let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle())?;
-    let folder = tempfile::tempdir().context("making a folder to load into")?;
-    let peers: Vec<Peer> = [Peer::Substratus, Peer::Curl, Peer::Aria2].into_iter().filter(|peer| peer.is_there()).collect();
-    let mut costs: Vec<(Peer, Vec<Cost>)> = peers.into_iter().map(|peer| (peer, Vec::new())).collect();
+    let hub = hub(work, &runtime)?;
+    let scratch = tempfile::tempdir().context("making a folder for the programs' own files")?;
+    let (peers, missing) = Peer::present();
+    let mut runs: Vec<(Peer, Vec<Run>)> = peers.into_iter().map(|peer| (peer, Vec::new())).collect();
     // The first load compiles the loader; all that are timed find it in the cache.
-    once(Peer::Substratus, options, &hub, folder.path())?;
+    once(&Peer::Substratus, options, work, &hub, scratch.path(), place)?;
+    let bytes = work.size_of_each * work.files.len() as u64;
+    let (mut sha256, mut write) = (Vec::new(), Vec::new());
     for _ in 0..options.runs {
-        for (peer, costs) in &mut costs {
-            costs.push(once(*peer, options, &hub, folder.path())?);
+        for (peer, runs) in &mut runs {
+            runs.push(once(peer, options, work, &hub, scratch.path(), place)?);
+        }
+        if work.files.len() == 1 {
+            sha256.push(hash(bytes)?);
+            write.push(keep(bytes, &place.target()?)?);
         }
     }
-    Ok(costs.iter().filter_map(|(peer, costs)| row(*peer, costs, options.size)).collect())
-}
-
-fn row(peer: Peer, costs: &[Cost], size: u64) -> Option<Row> {
-    let of = |number: fn(&Cost) -> f64| median(&costs.iter().map(number).collect::<Vec<_>>());
-    let seconds = of(|cost| cost.seconds)?;
-    Some(Row {
-        program: peer.name().to_owned(),
-        seconds,
-        mebibytes_per_second: mebibytes(size) / seconds,
-        peak_mebibytes: of(|cost| mebibytes(cost.peak_bytes))?,
-        cpu_seconds: of(|cost| cost.cpu_seconds)?,
-        verified: peer == Peer::Substratus,
-        runs: costs.iter().map(|cost| cost.seconds).collect(),
+    Ok(Measured {
+        files: work.files.len(),
+        mebibytes: mebibytes(bytes),
+        place: place.name,
+        sha256_seconds: least(&sha256),
+        write_seconds: least(&write),
+        missing,
+        rows: runs.iter().filter_map(|(peer, runs)| row(peer, runs, bytes)).collect(),
     })
 }
 
-/// One run into an empty folder; the file must be whole.
-fn once(peer: Peer, options: &Options<'_>, hub: &Hub, folder: &Path) -> Result<Cost> {
-    let target = folder.join("target");
-    if target.exists() {
-        fs::remove_dir_all(&target).context("removing the run before")?;
-    }
-    fs::create_dir(&target)?;
-    let (mut command, file) = command(peer, options, hub, folder, &target);
-    for proxy in PROXIES {
-        command.env_remove(proxy);
-    }
-    let log = fs::File::create(folder.join("log"))?;
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+/// One run into an empty folder; every file must be whole.
+fn once(peer: &Peer, options: &Options<'_>, work: &Work, hub: &Hub, scratch: &Path, place: &Place) -> Result<Run> {
+    let target = place.target()?;
+    let mut command = peer.command(&options.own, work, hub, scratch, &target)?;
+    let log = fs::File::create(scratch.join("log"))?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let before = child::cpu_seconds(std::process::id())?;
     let (status, cost) = child::run(&mut command)?;
+    // The hub is in this process, whose account takes over that of the program when it has ended.
+    let hub_cpu = (child::cpu_seconds(std::process::id())? - before - cost.cpu_seconds).max(0.0);
     if !status.success() {
-        bail!("{} failed: {}", peer.name(), fs::read_to_string(folder.join("log")).unwrap_or_default());
+        bail!("{} failed: {}", peer.name(), fs::read_to_string(scratch.join("log")).unwrap_or_default());
     }
-    let size = fs::metadata(&file).with_context(|| format!("looking for what {} loaded", peer.name()))?.len();
-    ensure!(size == options.size, "{} loaded {size} bytes of {}", peer.name(), options.size);
-    Ok(cost)
+    for file in &work.files {
+        let path = peer.files_below(&target).join(file);
+        let size = fs::metadata(&path).with_context(|| format!("looking for what {} loaded", peer.name()))?.len();
+        ensure!(size == work.size_of_each, "{} loaded {size} bytes of {} of {file}", peer.name(), work.size_of_each);
+    }
+    Ok((cost, hub_cpu))
 }
 
-fn command(peer: Peer, options: &Options<'_>, hub: &Hub, folder: &Path, target: &Path) -> (Command, PathBuf) {
-    let url = format!("{}/{REPO}/resolve/main/{FILE}", hub.url);
-    let file = target.join(FILE);
-    match peer {
-        Peer::Substratus => {
-            let mut command = Command::new(options.substratus);
-            command.args(["load", &format!("hf://{REPO}"), "--config", &format!("endpoint={}", hub.url)]);
-            command.args(["--grant", &hub.url, "--grant", &hub.cdn_url]).arg("--to").arg(target);
-            command.arg("--plugins").arg(options.plugins).arg("--plugin-cache").arg(folder.join("cache"));
-            command.arg("--termination-log").arg(folder.join("outcome"));
-            if let Some(connections) = options.connections {
-                command.arg("--connections").arg(connections.to_string());
-            }
-            (command, target.join("artifacts").join(FILE))
-        }
-        Peer::Curl => {
-            let mut command = Command::new("curl");
-            command.args(["--silent", "--show-error", "--fail", "--location", &url, "--output"]).arg(&file);
-            (command, file)
-        }
-        Peer::Aria2 => {
-            let mut command = Command::new("aria2c");
-            command.args(["-x16", "-s16", "-k1M", "--file-allocation=none", "--quiet", &url, "-o", FILE, "-d"]).arg(target);
-            (command, file)
-        }
+fn row(peer: &Peer, runs: &[Run], bytes: u64) -> Option<Row> {
+    let all = |number: fn(&Run) -> f64| runs.iter().map(number).collect::<Vec<_>>();
+    let seconds = all(|(cost, _)| cost.seconds);
+    let (cpu, hub_cpu) = (median(&all(|(cost, _)| cost.cpu_seconds))?, median(&all(|(_, hub)| *hub))?);
+    Some(Row {
+        program: peer.name(),
+        least_seconds: least(&seconds)?,
+        median_seconds: median(&seconds)?,
+        mebibytes_per_second: mebibytes(bytes) / least(&seconds)?,
+        cpu_seconds: cpu,
+        hub_cpu_seconds: hub_cpu,
+        bound_seconds: (cpu + hub_cpu) / cores(),
+        peak_mebibytes: median(&all(|(cost, _)| mebibytes(cost.peak_bytes)))?,
+        verified: peer.verifies(),
+        runs: seconds,
+    })
+}
+
+fn cores() -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).map_or(1.0, f64::from)
+}
+
+/// What a core needs to hash so many bytes that lie in memory.
+fn hash(bytes: u64) -> Result<f64> {
+    let block = vec![1; 256 * 1024];
+    let (began, mut hasher) = (Instant::now(), Sha256::new());
+    for _ in 0..bytes / block.len() as u64 {
+        hasher.update(&block);
     }
+    ensure!(hasher.finalize().iter().any(|byte| *byte != 0), "a hash of zeros");
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// What it takes to write so many bytes one behind the other and to make them durable.
+fn keep(bytes: u64, folder: &Path) -> Result<f64> {
+    let (block, began) = (vec![1; 1024 * 1024], Instant::now());
+    let mut file = fs::File::create(folder.join("file"))?;
+    for _ in 0..bytes / block.len() as u64 {
+        file.write_all(&block).context("writing to the target")?;
+    }
+    file.sync_all().context("making the target durable")?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// For people.
-pub fn table(rows: &[Row], options: &Options<'_>) -> Table {
+pub fn table(measured: &Measured, runs: u32) -> Table {
     let cells = |row: &Row| {
         vec![
-            row.program.clone(),
-            format!("{:.2}", row.seconds),
+            row.program.to_owned(),
+            format!("{:.2}", row.least_seconds),
+            format!("{:.2}", row.median_seconds),
             format!("{:.0}", row.mebibytes_per_second),
-            format!("{:.1}", row.peak_mebibytes),
             format!("{:.2}", row.cpu_seconds),
+            format!("{:.2}", row.hub_cpu_seconds),
+            format!("{:.2}", row.bound_seconds),
+            format!("{:.1}", row.peak_mebibytes),
             if row.verified { "yes" } else { "no" }.to_owned(),
         ]
     };
+    let what = match measured.files {
+        1 => format!("one file of {:.0} MiB", measured.mebibytes),
+        files => format!("{files} files, {:.1} MiB", measured.mebibytes),
+    };
+    let alone = |what: &str, seconds: Option<f64>| seconds.map(|seconds| format!("{what}: {seconds:.2} s"));
+    let notes = [
+        alone("the same bytes through SHA-256 on one core, nothing else", measured.sha256_seconds),
+        alone("the same bytes written and made durable, nothing else", measured.write_seconds),
+    ];
     Table {
-        title: format!(
-            "load: one file of {:.0} MiB from a hub on this machine, median of {} runs",
-            mebibytes(options.size),
-            options.runs
-        ),
-        columns: vec!["program", "seconds", "MiB/s", "peak MiB", "CPU s", "sha256"],
-        rows: rows.iter().map(cells).collect(),
+        title: format!("load: {what} into {}, {} cores, {runs} runs in turn", measured.place, cores()),
+        columns: vec!["program", "least s", "median s", "MiB/s", "CPU s", "hub CPU s", "bound s", "peak MiB", "sha256"],
+        rows: measured.rows.iter().map(cells).collect(),
+        notes: notes.into_iter().flatten().chain(measured.missing.clone()).collect(),
     }
 }

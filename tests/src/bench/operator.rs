@@ -224,5 +224,6 @@ pub fn table(rows: &[Row], options: &Options<'_>) -> Table {
         ),
         columns: vec!["situation", "ready ms", "settled s", "writes", "MiB", "peak MiB", "writes at rest", "CPU s at rest"],
         rows: rows.iter().map(cells).collect(),
+        notes: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use substratus::plugin::{Loaded, PluginError, PluginOptions, Plugins};
 use substratus_crds::PluginRole;
 
 use super::questions::{self, Canned};
-use super::stats::{mebibytes, percentile};
+use super::stats::{mebibytes, median, percentile};
 use super::table::{Table, or_dash};
 
 /// Answers that are not counted.
@@ -25,6 +25,8 @@ pub struct Row {
     mebibytes: f64,
     compile_milliseconds: f64,
     cached_load_milliseconds: f64,
+    /// A new instance that refuses a malformed question: what every call pays before its work begins.
+    instance_microseconds: Option<f64>,
     /// Absent where the plugin has no answer to the question.
     calls: Option<Calls>,
 }
@@ -53,6 +55,7 @@ pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
     );
     let mut rows = Vec::new();
     for ((loaded, cold), warm) in bundled.iter().zip(cold).zip(warm) {
+        let instance = refusals(&plugins, loaded, count).await?;
         for (function, calls) in functions(&plugins, loaded, count).await? {
             rows.push(Row {
                 plugin: loaded.manifest.name.clone(),
@@ -60,6 +63,7 @@ pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
                 mebibytes: mebibytes(loaded.size),
                 compile_milliseconds: cold,
                 cached_load_milliseconds: warm,
+                instance_microseconds: instance,
                 calls,
             });
         }
@@ -92,12 +96,37 @@ async fn functions(plugins: &Plugins, loaded: &Loaded, count: u32) -> Result<Vec
                 ("serve", calls(count, async || plugins.serve(digest, &question).await.map(drop)).await?),
             ]
         }
+        // An import is measured by what its worker moves, not by the call.
+        PluginRole::DatasetImporter => Vec::new(),
         PluginRole::ModelLoader => {
             let question = questions::resolve()?;
             let ask = async || plugins.resolve(digest, &question, None, Arc::new(Canned)).await.map(drop);
             vec![("resolve", calls(count, ask).await?)]
         }
     })
+}
+
+/// The middle time of a call that ends at once: the plugin's configuration is no JSON.
+async fn refusals(plugins: &Plugins, loaded: &Loaded, count: u32) -> Result<Option<f64>> {
+    const MALFORMED: &str = "}";
+    let (digest, mut took) = (&loaded.digest, Vec::new());
+    let (mut place, mut serve, mut resolve) = (questions::place()?, questions::serve("gguf", None)?, questions::resolve()?);
+    for config in [&mut place.config, &mut serve.config, &mut resolve.config] {
+        MALFORMED.clone_into(config);
+    }
+    for _ in 0..count {
+        let asked = Instant::now();
+        let answer = match loaded.manifest.role {
+            PluginRole::GpuPolicy => plugins.place(digest, &place, None).await.map(drop),
+            PluginRole::ServerAdapter => plugins.serve(digest, &serve).await.map(drop),
+            PluginRole::ModelLoader => plugins.resolve(digest, &resolve, None, Arc::new(Canned)).await.map(drop),
+            PluginRole::DatasetImporter => return Ok(None),
+        };
+        took.push(asked.elapsed().as_secs_f64() * 1e6);
+        let name = &loaded.manifest.name;
+        ensure!(matches!(answer, Err(PluginError::Failure(_))), "{name} does not refuse a malformed question: {answer:?}");
+    }
+    Ok(median(&took))
 }
 
 /// A question that the adapter can answer: not every engine serves every format.
@@ -141,6 +170,7 @@ pub fn table(rows: &[Row], count: u32) -> Table {
             format!("{:.2}", row.mebibytes),
             format!("{:.0}", row.compile_milliseconds),
             format!("{:.1}", row.cached_load_milliseconds),
+            or_dash(row.instance_microseconds, 0),
             or_dash(calls.map(|calls| calls.per_second), 0),
             or_dash(calls.and_then(|calls| calls.p50_microseconds), 0),
             or_dash(calls.and_then(|calls| calls.p99_microseconds), 0),
@@ -148,7 +178,10 @@ pub fn table(rows: &[Row], count: u32) -> Table {
     };
     Table {
         title: format!("plugins: {count} calls one after the other, each in a fresh instance"),
-        columns: vec!["plugin and call", "MiB", "compile ms", "cached ms", "calls/s", "p50 µs", "p99 µs"],
+        columns: vec!["plugin and call", "MiB", "compile ms", "cached ms", "instance µs", "calls/s", "p50 µs", "p99 µs"],
         rows: rows.iter().map(cells).collect(),
+        notes: vec![
+            "instance: a new instance that refuses a malformed question, the part of a call that is no answer".to_owned(),
+        ],
     }
 }

@@ -19,6 +19,11 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     percentile(values, 0.5)
 }
 
+/// The smallest: what disturbs a measurement only ever adds.
+pub(super) fn least(values: &[f64]) -> Option<f64> {
+    percentile(values, 0.0)
+}
+
 /// Bytes in MiB.
 #[expect(clippy::cast_precision_loss, reason = "a number for people")]
 pub(super) fn mebibytes(bytes: u64) -> f64 {

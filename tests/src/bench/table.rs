@@ -11,6 +11,8 @@ pub struct Table {
     pub columns: Vec<&'static str>,
     /// One text per column.
     pub rows: Vec<Vec<String>>,
+    /// Lines below.
+    pub notes: Vec<String>,
 }
 
 impl fmt::Display for Table {
@@ -28,7 +30,7 @@ impl fmt::Display for Table {
                 });
             writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        Ok(())
+        self.notes.iter().try_for_each(|note| writeln!(f, "  ({note})"))
     }
 }
 
@@ -44,7 +46,7 @@ mod tests {
     #[test]
     fn numbers_stand_below_each_other() {
         let rows = vec![vec!["a".to_owned(), "1.0".to_owned()], vec!["longer".to_owned(), or_dash(None, 1)]];
-        let table = Table { title: "t".to_owned(), columns: vec!["who", "MiB"], rows };
-        assert_eq!(table.to_string(), "t\n  who     MiB\n  a       1.0\n  longer    -\n");
+        let table = Table { title: "t".to_owned(), columns: vec!["who", "MiB"], rows, notes: vec!["n".to_owned()] };
+        assert_eq!(table.to_string(), "t\n  who     MiB\n  a       1.0\n  longer    -\n  (n)\n");
     }
 }

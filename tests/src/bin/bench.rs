@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{load, operator, plugins};
+use substratus_tests::bench::{Own, killed, load, operator, plugins, sizes};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -23,13 +23,19 @@ struct Arguments {
     /// Folder of the bundled plugins (`make plugins` fills it)
     #[arg(long, value_name = "DIR", default_value = "target/plugins")]
     plugins: PathBuf,
-    /// load: MiB of the file
+    /// The operator's image as an OCI layout (`make image` packs it)
+    #[arg(long, value_name = "FILE", default_value = "target/operator.tar")]
+    image: PathBuf,
+    /// load, killed: MiB of the file
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]
     size: u64,
-    /// load: times that every program runs, in turn with the others
+    /// small: how many files of 1 KiB
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    files: u32,
+    /// load, small, killed: times that every program runs, in turn with the others
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// load: connections of `substratus load`
+    /// load, small, killed: connections of `substratus load`
     #[arg(long, value_name = "N")]
     connections: Option<u16>,
     /// plugins: calls of every function
@@ -47,22 +53,29 @@ struct Arguments {
 }
 
 const AFTER: &str = "\
-load      One file from a hub on this machine: `substratus load`, which checks the SHA-256, `curl` and `aria2c -x16`, which do
-          not. The programs take turns; medians are printed. Peak memory and CPU time are those of the process.
+load      One file from a hub on this machine, into memory and onto the disk: `substratus load`, which checks the SHA-256 and makes
+          the file durable, and `curl`, `aria2c -x16` and `huggingface_hub`, which do neither. The programs take turns. `least` is
+          the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the run would take
+          if program and hub together kept every core busy and waited for nothing.
+small     The same with many files of 1 KiB.
+killed    A load that gets SIGKILL half way, and another one that ends it: what the hub had to send twice.
 plugins   Every plugin of the folder, in this process: compiled for the first time, found compiled, and asked one call after the
           other, each answered by a fresh instance.
 operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
           to ready, memory, and how many objects it writes, which at rest must be none.
+sizes     The program, the plugins and the image, as they are and compressed as a registry keeps them.
 
-Nothing here passes or fails. Measure a release build on an idle machine:
-  cargo build --release --workspace --bins && target/x86_64-unknown-linux-musl/release/substratus-bench
-  substratus-bench load --size 512 --runs 3 -o json";
+Nothing here passes or fails. Measure a release build on an idle machine: `make bench`, or after it
+  target/x86_64-unknown-linux-musl/release/substratus-bench load --size 512 --runs 3 -o json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Load,
+    Small,
+    Killed,
     Plugins,
     Operator,
+    Sizes,
     All,
 }
 
@@ -92,7 +105,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         "there is no folder {}; `make plugins` makes it, or name another with --plugins",
         arguments.plugins.display()
     );
-    if wants(Section::Load) || wants(Section::Operator) {
+    if arguments.section != Section::Plugins {
         let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
         arguments.substratus.metadata().with_context(missing)?;
     }
@@ -101,14 +114,26 @@ fn run(arguments: &Arguments) -> Result<()> {
         if arguments.output == Output::Text {
             println!("{table}");
         }
-        report.insert(name.to_owned(), rows);
+        // A section with several tables has a list.
+        if let Some(list) = report.entry(name).or_insert_with(|| Value::Array(Vec::new())).as_array_mut() {
+            list.push(rows);
+        }
     };
     let (substratus, folder): (&Path, &Path) = (&arguments.substratus, &arguments.plugins);
+    let own = Own { substratus, plugins: folder, connections: arguments.connections };
+    let (options, bytes) = (load::Options { own, runs: arguments.runs }, arguments.size << 20);
     if wants(Section::Load) {
-        let (runs, connections) = (arguments.runs, arguments.connections);
-        let options = load::Options { substratus, plugins: folder, size: arguments.size << 20, runs, connections };
-        let rows = load::measure(&options).context("measuring loads")?;
-        say("load", load::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
+        for measured in load::large(&options, bytes).context("measuring loads")? {
+            say("load", load::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
+        }
+    }
+    if wants(Section::Small) {
+        let measured = load::small(&options, arguments.files).context("measuring loads of small files")?;
+        say("small", load::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
+    }
+    if wants(Section::Killed) {
+        let rows = killed::measure(&own, bytes, arguments.runs).context("measuring killed loads")?;
+        say("killed", killed::table(&rows, bytes).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Plugins) {
         let runtime = tokio::runtime::Runtime::new()?;
@@ -124,6 +149,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         };
         let rows = operator::measure(&options).context("measuring the operator")?;
         say("operator", operator::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Sizes) {
+        let rows =
+            sizes::measure(substratus, folder, &arguments.image).context("measuring sizes; `make image` packs the image")?;
+        say("sizes", sizes::table(&rows).to_string(), serde_json::to_value(&rows)?);
     }
     if arguments.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -2,11 +2,18 @@
 //! Must not hold anything that tests need; that is `substratus_tests::hub`.
 #![expect(clippy::print_stdout, reason = "a command's output")]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
+use substratus_tests::engine::TinyModel;
 use substratus_tests::hub::{Content, Fault, Gated, Hub, Repo, Rule};
+use substratus_tests::platform;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves folders as a model hub that speaks Hugging Face's HTTP API.
 ///
@@ -25,8 +32,11 @@ struct Arguments {
     #[arg(long, value_name = "URL")]
     cdn_url: Option<String>,
     /// A model repository and the folder that holds its files, or `noise:BYTES` for one made-up file `noise.bin`
-    #[arg(long, value_name = "NAMESPACE/NAME=DIR", required = true)]
+    #[arg(long, value_name = "NAMESPACE/NAME=DIR", required_unless_present = "demo")]
     repo: Vec<String>,
+    /// The repositories of the demo, with the tiny model of this folder (which `tests/model/build.sh` made)
+    #[arg(long, value_name = "DIR")]
+    demo: Option<PathBuf>,
     /// A token that may read every repository served here
     #[arg(long, value_name = "TOKEN")]
     token: Vec<String>,
@@ -86,12 +96,20 @@ async fn main() -> Result<()> {
     for text in &arguments.repo {
         builder = builder.repo(repository(text, &arguments)?);
     }
+    for repository in arguments.demo.as_deref().map_or(Ok(Vec::new()), |made| platform::repositories_of(&TinyModel::of(made)))? {
+        builder = builder.repo(repository);
+    }
     let hub = builder.start_at(arguments.listen, arguments.cdn, &tokio::runtime::Handle::current())?;
     if let Some(rate) = arguments.bytes_per_second {
         hub.fault(Rule::cdn("", Fault::BytesPerSecond(rate)));
     }
     println!("hub {}\ncdn {}\nexport HF_ENDPOINT={}", hub.url, hub.cdn_url, hub.url);
-    tokio::signal::ctrl_c().await.context("wait for an interrupt")
+    // A pod's first process is told to end by SIGTERM.
+    let mut terminate = signal(SignalKind::terminate()).context("wait for a signal")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("wait for an interrupt"),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 fn repository(text: &str, arguments: &Arguments) -> Result<Repo> {

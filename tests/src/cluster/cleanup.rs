@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout::Layout;
-use super::{cgroup, netns, process, sysctl};
+use super::{cgroup, folders, netns, process, sysctl};
 
 /// Takes the lock of a cluster directory; `None` while another supervisor holds it.
 pub fn lock(layout: &Layout) -> Result<Option<File>> {
@@ -96,7 +96,7 @@ pub fn stop(layout: &Layout) -> Result<()> {
         // Already gone is what we want.
         let _ = fs::remove_file(path);
     }
-    Ok(())
+    folders::restore(layout)
 }
 
 /// Shims outlive containerd by design and keep mounts busy.

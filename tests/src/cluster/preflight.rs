@@ -100,7 +100,7 @@ pub fn report(settings: &Settings) -> String {
   - the network namespace substratus-<id> in /run/netns; the machine's own addresses and packet filters stay untouched
   - the cgroup substratus-<id> in every hierarchy
   - kernel settings that a kubelet changes (vm.overcommit_memory, kernel.panic, …), put back at the end
-what stays of a node: the folders /var/lib/kubelet/device-plugins, /var/log/containers, /var/lib/cni, /run/containerd, emptied of what is ours
+  - empty folders that a node makes: below /var/lib/kubelet, /var/lib/cni, /var/log/containers, /run/containerd
 ",
         root = settings.root.display()
     );

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::layout::{Layout, Mode, NODE_ADDRESS, REGISTRY};
 use super::process::Children;
 use super::settings::Settings;
-use super::{Ready, cgroup, cleanup, configuration, control, eventually, netns, node, pki, preflight, sysctl};
+use super::{Ready, cgroup, cleanup, configuration, control, eventually, folders, netns, node, pki, preflight, sysctl};
 
 /// Longest start that is not called a failure; a busy machine with few processors takes a while.
 const START_LIMIT: Duration = Duration::from_mins(4);
@@ -89,11 +89,12 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
     if mode == Mode::Node {
         cgroup::create(&layout.name())?;
         sysctl::remember(layout)?;
+        folders::remember(layout)?;
         configuration::write(layout)?;
         children.start(&node::registry(layout))?;
         children.start(&node::containerd(layout))?;
     }
-    let client = super::client(&layout.kubeconfig("admin")).await?;
+    let client = super::client(&layout.kubeconfig("admin"), true).await?;
     settle("API server", began, children, async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         Ok(client.request_text(request).await.map(Some)?)
@@ -119,9 +120,9 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
     Ok(Ready {
         mode,
         dir: layout.dir().to_owned(),
-        netns: layout.netns(),
+        netns: Some(layout.netns()),
         kubeconfig: layout.kubeconfig("admin"),
-        node_address: NODE_ADDRESS.to_owned(),
+        node_address: Some(NODE_ADDRESS.to_owned()),
         registry: (mode == Mode::Node).then(|| REGISTRY.to_owned()),
     })
 }

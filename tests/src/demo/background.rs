@@ -12,14 +12,20 @@ use anyhow::{Context as _, Result, bail};
 use super::screen::Screen;
 use crate::cluster::layout::Layout;
 use crate::cluster::settings::Settings;
-use crate::cluster::{process, start};
+use crate::cluster::{cleanup, process, start};
 
 /// Starts a supervisor in the background and waits until its cluster is healthy; one that runs already is used again.
 pub fn start(settings: &Settings, layout: &Layout, screen: &Screen) -> Result<()> {
-    if layout.ready().is_file() {
-        screen.step("the cluster of an earlier demo still runs; it is used again");
-        return Ok(());
+    while is_supervised(layout)? {
+        if layout.ready().is_file() {
+            screen.step("the cluster of an earlier demo still runs; it is used again");
+            return Ok(());
+        }
+        // Started by a demo that was interrupted, and still starting; or still ending.
+        sleep(Duration::from_millis(200));
     }
+    // What a supervisor says that was killed is not true any more.
+    let _ = fs::remove_file(layout.ready());
     let log = log(layout);
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -53,6 +59,11 @@ pub fn forget(layout: &Layout) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing the supervisor's log"),
         _ => Ok(()),
     }
+}
+
+/// Whether a supervisor lives. One that was killed holds no lock.
+fn is_supervised(layout: &Layout) -> Result<bool> {
+    Ok(layout.dir().is_dir() && cleanup::lock(layout)?.is_none())
 }
 
 fn log(layout: &Layout) -> PathBuf {

@@ -1,20 +1,23 @@
 //! All that the demo prints: titles, steps with the time they took, quotations. It must not know what they are about.
 
+use std::cell::Cell;
 use std::io::{self, BufRead as _, Write as _};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-/// Standard output, and when the demo began.
+/// Standard output, when the demo began, and when its last step ended.
 #[derive(Debug)]
 pub struct Screen {
     began: Instant,
+    last: Cell<Instant>,
 }
 
 impl Screen {
     /// Time counts from here.
     pub fn start() -> Self {
-        Self { began: Instant::now() }
+        let began = Instant::now();
+        Self { began, last: Cell::new(began) }
     }
 
     /// A line as it is.
@@ -28,15 +31,17 @@ impl Screen {
         self.line(&format!("\n== {text}"));
     }
 
-    /// Something is done.
+    /// Something is done: since when the demo runs, and how long this took.
     pub fn step(&self, text: &str) {
-        self.line(&format!("{:>7.1} s  {text}", self.began.elapsed().as_secs_f32()));
+        let now = Instant::now();
+        let took = now.duration_since(self.last.replace(now)).as_secs_f32();
+        self.line(&format!("{:>7.1} s {took:>+6.1}  {text}", now.duration_since(self.began).as_secs_f32()));
     }
 
     /// What somebody else printed, or a manifest.
     pub fn quote(&self, text: &str) {
         for line in text.trim_end().lines() {
-            self.line(&format!("           {line}"));
+            self.line(&format!("                 {line}"));
         }
     }
 

@@ -5,18 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
+use http::Method;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Api, DeleteParams, ListParams};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use substratus_crds::{Model, ModelStatus, Server};
+use substratus_crds::{Model, ModelStatus, Server, TransferStatus};
 
 use super::NAMESPACE;
 use super::screen::Screen;
-use crate::cluster::layout::Layout;
+use super::stage::{Place, Stage};
 use crate::cluster::{Cluster, eventually, process};
 use crate::hub::{Fault, Rule};
-use crate::platform::{self, LARGE, LARGE_BYTES, Parts, Platform};
+use crate::platform::{self, Install, Installed, LARGE, LARGE_BYTES, proxy};
 
 const LIMIT: Duration = Duration::from_mins(5);
 /// Speed of each connection until the kill, so that there is a half way.
@@ -38,37 +39,32 @@ spec:
 ";
 
 /// The whole way, on a cluster that runs.
-pub async fn tell(cluster: &Cluster, program: &Path, screen: &Screen) -> Result<()> {
-    screen.title("Install: the operator, its bundled plugins, and a model hub beside the cluster");
-    let parts = Parts { program, repositories: platform::repositories()? };
-    let platform = Platform::start(cluster, parts, |step| screen.step(step)).await?;
-    namespace(cluster).await?;
-    import(cluster, &platform, screen).await?;
-    serve(cluster, screen).await?;
-    answer(cluster, screen).await
+pub async fn tell(stage: &Stage, program: &Path, screen: &Screen) -> Result<Installed> {
+    screen.title("Install: the operator, its bundled plugins, and a model hub");
+    let wish = Install { program, shelf: &stage.shelf, namespace: NAMESPACE, bucket: &stage.bucket, watch: &[NAMESPACE] };
+    let installed = platform::install(&stage.cluster, &wish, |step| screen.step(step)).await?;
+    import(stage, &installed, screen).await?;
+    serve(&stage.cluster, screen).await?;
+    answer(&stage.cluster, screen).await?;
+    Ok(installed)
 }
 
-async fn namespace(cluster: &Cluster) -> Result<()> {
-    let wanted =
-        Namespace { metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
-    let namespaces = Api::<Namespace>::all(cluster.client());
-    namespaces.patch(NAMESPACE, &PatchParams::apply("demo"), &Patch::Apply(&wanted)).await.context("making the namespace")?;
-    Ok(())
-}
-
-async fn import(cluster: &Cluster, platform: &Platform, screen: &Screen) -> Result<()> {
-    let hub = &platform.hub;
+async fn import(stage: &Stage, Installed { hub, helper }: &Installed, screen: &Screen) -> Result<()> {
     screen.title("Import: loader-huggingface.wasm says what to fetch, native code fetches and verifies it");
     screen.quote(MODEL);
-    let models = Api::<Model>::namespaced(cluster.client(), NAMESPACE);
-    if models.get_opt("tiny").await?.is_some() {
+    let cluster = &stage.cluster;
+    let client = cluster.client();
+    let models = Api::<Model>::namespaced(client.clone(), NAMESPACE);
+    if !models.list(&ListParams::default()).await?.items.is_empty() {
         platform::kubectl(cluster, &["delete", "model,server", "--all", "--namespace", NAMESPACE])?;
-        platform::kubectl(cluster, &["wait", "--for=delete", "pod", "--all", "--timeout=120s", "--namespace", NAMESPACE])?;
-        // Else the next load would find everything there already, and there would be nothing to interrupt.
-        fs::remove_dir_all(&platform.bucket).with_context(|| format!("emptying {}", platform.bucket.display()))?;
+        platform::pods_gone(cluster, NAMESPACE)?;
         screen.step("what an earlier demo made was deleted");
     }
-    hub.fault(Rule::cdn(LARGE, Fault::BytesPerSecond(SLOW)));
+    // Else the load could find everything there already, and there would be nothing to interrupt.
+    platform::empty_bucket(cluster, NAMESPACE, helper, &stage.bucket).await?;
+    hub.clear_faults(&client).await?;
+    hub.reset_stats(&client).await?;
+    hub.fault(&client, &Rule::cdn(LARGE, Fault::BytesPerSecond(SLOW))).await?;
     platform::apply_text(cluster, NAMESPACE, MODEL)?;
     let half = i64::try_from(LARGE_BYTES / 2)?;
     let mut last = String::new();
@@ -76,23 +72,14 @@ async fn import(cluster: &Cluster, platform: &Platform, screen: &Screen) -> Resu
         let status = models.get("tiny").await?.status.unwrap_or_default();
         ensure!(!status.ready, "the load was over before it could be interrupted; an artifact of an earlier demo was found");
         let transfer = status.transfer.unwrap_or_default();
-        if transfer.progress != last && transfer.bytes_total > 0 {
-            last.clone_from(&transfer.progress);
-            screen.step(&format!(
-                "{} of {} MiB, {} MiB/s",
-                transfer.progress,
-                transfer.bytes_total >> 20,
-                transfer.bytes_per_second >> 20
-            ));
-        }
-        Ok((transfer.bytes_done > half).then_some(()))
+        moved(&transfer, &mut last, screen);
+        Ok((transfer.bytes_done >= half).then_some(()))
     })
     .await?;
-    kill(cluster).await?;
-    hub.clear_faults();
-    screen.step("the worker was killed with SIGKILL, on purpose; its Job starts a fresh pod");
+    interrupt(stage, screen).await?;
+    hub.clear_faults(&client).await?;
     let status = loaded(cluster, "tiny", screen).await?;
-    let again = hub.stats().cdn.bytes_with("filler.dat").saturating_sub(LARGE_BYTES);
+    let again = hub.stats(&client).await?.cdn.bytes_with("filler.dat").saturating_sub(LARGE_BYTES);
     screen.step(&format!("Model is ready; {} of {} MiB were fetched a second time", again >> 20, LARGE_BYTES >> 20));
     let source = status.source.unwrap_or_default();
     screen.quote(&format!(
@@ -105,21 +92,23 @@ async fn import(cluster: &Cluster, platform: &Platform, screen: &Screen) -> Resu
     Ok(())
 }
 
+/// Shows how far a load is, if that changed.
+fn moved(transfer: &TransferStatus, last: &mut String, screen: &Screen) {
+    if transfer.progress != *last && transfer.bytes_total > 0 {
+        last.clone_from(&transfer.progress);
+        let (whole, speed) = (transfer.bytes_total >> 20, transfer.bytes_per_second >> 20);
+        screen.step(&format!("{} of {whole} MiB, {speed} MiB/s", transfer.progress));
+    }
+}
+
 /// Waits for a Model, and shows how its load goes.
 pub(super) async fn loaded(cluster: &Cluster, name: &str, screen: &Screen) -> Result<ModelStatus> {
     let models = Api::<Model>::namespaced(cluster.client(), NAMESPACE);
     let mut last = String::new();
     eventually(&format!("Model {name}"), LIMIT, async || {
         let status = models.get(name).await?.status.unwrap_or_default();
-        let transfer = status.transfer.clone().unwrap_or_default();
-        if transfer.progress != last && transfer.bytes_total > 0 && !status.ready {
-            last.clone_from(&transfer.progress);
-            screen.step(&format!(
-                "{} of {} MiB, {} MiB/s",
-                transfer.progress,
-                transfer.bytes_total >> 20,
-                transfer.bytes_per_second >> 20
-            ));
+        if !status.ready {
+            moved(&status.transfer.clone().unwrap_or_default(), &mut last, screen);
         }
         let said = status.conditions.iter().find(|condition| condition.type_ == "Complete");
         ensure!(status.ready, "{}", said.map(|condition| condition.message.clone()).unwrap_or_default());
@@ -128,12 +117,26 @@ pub(super) async fn loaded(cluster: &Cluster, name: &str, screen: &Screen) -> Re
     .await
 }
 
-async fn kill(cluster: &Cluster) -> Result<()> {
-    let pods = Api::<Pod>::namespaced(cluster.client(), NAMESPACE);
-    let pods = pods.list(&ListParams::default().labels("model=tiny")).await?.items;
-    let ids: Vec<String> = pods.into_iter().filter_map(|pod| pod.metadata.uid).collect();
-    let ours =
-        |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| ids.iter().any(|id| groups.contains(id)));
+/// Ends the load half way: with SIGKILL on a node of ours; elsewhere only the way that everybody may.
+async fn interrupt(stage: &Stage, screen: &Screen) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(stage.cluster.client(), NAMESPACE);
+    let loading = pods.list(&ListParams::default().labels("model=tiny")).await?.items;
+    if stage.place == Place::Own {
+        let ids: Vec<String> = loading.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+        kill(&ids)?;
+        screen.step("the worker was killed with SIGKILL, on purpose; its Job starts a fresh pod");
+        return Ok(());
+    }
+    let name = loading.into_iter().find_map(|pod| pod.metadata.name).context("finding the pod that loads")?;
+    pods.delete(&name, &DeleteParams::default()).await.with_context(|| format!("deleting the pod {name}"))?;
+    screen.step("the worker's pod was deleted, on purpose; its Job starts a fresh one");
+    Ok(())
+}
+
+fn kill(pods: &[String]) -> Result<()> {
+    let ours = |pid: i32| {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| pods.iter().any(|id| groups.contains(id)))
+    };
     let worker = process::all()?
         .into_iter()
         .find(|(pid, words)| words.first().is_some_and(|program| program.ends_with("substratus")) && ours(*pid));
@@ -174,15 +177,17 @@ async fn answer(cluster: &Cluster, screen: &Screen) -> Result<()> {
     let tokens = answer.pointer("/usage/completion_tokens").and_then(Value::as_u64).context("an answer that counts no tokens")?;
     screen.step(&format!("the engine answered {tokens} tokens: {text:?}"));
     screen.quote("It is nonsense: the weights of the built-in model are random, which keeps it at half a megabyte.");
+    screen.quote("With HUB= and MODEL= a real one answers: make demo HUB=https://huggingface.co MODEL=org/name-GGUF");
     Ok(())
 }
 
-/// Asks a Server through its Service.
+/// Asks a Server through its Service; the API server passes it on, as this process may stand outside of the cluster.
 pub(super) async fn ask(cluster: &Cluster, name: &str, path: &str, question: &Value, screen: &Screen) -> Result<Value> {
-    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
-    let url = format!("http://{}{path}", address(cluster, name).await?);
-    screen.quote(&format!("$ curl {url} -d '{question}'"));
-    Ok(client.post(&url).json(question).send().await?.error_for_status()?.json().await?)
+    let service = format!("{name}-server");
+    screen.quote(&format!("$ curl http://{service}.{NAMESPACE}:8080{path} -d '{question}'"));
+    let service = proxy::Service { namespace: NAMESPACE, name: &service, port: 8080 };
+    let answer = service.ask(&cluster.client(), Method::POST, path, Some(question)).await?;
+    serde_json::from_str(&answer).context("reading the engine's answer")
 }
 
 /// Where a Server's Service answers, in the cluster's network.
@@ -193,34 +198,28 @@ pub(super) async fn address(cluster: &Cluster, name: &str) -> Result<String> {
 }
 
 /// What the user can do from here.
-pub(super) fn go_on(cluster: &Cluster, screen: &Screen) {
-    screen.title("Go on: the cluster keeps running");
-    let layout = Layout::new(&cluster.ready().dir);
+pub(super) fn go_on(stage: &Stage, screen: &Screen) {
+    screen.title("Go on: the cluster and the hub keep running");
+    let example = crate::guests::root().join("examples/falcon-40b/model.yaml");
+    let example = example.canonicalize().unwrap_or(example);
+    let talk = match stage.place {
+        Place::Own => stage.command("forward"),
+        Place::Current | Place::Kind => stage.kubectl(&["port-forward", "-n", NAMESPACE, "service/tiny-server", "8080"]),
+    };
     for (what, command) in [
-        ("look", kubectl(cluster, &["get", "ai,pods", "-n", NAMESPACE])),
-        ("why", kubectl(cluster, &["describe", "server", "tiny", "-n", NAMESPACE])),
-        ("talk", super::command("forward", &layout)),
-        ("remove", super::command("down", &layout)),
+        ("look", stage.kubectl(&["get", "ai,pods", "-n", NAMESPACE])),
+        ("why", stage.kubectl(&["describe", "server", "tiny", "-n", NAMESPACE])),
+        ("talk", talk),
+        ("import", stage.kubectl(&["apply", "-n", NAMESPACE, "-f", &example.display().to_string()])),
+        ("remove", stage.command("down")),
     ] {
         screen.line(&format!("{what:>8}:  {command}"));
     }
-    screen.line(&format!(
-        "kubeconfig: {} (its addresses exist in the cluster's network namespace only)",
-        cluster.kubeconfig().display()
-    ));
-    screen.line("The hub ended with this command; what was imported needs it no more.");
-}
-
-/// A command line that works outside of the cluster's network.
-pub(super) fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
-    let ready = cluster.ready();
-    let command = cluster.command("kubectl");
-    let found = command.get_args().nth(2).map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-    let program = if found.is_empty() { "kubectl".to_owned() } else { found };
-    format!(
-        "nsenter --net={} {program} --kubeconfig {} {}",
-        ready.netns.display(),
-        ready.kubeconfig.display(),
-        arguments.join(" ")
-    )
+    screen.line("The hub has the tiny model under the names tiiuae/falcon-40b and acme/tiny-second as well.");
+    if stage.place == Place::Own {
+        screen.line(&format!(
+            "kubeconfig: {} (its addresses exist in the cluster's network namespace only)",
+            stage.cluster.kubeconfig().display()
+        ));
+    }
 }

@@ -42,12 +42,15 @@ impl Artifact {
 
     /// Pushes to a plain-HTTP registry (`host:port`) and returns the digest. Must be called inside the registry's network.
     pub async fn push(&self, registry: &str, repository: &str, tag: &str) -> Result<String> {
-        let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
-        let name: Reference = format!("{registry}/{repository}:{tag}").parse().context("reading an image name")?;
-        client
-            .auth(&name, &RegistryAuth::Anonymous, RegistryOperation::Push)
-            .await
-            .with_context(|| format!("opening {name} for writing"))?;
+        let name = format!("{registry}/{repository}:{tag}");
+        self.push_as(&name, ClientProtocol::Http, &RegistryAuth::Anonymous).await
+    }
+
+    /// Pushes under a whole name, as somebody, and returns the digest.
+    pub async fn push_as(&self, name: &str, protocol: ClientProtocol, auth: &RegistryAuth) -> Result<String> {
+        let client = Client::new(ClientConfig { protocol, ..ClientConfig::default() });
+        let name: Reference = name.parse().with_context(|| format!("reading the image name {name}"))?;
+        client.auth(&name, auth, RegistryOperation::Push).await.with_context(|| format!("opening {name} for writing"))?;
         for (digest, blob) in &self.blobs {
             if !client.blob_exists(&name, digest).await.unwrap_or(false) {
                 client.push_blob(&name, blob.clone(), digest).await.with_context(|| format!("pushing {digest} of {name}"))?;

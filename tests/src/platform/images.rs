@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::shelf::Shelf;
 use crate::image::{self, Image, Layer};
 use crate::{engine, guests};
 
@@ -14,27 +15,52 @@ const OPERATOR: &str = "substratus/substratus";
 /// Public name of the engine's image, less the registry, and the tags that the adapter asks for.
 const ENGINE: (&str, [&str; 2]) = ("ggml-org/llama.cpp", ["server", "server-cuda"]);
 
+/// The hub's image has no public name.
+const HUB: &str = "substratus-tests/substratus-hub";
+
 /// Packs and pushes the operator with its bundled plugins; returns its name by digest, because a node keeps what a tag once was.
-pub(super) async fn operator(registry: &str, program: &Path) -> Result<String> {
+pub(super) async fn operator(shelf: &Shelf, program: &Path) -> Result<String> {
     let work = tempfile::tempdir().context("making a folder for the image")?;
     let program = stripped(program, work.path())?;
     let plugins = plugins(work.path())?;
-    let digest = image::operator(&program, Some(&plugins))?.build()?.push(registry, OPERATOR, "dev").await?;
-    Ok(format!("ghcr.io/{OPERATOR}@{digest}"))
+    shelf.put(&image::operator(&program, Some(&plugins))?.build()?, OPERATOR, "dev").await
+}
+
+/// Packs and pushes the hub with the tiny model, on a busybox.
+pub(super) async fn hub(shelf: &Shelf) -> Result<String> {
+    let work = tempfile::tempdir().context("making a folder for the image")?;
+    let program = stripped(&beside("substratus-hub")?, work.path())?;
+    let model = engine::tiny_model(&engine::cache()?)?;
+    let model = model.gguf.parent().context("the tiny model lies in a folder")?.to_owned();
+    let mut image = image::busybox()?;
+    image.layers.push(Layer::default().file("bin/substratus-hub", &program, 0o755)?);
+    image.layers.push(Layer::default().tree("model", &model)?);
+    shelf.put(&image.build()?, HUB, "dev").await
+}
+
+/// A program that cargo puts beside our own, or one folder above a test's.
+pub(super) fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding our own program")?;
+    let folders = own.ancestors().skip(1).take(2);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .with_context(|| format!("cannot find `{name}` near our own program; `cargo build --workspace --bins` makes it"))
 }
 
 /// Packs and pushes llama.cpp's server under both names; without a GPU the CUDA one is the same program.
-pub(super) async fn engine(registry: &str) -> Result<()> {
+pub(super) async fn engine(shelf: &Shelf) -> Result<String> {
     let image = Image {
         layers: vec![Layer::default().tree("", &engine::root(&engine::cache()?)?)?],
         entrypoint: vec!["/app/llama-server".to_owned()],
         ..Image::default()
     };
     let built = image.build()?;
+    let mut name = String::new();
     for tag in ENGINE.1 {
-        built.push(registry, ENGINE.0, tag).await?;
+        name = shelf.put(&built, ENGINE.0, tag).await?;
     }
-    Ok(())
+    Ok(name)
 }
 
 /// A copy without what only a debugger reads, which is most of an unoptimised program.

@@ -20,15 +20,19 @@ pub const LARGE: &str = "acme/large";
 /// Size of that file.
 pub const LARGE_BYTES: u64 = 192 << 20;
 
-/// All of them.
+/// All of them, with the tiny model made where it is missing.
 pub fn repositories() -> Result<Vec<Repo>> {
-    let tiny = engine::tiny_model(&engine::cache()?)?;
+    repositories_of(&engine::tiny_model(&engine::cache()?)?)
+}
+
+/// All of them, with this tiny model.
+pub fn repositories_of(tiny: &TinyModel) -> Result<Vec<Repo>> {
     let gated = Repo::model(GATED).directory(&tiny.repository).context("reading the tiny model")?;
     Ok(vec![
-        gguf(TINY, &tiny)?.revision("v1").file("README.md", "# The same weights\n").revision("v2"),
-        gguf(SECOND, &tiny)?,
+        gguf(TINY, tiny)?.revision("v1").file("README.md", "# The same weights\n").revision("v2"),
+        gguf(SECOND, tiny)?,
         gated.gated(Gated::Manual).reader(TOKEN),
-        gguf(LARGE, &tiny)?.file("filler.dat", Content::noise(11, LARGE_BYTES)),
+        gguf(LARGE, tiny)?.file("filler.dat", Content::noise(11, LARGE_BYTES)),
     ])
 }
 

@@ -110,7 +110,9 @@ fn claims(plugin: &Active) -> Vec<(PluginRole, String)> {
     let claims = &plugin.manifest.claims;
     let schemes = claims.schemes.iter().map(|scheme| format!("the scheme `{scheme}`"));
     let images = claims.images.iter().map(|image| format!("the image `{}`", crate::catalog::repository(&image.repository)));
+    let builds = claims.images.iter().filter_map(|image| image.build.as_deref());
+    let builds = builds.map(|build| format!("the build source `{}`", crate::catalog::normal_source(build)));
     let engines = claims.engines.iter().map(|engine| format!("the engine `{engine}`"));
     let clouds = claims.clouds.iter().map(|cloud| format!("the cloud `{cloud}`"));
-    schemes.chain(images).chain(engines).chain(clouds).map(|claim| (plugin.manifest.role, claim)).collect()
+    schemes.chain(images).chain(builds).chain(engines).chain(clouds).map(|claim| (plugin.manifest.role, claim)).collect()
 }

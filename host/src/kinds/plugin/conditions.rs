@@ -22,6 +22,7 @@ const STEPS: &[(&str, &str)] = &[
 pub fn status(object: &Plugin, installed: &Installed, conflict: Option<&str>, now: Timestamp) -> PluginStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
+    status.observed_generation = generation;
     status.resolved.clone_from(&installed.resolved);
     if let Some(active) = &installed.active {
         status.role = Some(active.manifest.role);
@@ -31,6 +32,7 @@ pub fn status(object: &Plugin, installed: &Installed, conflict: Option<&str>, no
         status.claims = Some(Claims {
             schemes: claims.schemes.clone(),
             images: claims.images.iter().map(|image| image.repository.clone()).collect(),
+            builds: claims.images.iter().filter_map(|image| image.build.clone()).collect(),
             engines: claims.engines.clone(),
             clouds: claims.clouds.clone(),
         });

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container as PodContainer, Lifecycle, LifecycleHandler, PodTemplateSpec, Service, ServicePort, ServiceSpec,
-    SleepAction,
+    Container as PodContainer, Lifecycle, LifecycleHandler, PodTemplateSpec, Service, ServicePort, ServiceSpec, SleepAction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -19,6 +18,7 @@ use crate::kinds::shared::names;
 use crate::kinds::shared::pod::{self, Parts, Security};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::Verdict;
+use crate::kinds::shared::workload::Workload;
 use crate::kinds::shared::{env, params};
 use crate::plugin::types::Container;
 use crate::reconcile::service_account;
@@ -26,24 +26,21 @@ use crate::reconcile::service_account;
 /// Name of the container's port, and what the Service and probes point to.
 const PORT: &str = "http-serve";
 
+/// Seconds that a container without an adapter keeps answering after its pod was taken out of the Service.
+const DRAIN_SECONDS: i64 = 5;
+
 /// The children.
 pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<Vec<Child>, Verdict> {
     Ok(vec![
         service_account::child(&observed.owner, names::MODEL_SERVER, environment),
-        params_map(observed),
+        params::child(&observed.owner, "server", observed.server.spec.params.as_ref()),
         service(observed),
-        deployment(observed, environment, plan)?,
+        if plan.answers.adopted {
+            Child::adopted::<Deployment>(ChildKind::Deployment, &observed.owner, names::server(observed.name()))
+        } else {
+            deployment(observed, environment, plan)?
+        },
     ])
-}
-
-fn params_map(observed: &Observed) -> Child {
-    let data = BTreeMap::from([("params.json".to_owned(), params::file(observed.server.spec.params.as_ref()))]);
-    let object = ConfigMap {
-        metadata: ObjectMeta { name: Some(names::params(observed.name(), "server")), ..ObjectMeta::default() },
-        data: Some(data),
-        ..ConfigMap::default()
-    };
-    Child::new(ChildKind::ConfigMap, Policy::Own, &observed.owner, object)
 }
 
 fn service(observed: &Observed) -> Child {
@@ -78,6 +75,8 @@ fn deployment(observed: &Observed, environment: &Environment, plan: &Plan) -> Re
     let object = Deployment {
         metadata: ObjectMeta { name: Some(names::server(observed.name())), ..ObjectMeta::default() },
         spec: Some(DeploymentSpec {
+            // One is what Kubernetes assumes. Left out, the field is nobody's: whoever scales the Deployment itself may have it.
+            replicas: observed.server.spec.replicas.filter(|replicas| *replicas != 1),
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             // A full node must not deadlock: the old pod gives its GPUs back before the new one asks for them.
             strategy: gpus.then(|| DeploymentStrategy {
@@ -96,27 +95,26 @@ fn deployment(observed: &Observed, environment: &Environment, plan: &Plan) -> Re
 }
 
 fn contract(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<PodTemplateSpec, Verdict> {
-    let spec = &observed.server.spec;
+    let workload = Workload::from(&observed.server.spec);
     let mut template = pod::template(Parts {
         object: ("server", observed.name().to_owned()),
         container: "serve",
         service_account: names::MODEL_SERVER,
         image: plan.answers.image.clone().unwrap_or_default(),
-        command: spec.command.clone().unwrap_or_default(),
+        command: workload.command(),
+        args: workload.args.to_vec(),
         env: env::to_container(&[], &plan.env),
-        resources: resources::requirements(
-            spec.resources.as_ref(),
-            &Defaults::contract(environment),
-            plan.answers.placement.as_ref(),
-        ),
+        resources: resources::requirements(workload.resources, &Defaults::contract(environment), plan.answers.placement.as_ref()),
         mounts: mounts(observed, plan)?,
         placement: plan.answers.placement.clone(),
+        options: workload.pod.clone(),
         ..Parts::default()
     });
     if let Some(container) = pod::container(&mut template) {
         container.image_pull_policy = Some("Always".to_owned());
         container.ports = Some(vec![pod::port(PORT, 8080)]);
         container.readiness_probe = Some(pod::http_get("/", PORT));
+        container.lifecycle = Some(sleep_before_stop(DRAIN_SECONDS));
     }
     Ok(template)
 }
@@ -129,7 +127,7 @@ fn mounts(observed: &Observed, plan: &Plan) -> Result<Vec<Mount>, Verdict> {
 }
 
 fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &Container) -> Result<PodTemplateSpec, Verdict> {
-    let spec = &observed.server.spec;
+    let workload = Workload::from(&observed.server.spec);
     let mut mounts = mounts(observed, plan)?;
     mounts.extend(
         answer.caches.iter().map(|cache| mounts::scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)),
@@ -141,16 +139,17 @@ fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &
         service_account: names::MODEL_SERVER,
         image: answer.image.clone(),
         command: answer.command.clone(),
-        args: answer.args.clone(),
+        args: answer.args.iter().chain(workload.args).cloned().collect(),
         env: env::to_container(&answer.env, &plan.env),
         resources: resources::requirements(
-            spec.resources.as_ref(),
+            workload.resources,
             &Defaults::engine(environment, answer.cpu, answer.memory),
             plan.answers.placement.as_ref(),
         ),
         mounts,
         placement: plan.answers.placement.clone(),
         security: Security::Engine,
+        options: workload.pod.clone(),
         ..Parts::default()
     });
     if let Some(spec) = template.spec.as_mut() {
@@ -168,11 +167,13 @@ fn probes(container: &mut PodContainer, answer: &Container) {
     container.startup_probe = answer.startup.as_ref().map(|asked| pod::probe(asked, PORT));
     container.readiness_probe = Some(pod::probe(&answer.readiness, PORT));
     container.liveness_probe = answer.liveness.as_ref().map(|asked| pod::probe(asked, PORT));
-    container.lifecycle = (answer.drain_seconds > 0).then(|| Lifecycle {
-        pre_stop: Some(LifecycleHandler {
-            sleep: Some(SleepAction { seconds: i64::from(answer.drain_seconds.min(3600)) }),
-            ..LifecycleHandler::default()
-        }),
+    container.lifecycle = (answer.drain_seconds > 0).then(|| sleep_before_stop(i64::from(answer.drain_seconds.min(3600))));
+}
+
+/// A pod that is to end leaves the Service first and stops listening later: no request meets a closed port.
+fn sleep_before_stop(seconds: i64) -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() }),
         ..Lifecycle::default()
-    });
+    }
 }

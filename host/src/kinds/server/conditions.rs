@@ -7,6 +7,7 @@ use super::observe::Observed;
 use super::plan::Plan;
 use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::{Say, find, set};
+use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 
 /// The status before any child exists: the plan is on record before anything runs by it.
@@ -33,19 +34,22 @@ pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ServerStatus, Retry) 
 /// The status of a Server whose children are as planned.
 pub fn conclude(observed: &Observed, plan: &Plan) -> (ServerStatus, Retry) {
     let mut status = planned(observed, plan);
-    status.ready = ready(observed);
+    // What was just taken over is in no cache yet.
+    status.ready = ready(observed) || (plan.answers.adopted && observed.deployment.is_none() && observed.says_ready());
+    status.replicas = observed.deployment.as_ref().map(|deployment| deployment.status.replicas);
+    status.selector = Some(selector(observed));
     let said = if status.ready {
         let note = if observed.artifacts_url().is_none() {
             "the Model is not ready at the moment; what was loaded keeps serving".to_owned()
         } else {
-            serves(observed, plan)
+            notes(observed, plan)
         };
         Say::yes(SERVING, reason::DEPLOYMENT_READY, note)
     } else {
         let cause = cause::of(observed.pods.iter().map(AsRef::as_ref));
-        let waits = || match &observed.deployment {
-            Some(deployment) => rollout(deployment),
-            None => "the Deployment is being created".to_owned(),
+        let waits = || match &observed.server.spec.replicas {
+            Some(0) => "scaled to 0 replicas".to_owned(),
+            _ => waits(observed),
         };
         Say::no(SERVING, reason::DEPLOYMENT_NOT_READY, cause.unwrap_or_else(waits))
     };
@@ -58,13 +62,28 @@ fn ready(observed: &Observed) -> bool {
     observed.deployment.as_ref().is_some_and(|deployment| deployment.status.ready_replicas > 0)
 }
 
-/// Who answers where, and what its adapter warns of.
-fn serves(observed: &Observed, plan: &Plan) -> String {
+/// Labels of the pods, as an autoscaler asks for them.
+fn selector(observed: &Observed) -> String {
+    let labels = names::pod_labels("server", observed.name());
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Who answers where, and what else there is to say of a Server that answers.
+fn notes(observed: &Observed, plan: &Plan) -> String {
     let who = plan.answers.engine.as_deref().or(plan.answers.image.as_deref()).unwrap_or("the container");
-    let service = crate::kinds::shared::names::server(observed.name());
-    let warnings = plan.answers.container.iter().flat_map(|container| &container.warnings);
-    let warnings: String = warnings.map(|warning| format!("; {warning}")).collect();
-    format!("{who} answers at http://{service}.{}:8080{warnings}", observed.owner.namespace)
+    let answers = format!("{who} answers at http://{}.{}:8080", names::server(observed.name()), observed.owner.namespace);
+    let adopted = plan.answers.adopted.then(|| "taken over as it was; the next change of spec plans it anew".to_owned());
+    let rollout = observed.deployment.as_ref().map(|deployment| &deployment.status).and_then(|status| {
+        let old = status.replicas.saturating_sub(status.updated_replicas);
+        (old > 0 && status.replicas > 0)
+            .then(|| format!("{old} of {} pods are of an earlier spec and still serve", status.replicas))
+    });
+    let warnings = plan.answers.container.iter().flat_map(|container| container.warnings.iter().cloned());
+    std::iter::once(answers).chain(adopted).chain(rollout).chain(warnings).collect::<Vec<_>>().join("; ")
+}
+
+fn waits(observed: &Observed) -> String {
+    observed.deployment.as_deref().map_or_else(|| "the Deployment is being created".to_owned(), rollout)
 }
 
 fn rollout(deployment: &crate::reconcile::views::DeploymentView) -> String {
@@ -102,5 +121,6 @@ fn outdated(observed: &Observed, plan: &Plan, status: &mut ServerStatus) {
 }
 
 fn say(observed: &Observed, status: &mut ServerStatus, said: Say) {
+    status.observed_generation = observed.server.metadata.generation;
     set(&mut status.conditions, said, observed.server.metadata.generation, observed.now);
 }

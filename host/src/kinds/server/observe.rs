@@ -7,6 +7,7 @@ use substratus_crds::{Model, PlanRecord, Server};
 
 use crate::catalog::Catalog;
 use crate::kinds::shared::child::Owner;
+use crate::kinds::shared::reference;
 use crate::plugin::types::Node;
 use crate::reconcile::views::{DeploymentView, PodView};
 
@@ -44,7 +45,16 @@ impl Observed {
 
     /// The Model's artifacts, where it is ready.
     pub fn artifacts_url(&self) -> Option<&str> {
-        let status = self.model.as_ref()?.status.as_ref().filter(|status| status.ready)?;
-        status.artifacts.as_ref()?.url.as_deref()
+        reference::url(self.model.as_deref())
+    }
+
+    /// The pod serves, and nobody has planned it: the first operator did, and what runs stays until the spec changes.
+    pub fn is_taken_over(&self) -> bool {
+        self.recorded().is_none() && self.says_ready()
+    }
+
+    /// What the status on record says.
+    pub fn says_ready(&self) -> bool {
+        self.server.status.as_ref().is_some_and(|status| status.ready)
     }
 }

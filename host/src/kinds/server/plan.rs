@@ -12,6 +12,7 @@ use super::validate::{Route, Valid, validate};
 use crate::catalog::Active;
 use crate::kinds::shared::env;
 use crate::kinds::shared::environment::Environment;
+use crate::kinds::shared::reference::{self, Reasons};
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{hash, mounts, params, resources};
 use crate::plugin::Plugins;
@@ -35,6 +36,9 @@ pub struct Plan {
 pub struct Answers {
     /// Bucket URL of the artifacts that are served.
     pub artifacts: String,
+    /// It served before we came: the Deployment stays as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// The image of a Server that no adapter plans.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -65,15 +69,25 @@ impl Plan {
     }
 }
 
+/// How a missing Model is called.
+pub const MODEL: Reasons = Reasons { not_found: reason::MODEL_NOT_FOUND, not_ready: reason::MODEL_NOT_READY };
+
 /// Validates and plans.
 pub async fn plan(observed: &Observed, environment: &Environment, plugins: &Plugins) -> Result<Plan, Verdict> {
     let recorded = observed.recorded().and_then(|record| {
         let answers: Answers = serde_json::from_value(record.answers.clone()).ok()?;
-        Some((record.inputs.as_str(), answers))
+        // What was taken over and is gone is planned like any other.
+        let gone = answers.adopted && observed.deployment.is_none() && !observed.says_ready();
+        (!gone).then_some((record.inputs.as_str(), answers))
     });
     let env = env::parse(observed.server.spec.env.as_ref())?;
+    if observed.is_taken_over() {
+        let url = observed.artifacts_url().unwrap_or_default();
+        let answers = Answers { artifacts: url.to_owned(), adopted: true, ..Answers::default() };
+        return Ok(Plan { inputs: inputs(&observed.server.spec, url), answers, env });
+    }
     match (artifacts(observed), recorded) {
-        (Ok(url), Some((known, answers))) if known == inputs(&observed.server.spec, url) => {
+        (Ok(url), Some((known, answers))) if known == inputs(&observed.server.spec, &url) => {
             Ok(Plan { inputs: known.to_owned(), answers, env })
         }
         // The Model is not ready any more: what was planned keeps running.
@@ -83,32 +97,22 @@ pub async fn plan(observed: &Observed, environment: &Environment, plugins: &Plug
         (url, _) => {
             let valid = validate(observed)?;
             let url = url?;
-            let answers = answer(observed, environment, plugins, &valid, url).await?;
-            Ok(Plan { inputs: inputs(&observed.server.spec, url), answers, env: valid.env })
+            let answers = answer(observed, environment, plugins, &valid, &url).await?;
+            Ok(Plan { inputs: inputs(&observed.server.spec, &url), answers, env: valid.env })
         }
     }
 }
 
+/// Scaling plans nothing anew.
 fn inputs(spec: &ServerSpec, artifacts: &str) -> String {
-    hash::of(&(spec, artifacts))
+    hash::of(&(ServerSpec { replicas: None, ..spec.clone() }, artifacts))
 }
 
 /// Where the Model's artifacts lie, or what is missing.
-fn artifacts(observed: &Observed) -> Result<&str, Verdict> {
-    let namespace = &observed.owner.namespace;
-    let name = observed.server.spec.model.as_ref().map_or("", |reference| reference.name.as_str());
-    if name.is_empty() {
-        return Err(Verdict::new(reason::MODEL_NOT_FOUND, "spec.model.name is empty; name the Model to serve"));
-    }
-    let Some(model) = &observed.model else {
-        return Err(Verdict::new(reason::MODEL_NOT_FOUND, format!("no Model `{name}` in namespace `{namespace}`")));
-    };
-    observed.artifacts_url().ok_or_else(|| {
-        let condition = model.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == "Complete");
-        let why = condition.map(|c| format!(": {} {}", c.reason, c.message)).unwrap_or_default();
-        let why: String = why.chars().take(300).collect();
-        Verdict::new(reason::MODEL_NOT_READY, format!("Model `{name}` is not ready{why}"))
-    })
+fn artifacts(observed: &Observed) -> Result<String, Verdict> {
+    let reference = observed.server.spec.model.as_ref();
+    reference::resolve(reference, observed.model.as_deref(), &observed.owner.namespace, MODEL)?
+        .ok_or_else(|| Verdict::new(reason::MODEL_NOT_FOUND, "spec.model.name is empty; name the Model to serve"))
 }
 
 async fn answer(
@@ -126,14 +130,14 @@ async fn answer(
     let mut answers = Answers { artifacts: url.to_owned(), placement, ..Answers::default() };
     let mut request = request(observed, valid, subject, &answers);
     match &valid.route {
-        Route::Container { image, note } => {
-            answers.image = Some(image.clone());
-            answers.note.clone_from(note);
+        Route::Container(image) => {
+            answers.image = Some(image.name.clone());
+            answers.note = image.note.as_ref().map(|note| format!("{note}: it runs as a container"));
             return Ok(answers);
         }
-        Route::Adapter { plugin, image, .. } => {
+        Route::Adapter { chosen, image } => {
             request.image.clone_from(image);
-            serve(plugins, plugin, request, &mut answers).await?;
+            serve(plugins, &chosen.plugin, request, &mut answers).await?;
         }
         Route::Best => {
             let best = best(plugins, observed, &mut request, &mut answers).await?;

@@ -1,15 +1,15 @@
 //! Which way a Server goes: the only place that refuses what a user wrote. Pure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use substratus_crds::conditions::reason;
 use substratus_crds::{PluginRole, ServerSpec};
 
 use super::observe::Observed;
-use crate::catalog::{Active, ImageMatch};
+use crate::kinds::shared::env;
+use crate::kinds::shared::route::{self, Chosen, Found, Image};
 use crate::kinds::shared::verdict::Verdict;
-use crate::kinds::shared::{env, params, resources};
+use crate::kinds::shared::workload::Workload;
 
 /// A Server that can be planned.
 #[derive(Clone, Debug)]
@@ -23,36 +23,26 @@ pub struct Valid {
 /// Who plans the container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// This adapter.
+    /// This adapter; `image` is the user's, where it led here.
     Adapter {
-        /// The adapter.
-        plugin: Arc<Active>,
-        /// Why this one.
-        because: String,
-        /// The image of the user's document, where it led here.
+        /// The adapter and why.
+        chosen: Chosen,
+        /// The image of the user's document.
         image: Option<String>,
     },
     /// The adapter that fits best.
     Best,
     /// Nobody: the image runs as it is.
-    Container {
-        /// The image.
-        image: String,
-        /// Said in the status where a plugin might have been expected.
-        note: Option<String>,
-    },
+    Container(Image),
 }
 
 impl Route {
     /// One sentence for people.
     pub fn describe(&self) -> String {
         match self {
-            Self::Adapter { plugin, because, .. } => {
-                format!("plugin `{}` {} plans it: {because}", plugin.name, plugin.manifest.version)
-            }
+            Self::Adapter { chosen, .. } => chosen.describe("plans"),
             Self::Best => "the server adapter that fits best plans it".to_owned(),
-            Self::Container { image, note: None } => format!("the image `{image}` runs as a container; no plugin claims it"),
-            Self::Container { image, note: Some(note) } => format!("the image `{image}` runs as a container; {note}"),
+            Self::Container(image) => image.describe(),
         }
     }
 }
@@ -60,50 +50,30 @@ impl Route {
 /// Checks the spec and chooses the way.
 pub fn validate(observed: &Observed) -> Result<Valid, Verdict> {
     let spec = &observed.server.spec;
-    params::check(spec.params.as_ref())?;
-    resources::check(spec.resources.as_ref())?;
-    Ok(Valid { env: env::parse(spec.env.as_ref())?, route: route(observed, spec)? })
+    let env = Workload::from(spec).check()?;
+    Ok(Valid { env, route: route(observed, spec)? })
 }
 
 fn route(observed: &Observed, spec: &ServerSpec) -> Result<Route, Verdict> {
-    let image = spec.image.as_deref().filter(|image| !image.is_empty());
-    match (spec.engine.as_deref().filter(|engine| !engine.is_empty()), image) {
-        (Some("none"), Some(image)) => Ok(Route::Container { image: image.to_owned(), note: None }),
+    let workload = Workload::from(spec);
+    match (spec.engine.as_deref().filter(|engine| !engine.is_empty()), workload.image) {
+        (Some("none"), Some(image)) => Ok(Route::Container(Image::plain(image))),
         (Some("none"), None) => Err(Verdict::invalid("spec.engine", "`none` runs spec.image as it is, and there is no image")),
         (Some(engine), _) => by_engine(observed, engine),
-        (None, Some(image)) => Ok(by_image(observed, spec, image)),
-        (None, None) if spec.build.is_some() => Err(Verdict::new(
-            reason::BUILD_UNSUPPORTED,
-            "spec.build: this version does not build images from source; build the image yourself and name it in spec.image",
-        )),
-        (None, None) => Ok(Route::Best),
+        (None, image) => Ok(match route::find(&observed.catalog, PluginRole::ServerAdapter, &workload)? {
+            Some(Found::Plugin(chosen)) => Route::Adapter { chosen, image: image.map(str::to_owned) },
+            Some(Found::Image(image)) => Route::Container(image),
+            None => Route::Best,
+        }),
     }
 }
 
 fn by_engine(observed: &Observed, engine: &str) -> Result<Route, Verdict> {
     match observed.catalog.by_engine(engine) {
-        Some(plugin) => {
-            Ok(Route::Adapter { plugin: Arc::clone(plugin), because: "spec.engine names it".to_owned(), image: None })
-        }
+        Some(plugin) => Ok(Route::Adapter { chosen: Chosen::new(plugin, "spec.engine names it"), image: None }),
         None => Err(Verdict::new(
             reason::PLUGIN_NOT_FOUND,
             format!("no active plugin serves with the engine `{engine}`; engines here: {}", observed.catalog.engines()),
         )),
-    }
-}
-
-fn by_image(observed: &Observed, spec: &ServerSpec, image: &str) -> Route {
-    match observed.catalog.by_image(PluginRole::ServerAdapter, image, spec.command.as_deref()) {
-        ImageMatch::Plugin(plugin) => {
-            Route::Adapter { because: format!("it stands in for the image `{image}`"), image: Some(image.to_owned()), plugin }
-        }
-        ImageMatch::OtherCommand(plugin) => Route::Container {
-            image: image.to_owned(),
-            note: Some(format!(
-                "plugin `{}` stands in for this image, but not with this command: it runs as a container",
-                plugin.name
-            )),
-        },
-        ImageMatch::Nobody => Route::Container { image: image.to_owned(), note: None },
     }
 }

@@ -1,6 +1,9 @@
 //! A child as data: what `build` makes, `guard` checks and `apply` writes. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,14 +16,18 @@ use super::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
 pub enum ChildKind {
     /// Shared by all objects of a namespace; never deleted.
     ServiceAccount,
-    /// Parameters and load requests.
+    /// Parameters and requests of workers.
     ConfigMap,
+    /// Token of a Notebook.
+    Secret,
     /// Address of a Server.
     Service,
     /// Replicas of a Server.
     Deployment,
     /// A load or a training.
     Job,
+    /// A Notebook.
+    Pod,
 }
 
 /// How a child is kept.
@@ -30,9 +37,16 @@ pub enum Policy {
     Own,
     /// Server-side applied, without an owner, never pruned.
     Share,
+    /// Left as the first operator made it; only labelled, so that the watches see it.
+    Adopt,
+    /// Created once with a random text under this key; never read, never changed.
+    Token {
+        /// Key of the Secret.
+        key: &'static str,
+    },
     /// Created; an existing one of the same identity is left alone, of another identity replaced.
     Run {
-        /// What the Job was made for.
+        /// What it was made for.
         identity: String,
     },
 }
@@ -72,6 +86,23 @@ impl Child {
             }
         }
         Self { kind, name, policy, object }
+    }
+
+    /// A ConfigMap of an object.
+    pub fn config_map(owner: &Owner, name: String, data: BTreeMap<String, String>) -> Self {
+        let object = ConfigMap {
+            metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        Self::new(ChildKind::ConfigMap, Policy::Own, owner, object)
+    }
+
+    /// What is there already, of this kind and name.
+    pub fn adopted<K: Serialize + Resource<DynamicType = ()> + Default>(kind: ChildKind, owner: &Owner, name: String) -> Self {
+        let mut object = K::default();
+        object.meta_mut().name = Some(name);
+        Self::new(kind, Policy::Adopt, owner, object)
     }
 
     /// The hash that says whether an apply would change anything.

@@ -17,11 +17,18 @@ pub struct Environment {
     pub worker_pull_secret: Option<String>,
     /// Where workers fetch plugins and report progress.
     pub store_url: String,
+    /// Image of Notebooks that name none.
+    pub notebook_image: String,
     /// Annotation value for workload identity, where the cloud has it.
     pub principal: Option<String>,
 }
 
 impl Environment {
+    /// Where the artifacts of an object lie; `kind` in lower case.
+    pub fn place(&self, namespace: &str, kind: &str, name: &str) -> BucketUrl {
+        self.bucket.join(&crate::bucket::artifact_hash(&self.cluster, namespace, kind, name))
+    }
+
     /// A machine of one's own: nothing is reserved by default, and GPU types are free text.
     pub fn is_local(&self) -> bool {
         matches!(self.cloud.as_str(), "local" | "kind" | "")

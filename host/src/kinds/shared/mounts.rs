@@ -36,6 +36,26 @@ pub fn artifacts(volume: &str, dir: &str, url: &str, read_only: bool) -> Result<
     })
 }
 
+/// A base model at `/content/model` and a dataset at `/content/data`, for reading, where there are such.
+pub fn references(model: Option<&str>, dataset: Option<&str>) -> Result<Vec<Mount>, Verdict> {
+    let model = model.map(|url| artifacts("model", "model", url, true));
+    let dataset = dataset.map(|url| artifacts("dataset", "data", url, true));
+    model.into_iter().chain(dataset).collect()
+}
+
+/// A folder beside the artifacts of an object, anywhere in the container.
+pub fn beside(volume: &str, url: &str, folder: &str, path: &str) -> Result<Mount, Verdict> {
+    Ok(Mount {
+        volume: host_path(volume, &local(url)?),
+        mount: VolumeMount {
+            name: volume.to_owned(),
+            mount_path: path.to_owned(),
+            sub_path: Some(folder.to_owned()),
+            ..VolumeMount::default()
+        },
+    })
+}
+
 /// The whole place of a load, where its bucket URL says it is: files go to `artifacts`, records beside it.
 pub fn target(url: &str) -> Result<Mount, Verdict> {
     let path = local(url)?;

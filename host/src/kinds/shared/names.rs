@@ -10,17 +10,36 @@ pub const APPLIED_HASH: &str = "substratus.ai/applied-hash";
 pub const JOB_IDENTITY: &str = "substratus.ai/identity";
 /// How often a Job was started anew by the operator.
 pub const ATTEMPT: &str = "substratus.ai/attempt";
-/// Annotation of a Model that starts a failed load again at once; any new value counts.
+/// Annotation of a Model or Dataset that starts a failed load again at once; any new value counts.
 pub const RETRY: &str = "substratus.ai/retry";
 
 /// Service account of loaders and trainers.
 pub const MODELLER: &str = "modeller";
+/// Service account of what loads datasets.
+pub const DATA_LOADER: &str = "data-loader";
 /// Service account of servers.
 pub const MODEL_SERVER: &str = "model-server";
+/// Service account of notebooks.
+pub const NOTEBOOK: &str = "notebook";
 
-/// The Job of a Model; also the ConfigMap with its load request.
+/// The Job of a Model; also the ConfigMap with its worker's request.
 pub fn model_job(name: &str) -> String {
     format!("{name}-modeller")
+}
+
+/// The Job of a Dataset; also the ConfigMap with its worker's request.
+pub fn dataset_job(name: &str) -> String {
+    format!("{name}-data-loader")
+}
+
+/// The Pod of a Notebook.
+pub fn notebook(name: &str) -> String {
+    format!("{name}-notebook")
+}
+
+/// The Secret with the token of a Notebook.
+pub fn notebook_token(name: &str) -> String {
+    format!("{name}-notebook-token")
 }
 
 /// The Deployment and the Service of a Server.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use substratus_crds::Param;
 
+use super::child::{Child, Owner};
+use super::names;
 use super::verdict::Verdict;
 
 /// Refuses numbers that are no 64-bit integers: other programs would read them as something else.
@@ -30,6 +32,12 @@ pub fn to_wit(params: Option<&BTreeMap<String, Param>>) -> Vec<(String, String)>
 /// The text of `params.json`: two spaces of indentation, sorted keys, integers as numbers; `{}` where there are none.
 pub fn file(params: Option<&BTreeMap<String, Param>>) -> String {
     serde_json::to_string_pretty(&to_json(params)).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// The ConfigMap with `params.json` of an object; `kind` in lower case.
+pub fn child(owner: &Owner, kind: &str, params: Option<&BTreeMap<String, Param>>) -> Child {
+    let data = BTreeMap::from([("params.json".to_owned(), file(params))]);
+    Child::config_map(owner, names::params(&owner.reference.name, kind), data)
 }
 
 #[cfg(test)]

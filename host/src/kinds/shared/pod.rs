@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use substratus_crds::PodOptions;
 
 use super::mounts::Mount;
-use super::names;
+use super::{names, options};
 use crate::plugin::types::{Placement, Probe as AskedProbe};
 
 /// Everything that a pod of ours may be made of.
@@ -43,6 +44,8 @@ pub struct Parts {
     pub restart_policy: Option<&'static str>,
     /// `fsGroup` of the pod, so that volumes are writable for images that are not root.
     pub fs_group: Option<i64>,
+    /// What the user adds.
+    pub options: PodOptions,
 }
 
 /// What a container may do on its node.
@@ -82,7 +85,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
         security_context: security_context(parts.security),
         ..Container::default()
     };
-    PodTemplateSpec {
+    let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::pod_labels(kind, name)),
             annotations: Some(BTreeMap::from([(
@@ -114,7 +117,11 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
             volumes: non_empty(volumes),
             ..PodSpec::default()
         }),
+    };
+    if let Some(pod) = template.spec.as_mut() {
+        options::apply(pod, &parts.options);
     }
+    template
 }
 
 /// The pod's only container, to finish what only one kind has.
@@ -125,7 +132,8 @@ pub fn container(template: &mut PodTemplateSpec) -> Option<&mut Container> {
 /// Adds a Secret to pull images with.
 pub fn pull_secret(template: &mut PodTemplateSpec, secret: Option<&str>) {
     if let (Some(spec), Some(secret)) = (template.spec.as_mut(), secret) {
-        spec.image_pull_secrets = Some(vec![LocalObjectReference { name: secret.to_owned() }]);
+        let secrets = spec.image_pull_secrets.get_or_insert_default();
+        secrets.insert(0, LocalObjectReference { name: secret.to_owned() });
     }
 }
 

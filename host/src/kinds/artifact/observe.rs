@@ -1,10 +1,11 @@
-//! What a Model's reconcile looks at: one snapshot from the watch caches, no API call.
+//! What a reconcile looks at: one snapshot from the watch caches, no API call.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use substratus_crds::{Model, PlanRecord};
+use substratus_crds::{ArtifactStatus, Dataset, Model, PlanRecord};
 
+use super::{Artifact, Wanted};
 use crate::catalog::Catalog;
 use crate::kinds::shared::child::Owner;
 use crate::plugin::types::Node;
@@ -13,9 +14,9 @@ use crate::worker::report::{Outcome, Progress};
 
 /// The snapshot.
 #[derive(Clone, Debug)]
-pub struct Observed {
-    /// The Model.
-    pub model: Arc<Model>,
+pub struct Observed<A> {
+    /// The object.
+    pub object: Arc<A>,
     /// Its children's owner.
     pub owner: Owner,
     /// Its Job.
@@ -24,6 +25,8 @@ pub struct Observed {
     pub pods: Vec<Arc<PodView>>,
     /// The base model that `spec.model` names.
     pub base: Option<Arc<Model>>,
+    /// The Dataset that `spec.dataset` names.
+    pub dataset: Option<Arc<Dataset>>,
     /// Nodes with accelerators.
     pub nodes: Vec<Node>,
     /// Active plugins.
@@ -34,25 +37,45 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
-impl Observed {
-    /// Name of the Model.
+impl<A: Artifact> Observed<A> {
+    /// Name of the object.
     pub fn name(&self) -> &str {
-        self.model.metadata.name.as_deref().unwrap_or_default()
+        self.object.meta().name.as_deref().unwrap_or_default()
+    }
+
+    /// What the user asks for.
+    pub fn wanted(&self) -> Wanted<'_> {
+        self.object.wanted()
+    }
+
+    /// Generation of the spec.
+    pub fn generation(&self) -> Option<i64> {
+        self.object.meta().generation
+    }
+
+    /// An annotation of the object.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.object.meta().annotations.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The status on record, or an empty one.
+    pub fn status(&self) -> ArtifactStatus {
+        self.object.known().cloned().unwrap_or_default()
     }
 
     /// The recorded plan.
     pub fn recorded(&self) -> Option<&PlanRecord> {
-        self.model.status.as_ref()?.plan.as_ref()
+        self.object.known()?.plan.as_ref()
     }
 
     /// The artifact is whole.
     pub fn is_ready(&self) -> bool {
-        self.model.status.as_ref().is_some_and(|status| status.ready)
+        self.object.known().is_some_and(|status| status.ready)
     }
 
     /// Where the artifact lies, or will.
     pub fn artifacts_url(&self) -> Option<&str> {
-        self.model.status.as_ref()?.artifacts.as_ref()?.url.as_deref()
+        self.object.known()?.artifacts.as_ref()?.url.as_deref()
     }
 
     /// The typed result in the termination message of the newest pod that ended.

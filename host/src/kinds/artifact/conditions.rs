@@ -1,22 +1,27 @@
-//! What a Model's status says. Pure: the time is handed in.
+//! What the status says. Pure: the time is handed in.
 
 use std::time::Duration;
 
 use substratus_crds::conditions::{COMPLETE, reason};
-use substratus_crds::{Artifacts, ModelStatus, PlacementStatus, SourceStatus, TransferStatus};
+use substratus_crds::{ArtifactStatus, Artifacts, PlacementStatus, SourceStatus, TransferStatus};
 
+use super::Artifact;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
-use super::retry::Attempt;
+use super::retry::{Attempt, Built};
 use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::{Say, set};
+use crate::kinds::shared::names::RETRY;
+use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::worker::report::Outcome;
 
 /// The status before any child exists: the plan is on record before anything runs by it.
-pub fn planned(observed: &Observed, plan: &Plan) -> ModelStatus {
-    let mut status = observed.model.status.clone().unwrap_or_default();
+pub fn planned<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> ArtifactStatus {
+    let mut status = observed.status();
     if matches!(plan.run, Run::Done) {
+        // Ready before we came: nobody knows what it was made from, but an edit from now on is noticed.
+        status.plan.get_or_insert_with(|| plan.record());
         return status;
     }
     let again = status.plan.as_ref().is_some_and(|record| record.inputs != plan.inputs);
@@ -27,30 +32,31 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ModelStatus {
     status.plan = Some(plan.record());
     status.plugin = match &plan.run {
         Run::Load { plugin, .. } => Some(plugin.clone()),
-        Run::Done | Run::Container { .. } => None,
+        Run::Done | Run::Container(_) => None,
     };
     status.placement = plan.placement.as_ref().map(|placement| PlacementStatus { reason: placement.reason.clone() });
     status.artifacts.get_or_insert_with(|| Artifacts { url: Some(plan.target.clone()) });
     status
 }
 
-/// The status of a Model that cannot go on.
-pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ModelStatus, Retry) {
-    let mut status = observed.model.status.clone().unwrap_or_default();
+/// The status of an object that cannot go on.
+pub fn stopped<A: Artifact>(observed: &Observed<A>, verdict: &Verdict) -> (ArtifactStatus, Retry) {
+    let mut status = observed.status();
     status.ready = false;
     say(observed, &mut status, Say::no(COMPLETE, verdict.reason, verdict.message.clone()));
     (status, verdict.retry)
 }
 
-/// The status of a Model whose children are as planned.
-pub fn conclude(observed: &Observed, plan: &Plan, attempt: &Attempt) -> (ModelStatus, Retry) {
+/// The status of an object whose children are as planned.
+pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {
     let mut status = planned(observed, plan);
     if matches!(plan.run, Run::Done) {
+        status.observed_generation = observed.generation();
         return (status, Retry::OnChange);
     }
     let outcome = observed.outcome(&plan.inputs);
     let is_load = matches!(plan.run, Run::Load { .. });
-    let job = observed.job.as_deref().filter(|job| job.metadata.deletion_timestamp.is_none());
+    let job = observed.job.as_deref().filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());
     let (said, retry) = match (job, &outcome) {
         (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && is_load => {
             loaded(&mut status, plan, source);
@@ -61,7 +67,7 @@ pub fn conclude(observed: &Observed, plan: &Plan, attempt: &Attempt) -> (ModelSt
             status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
             (Say::yes(COMPLETE, reason::JOB_COMPLETE, "the container's Job succeeded"), Retry::OnChange)
         }
-        (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), attempt),
+        (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), &built.attempt, is_load),
         (job, _) => {
             progress(observed, plan, &mut status);
             (running(observed, plan, job.is_some()), Retry::OnChange)
@@ -71,7 +77,7 @@ pub fn conclude(observed: &Observed, plan: &Plan, attempt: &Attempt) -> (ModelSt
     (status, retry)
 }
 
-fn loaded(status: &mut ModelStatus, plan: &Plan, source: &SourceStatus) {
+fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus) {
     status.ready = true;
     status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
     status.source = Some(source.clone());
@@ -88,15 +94,18 @@ fn loaded(status: &mut ModelStatus, plan: &Plan, source: &SourceStatus) {
 fn summary(source: &SourceStatus) -> String {
     let format = source.format.as_deref().map(|format| format!(" of {format}")).unwrap_or_default();
     let revision = source.revision.as_deref().map(|revision| format!(" at revision {revision}")).unwrap_or_default();
-    let summary = format!("{} files, {} bytes{format}{revision}", source.files, source.bytes);
+    let rows = source.rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
+    let partial = source.partial.as_deref().map(|why| format!("; only a part: {why}")).unwrap_or_default();
+    let summary = format!("{} files, {} bytes{rows}{format}{revision}{partial}", source.files, source.bytes);
     std::iter::once(&summary).chain(&source.warnings).map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
-fn failed(
-    observed: &Observed,
+fn failed<A: Artifact>(
+    observed: &Observed<A>,
     job: &crate::reconcile::views::JobView,
     outcome: Option<&Outcome>,
     attempt: &Attempt,
+    is_load: bool,
 ) -> (Say, Retry) {
     let (why, mut message) = if let Some(Outcome::Failed { reason, message, .. }) = outcome {
         (reason.clone(), message.clone())
@@ -105,27 +114,32 @@ fn failed(
         let own = job.holds("Failed").and_then(|condition| condition.message.clone());
         (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
+    let again = format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name());
     let retry = match attempt.wait {
         Some(left) => {
-            message.push_str("; tried again with growing pauses, or at once with: kubectl annotate model ");
-            message.push_str(observed.name());
-            message.push_str(" substratus.ai/retry=$(date +%s) --overwrite");
+            message.push_str("; tried again with growing pauses, or at once with: ");
+            message.push_str(&again);
             Retry::After(left + Duration::from_secs(1))
+        }
+        None if !is_load => {
+            message.push_str("; start it again with: ");
+            message.push_str(&again);
+            Retry::OnChange
         }
         None => Retry::OnChange,
     };
     (Say::no(COMPLETE, &why, message), retry)
 }
 
-fn progress(observed: &Observed, plan: &Plan, status: &mut ModelStatus) {
+fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut ArtifactStatus) {
     if let Some(progress) = observed.progress.as_ref().filter(|progress| progress.inputs == plan.inputs) {
         status.transfer = Some(progress.transfer.clone());
     }
 }
 
-fn running(observed: &Observed, plan: &Plan, exists: bool) -> Say {
+fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, exists: bool) -> Say {
     let note = match &plan.run {
-        Run::Container { note: Some(note), .. } => format!("; {note}"),
+        Run::Container(Image { note: Some(note), .. }) => format!("; {note}: it runs as a container"),
         _ => String::new(),
     };
     let message = match cause::of(observed.pods.iter().map(AsRef::as_ref)) {
@@ -136,6 +150,7 @@ fn running(observed: &Observed, plan: &Plan, exists: bool) -> Say {
     Say::no(COMPLETE, reason::JOB_NOT_COMPLETE, format!("{message}{note}"))
 }
 
-fn say(observed: &Observed, status: &mut ModelStatus, said: Say) {
-    set(&mut status.conditions, said, observed.model.metadata.generation, observed.now);
+fn say<A: Artifact>(observed: &Observed<A>, status: &mut ArtifactStatus, said: Say) {
+    status.observed_generation = observed.generation();
+    set(&mut status.conditions, said, observed.generation(), observed.now);
 }

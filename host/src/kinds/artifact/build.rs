@@ -1,4 +1,4 @@
-//! A Model's children from its plan. Pure: the same plan, the same bytes.
+//! The children of an object from its plan. Pure: the same plan, the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,21 @@ use k8s_openapi::api::batch::v1::{
     PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMap, PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::Artifact;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
-use super::retry::{self, Attempt};
+use super::retry::{self, Built};
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts::{self, Mount};
 use crate::kinds::shared::names::{self, ATTEMPT, RETRY};
 use crate::kinds::shared::pod::{self, Parts, Security};
 use crate::kinds::shared::resources::{self, Default as Defaults};
+use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, hash, params};
 use crate::plugin::Grant;
@@ -32,36 +34,40 @@ use crate::worker::request::{LoadRequest, REQUEST_KEY};
 const REQUEST_DIR: &str = "/etc/substratus/request";
 /// Folder that the worker may write to, besides its target.
 const SCRATCH_DIR: &str = "/tmp";
+/// How often a worker's pod is started again where the user says nothing.
+const WORKER_RETRIES: i32 = 6;
 /// Folder where the worker finds its token for the store.
 const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
 
 /// The children, and which try the Job is.
-pub fn build(observed: &Observed, environment: &Environment, plan: &Plan) -> Result<(Vec<Child>, Attempt), Verdict> {
+pub fn build<A: Artifact>(
+    observed: &Observed<A>,
+    environment: &Environment,
+    plan: &Plan,
+) -> Result<(Vec<Child>, Built), Verdict> {
     let template = match &plan.run {
-        Run::Done => return Ok((Vec::new(), Attempt::default())),
+        Run::Done => return Ok((Vec::new(), Built::default())),
         Run::Load { grant, .. } => worker(observed, environment, plan, grant)?,
-        Run::Container { image, .. } => container(observed, environment, plan, image)?,
+        Run::Container(image) => container(observed, environment, plan, image)?,
     };
-    let mut children = vec![service_account::child(&observed.owner, names::MODELLER, environment), params_map(observed)];
+    let mut children = vec![
+        service_account::child(&observed.owner, A::FACTS.account, environment),
+        params::child(&observed.owner, A::FACTS.kind, observed.wanted().workload.params),
+    ];
     if let Some(request) = request(observed, plan) {
         let text = serde_json::to_string_pretty(&request).unwrap_or_default();
         let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
-        children.push(config_map(observed, names::model_job(observed.name()), data));
+        children.push(Child::config_map(&observed.owner, (A::FACTS.job)(observed.name()), data));
     }
-    let (job, attempt) = job(observed, plan, template);
+    let (job, built) = job(observed, plan, template);
     children.push(job);
-    Ok((children, attempt))
-}
-
-fn params_map(observed: &Observed) -> Child {
-    let data = BTreeMap::from([("params.json".to_owned(), params::file(observed.model.spec.params.as_ref()))]);
-    config_map(observed, names::params(observed.name(), "model"), data)
+    Ok((children, built))
 }
 
 /// What the worker is asked to do, where one runs.
-pub fn request(observed: &Observed, plan: &Plan) -> Option<LoadRequest> {
+pub fn request<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> Option<LoadRequest> {
     let Run::Load { plugin, grant, config } = &plan.run else { return None };
-    let spec = &observed.model.spec;
+    let wanted = observed.wanted();
     Some(LoadRequest {
         inputs: plan.inputs.clone(),
         namespace: observed.owner.namespace.clone(),
@@ -69,52 +75,47 @@ pub fn request(observed: &Observed, plan: &Plan) -> Option<LoadRequest> {
         plugin: plugin.clone(),
         grant: grant.clone(),
         config: config.clone(),
-        source: spec.source.clone(),
-        params: params::to_json(spec.params.as_ref()),
-        files: spec.files.clone().unwrap_or_default(),
+        source: wanted.source.clone(),
+        params: params::to_json(wanted.workload.params),
+        files: wanted.files.clone().unwrap_or_default(),
         target: plan.target.clone(),
     })
 }
 
-fn config_map(observed: &Observed, name: String, data: BTreeMap<String, String>) -> Child {
-    let object = ConfigMap {
-        metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
-        data: Some(data),
-        ..ConfigMap::default()
-    };
-    Child::new(ChildKind::ConfigMap, Policy::Own, &observed.owner, object)
-}
-
-fn worker(observed: &Observed, environment: &Environment, plan: &Plan, grant: &Grant) -> Result<PodTemplateSpec, Verdict> {
+fn worker<A: Artifact>(
+    observed: &Observed<A>,
+    environment: &Environment,
+    plan: &Plan,
+    grant: &Grant,
+) -> Result<PodTemplateSpec, Verdict> {
     let secrets = grant.secrets.iter().flat_map(|secret| secret.env.iter().map(String::as_str));
+    let workload = observed.wanted().workload;
+    let job = (A::FACTS.job)(observed.name());
     let mut template = pod::template(Parts {
-        object: ("model", observed.name().to_owned()),
-        container: "model",
-        service_account: names::MODELLER,
+        object: (A::FACTS.kind, observed.name().to_owned()),
+        container: A::FACTS.container,
+        service_account: A::FACTS.account,
         image: environment.worker_image.clone(),
         args: vec![
-            "load".to_owned(),
+            A::FACTS.subcommand.to_owned(),
             format!("--request={REQUEST_DIR}/{REQUEST_KEY}"),
             format!("--store={}", environment.store_url),
-            format!("--progress-url={}/progress/{}/{}", environment.store_url, observed.owner.namespace, observed.name()),
+            format!("--progress-url={}/progress/{}/{job}", environment.store_url, observed.owner.namespace),
             format!("--token-file={TOKEN_DIR}/token"),
             format!("--plugin-cache={SCRATCH_DIR}/plugins"),
         ],
         env: env::to_worker(secrets, &plan.env),
-        resources: resources::requirements(
-            observed.model.spec.resources.as_ref(),
-            &Defaults::worker(environment),
-            plan.placement.as_ref(),
-        ),
+        resources: resources::requirements(workload.resources, &Defaults::worker(environment), plan.placement.as_ref()),
         mounts: vec![
             mounts::target(&plan.target)?,
-            request_mount(observed),
+            request_mount(job),
             token_mount(),
             mounts::scratch("scratch", SCRATCH_DIR, None, false),
         ],
         placement: plan.placement.clone(),
         security: Security::Worker,
         restart_policy: Some("Never"),
+        options: workload.worker_options(),
         ..Parts::default()
     });
     if let Some(spec) = template.spec.as_mut() {
@@ -125,9 +126,9 @@ fn worker(observed: &Observed, environment: &Environment, plan: &Plan, grant: &G
     Ok(template)
 }
 
-fn request_mount(observed: &Observed) -> Mount {
+fn request_mount(config_map: String) -> Mount {
     Mount {
-        volume: mounts::config_map_volume("request", names::model_job(observed.name())),
+        volume: mounts::config_map_volume("request", config_map),
         mount: VolumeMount {
             name: "request".to_owned(),
             mount_path: REQUEST_DIR.to_owned(),
@@ -161,27 +162,32 @@ fn token_mount() -> Mount {
     }
 }
 
-fn container(observed: &Observed, environment: &Environment, plan: &Plan, image: &str) -> Result<PodTemplateSpec, Verdict> {
-    let spec = &observed.model.spec;
+fn container<A: Artifact>(
+    observed: &Observed<A>,
+    environment: &Environment,
+    plan: &Plan,
+    image: &Image,
+) -> Result<PodTemplateSpec, Verdict> {
+    let workload = observed.wanted().workload;
     let mut mounts = vec![
         mounts::artifacts("artifacts", "artifacts", &plan.target, false)?,
-        mounts::params(names::params(observed.name(), "model")),
+        mounts::params(names::params(observed.name(), A::FACTS.kind)),
     ];
-    if let Some(base) = &plan.base {
-        mounts.push(mounts::artifacts("model", "model", base, true)?);
-    }
+    mounts.extend(mounts::references(plan.base.as_deref(), plan.dataset.as_deref())?);
     let mut template = pod::template(Parts {
-        object: ("model", observed.name().to_owned()),
-        container: "model",
-        service_account: names::MODELLER,
-        image: image.to_owned(),
-        command: spec.command.clone().unwrap_or_default(),
+        object: (A::FACTS.kind, observed.name().to_owned()),
+        container: A::FACTS.container,
+        service_account: A::FACTS.account,
+        image: image.name.clone(),
+        command: workload.command(),
+        args: workload.args.to_vec(),
         env: env::to_container(&[], &plan.env),
-        resources: resources::requirements(spec.resources.as_ref(), &Defaults::contract(environment), plan.placement.as_ref()),
+        resources: resources::requirements(workload.resources, &Defaults::contract(environment), plan.placement.as_ref()),
         mounts,
         placement: plan.placement.clone(),
         restart_policy: Some("Never"),
         fs_group: Some(3003),
+        options: workload.pod.clone(),
         ..Parts::default()
     });
     if let Some(container) = pod::container(&mut template) {
@@ -190,46 +196,46 @@ fn container(observed: &Observed, environment: &Environment, plan: &Plan, image:
     Ok(template)
 }
 
-fn job(observed: &Observed, plan: &Plan, template: PodTemplateSpec) -> (Child, Attempt) {
+fn job<A: Artifact>(observed: &Observed<A>, plan: &Plan, template: PodTemplateSpec) -> (Child, Built) {
     let load = matches!(plan.run, Run::Load { .. });
     // Besides the inputs, what a user changes to get a failed run going; not the image, so an upgrade repeats nothing.
-    let spec = &observed.model.spec;
-    let basis = hash::of(&(&plan.inputs, &spec.env, &spec.resources));
+    let wanted = observed.wanted();
+    let basis = hash::of(&(&plan.inputs, wanted.workload.env, wanted.workload.resources));
     let job = observed.job.as_deref();
     let same = job.and_then(|job| job.annotation(names::JOB_IDENTITY)).is_some_and(|identity| identity.starts_with(&basis));
+    let token = observed.annotation(RETRY);
     let attempt = if load {
-        let token = observed.model.metadata.annotations.as_ref().and_then(|all| all.get(RETRY)).map(String::as_str);
         retry::attempt(job, same, observed.outcome(&plan.inputs).as_ref(), token, observed.now)
     } else {
-        // The contract of the first operator: a container's Job runs once.
-        Attempt::default()
+        retry::once(job, same, token)
     };
     let identity = format!("{basis}-{}-{}", attempt.number, hash::of(&attempt.token));
     let annotations =
         BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
     let object = Job {
         metadata: ObjectMeta {
-            name: Some(names::model_job(observed.name())),
+            name: Some((A::FACTS.job)(observed.name())),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            backoff_limit: Some(if load { 6 } else { 0 }),
-            pod_failure_policy: load.then(failure_policy),
+            backoff_limit: Some(wanted.retries.unwrap_or(if load { WORKER_RETRIES } else { A::FACTS.retries })),
+            pod_failure_policy: load.then(|| failure_policy(A::FACTS.container)),
             template,
             ..JobSpec::default()
         }),
         ..Job::default()
     };
-    (Child::new(ChildKind::Job, Policy::Run { identity }, &observed.owner, object), attempt)
+    let is_there = job.is_some_and(|job| job.annotation(names::JOB_IDENTITY) == Some(&identity));
+    (Child::new(ChildKind::Job, Policy::Run { identity }, &observed.owner, object), Built { attempt, is_there })
 }
 
 /// A typed user error ends the Job at once; a disruption (drain, preemption) does not count as a failure.
-fn failure_policy() -> PodFailurePolicy {
+fn failure_policy(container: &str) -> PodFailurePolicy {
     let on_exit = PodFailurePolicyRule {
         action: "FailJob".to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some("model".to_owned()),
+            container_name: Some(container.to_owned()),
             operator: "In".to_owned(),
             values: vec![i32::from(EXIT_FINAL)],
         }),

@@ -18,13 +18,22 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 pub struct Attempt {
     /// 0 for the first.
     pub number: u32,
-    /// The value of the Model's retry annotation that it answers.
+    /// The value of the retry annotation that it answers.
     pub token: String,
     /// Until the next one, where this one failed.
     pub wait: Option<Duration>,
 }
 
-/// The try that should exist now. `token` is the Model's retry annotation; `basis` says whether the Job at hand is for the
+/// What `build` finds out besides the children.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// Which try the Job is.
+    pub attempt: Attempt,
+    /// The Job that is there is this very try, and not one that is about to be replaced.
+    pub is_there: bool,
+}
+
+/// The try that should exist now. `token` is the object's retry annotation; `basis` says whether the Job at hand is for the
 /// same inputs at all.
 pub fn attempt(
     job: Option<&JobView>,
@@ -33,20 +42,15 @@ pub fn attempt(
     token: Option<&str>,
     now: Timestamp,
 ) -> Attempt {
-    let fresh = Attempt { number: 0, token: token.unwrap_or_default().to_owned(), wait: None };
-    let Some(job) = job.filter(|_| same_basis) else { return fresh };
-    let current = Attempt {
-        number: job.annotation(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
-        token: job.annotation(RETRY).unwrap_or_default().to_owned(),
-        wait: None,
-    };
+    let Some(job) = job.filter(|_| same_basis) else { return fresh(token) };
+    let current = current(job);
     if job.holds("Complete").is_some() {
         // The message was lost with the pod: a re-run finds the manifest and says it again.
         return if outcome.is_none() { next(current) } else { current };
     }
     let Some(failed) = job.holds("Failed") else { return current };
     if token.is_some_and(|token| token != current.token) {
-        return fresh;
+        return fresh(token);
     }
     let asked = match outcome {
         Some(Outcome::Failed { retry_after: Some(seconds), .. }) => Duration::from_secs(*seconds),
@@ -58,6 +62,27 @@ pub fn attempt(
     match pause.checked_sub(passed).filter(|left| !left.is_zero()) {
         Some(left) => Attempt { wait: Some(left), ..current },
         None => next(current),
+    }
+}
+
+/// The same for a container, which runs once: only a new value of the annotation starts a failed one again.
+pub fn once(job: Option<&JobView>, same_basis: bool, token: Option<&str>) -> Attempt {
+    match job.filter(|_| same_basis).map(|job| (current(job), job.holds("Failed").is_some())) {
+        Some((current, true)) if token.is_some_and(|token| token != current.token) => fresh(token),
+        Some((current, _)) => current,
+        None => fresh(token),
+    }
+}
+
+fn fresh(token: Option<&str>) -> Attempt {
+    Attempt { number: 0, token: token.unwrap_or_default().to_owned(), wait: None }
+}
+
+fn current(job: &JobView) -> Attempt {
+    Attempt {
+        number: job.annotation(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
+        token: job.annotation(RETRY).unwrap_or_default().to_owned(),
+        wait: None,
     }
 }
 
@@ -112,6 +137,18 @@ mod tests {
         let outcome = needs_auth(None);
         let again = attempt(Some(&failed("5", "old")), true, Some(&outcome), Some("new"), at(1001));
         assert_eq!(again, Attempt { number: 0, token: "new".into(), wait: None });
+    }
+
+    #[test]
+    fn container_runs_once_unless_somebody_says_again() {
+        let job = failed("0", "old");
+        assert_eq!(once(Some(&job), true, None).token, "old");
+        assert_eq!(once(Some(&job), true, Some("old")).token, "old");
+        assert_eq!(once(Some(&job), true, Some("new")).token, "new");
+        let running: JobView = serde_json::from_value(serde_json::json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "m", "annotations": {RETRY: "old"}}}))
+        .unwrap();
+        assert_eq!(once(Some(&running), true, Some("new")).token, "old", "what runs is left alone");
     }
 
     #[test]

@@ -1,22 +1,30 @@
-//! What will be done for a Model: recorded answers where its inputs did not change, else new ones. Asks the GPU policy only;
-//! the loader is asked by the worker, beside the hub and far from the operator's token.
+//! What will be done for an object: recorded answers where its inputs did not change, else new ones. Asks the GPU policy only;
+//! the plugin that knows the source is asked by the worker, beside the hub and far from the operator's token.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use substratus_crds::conditions::reason;
-use substratus_crds::{FileFilter, ObjectRef, Param, PlanRecord, PluginUsed};
+use substratus_crds::{Build, FileFilter, ObjectRef, Param, PlanRecord, PluginUsed};
 
+use super::Artifact;
 use super::observe::Observed;
 use super::validate::{Route, Valid, validate};
 use crate::kinds::shared::env;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::hash;
+use crate::kinds::shared::reference::{self, Reasons};
+use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
 use crate::plugin::types::{Placement, Subject};
 use crate::plugin::{Grant, Plugins};
 use crate::reconcile::ask;
+
+/// How a missing base model is called.
+const BASE: Reasons = Reasons { not_found: reason::BASE_MODEL_NOT_FOUND, not_ready: reason::BASE_MODEL_NOT_READY };
+/// How missing training data is called.
+pub const DATASET: Reasons = Reasons { not_found: reason::DATASET_NOT_FOUND, not_ready: reason::DATASET_NOT_READY };
 
 /// A complete plan: building it takes no further choice.
 #[derive(Clone, Debug)]
@@ -33,16 +41,18 @@ pub struct Plan {
     pub placement: Option<Placement>,
     /// Artifacts of the base model.
     pub base: Option<String>,
+    /// Artifacts of the training data.
+    pub dataset: Option<String>,
 }
 
-/// What runs for a Model.
+/// What runs for an object.
 #[derive(Clone, Debug)]
 pub enum Run {
     /// Nothing: the artifact is whole.
     Done,
-    /// Our worker, with this loader.
+    /// Our worker, with this plugin.
     Load {
-        /// The loader.
+        /// The plugin.
         plugin: PluginUsed,
         /// What it may do.
         grant: Grant,
@@ -50,19 +60,14 @@ pub enum Run {
         config: Map<String, Value>,
     },
     /// The user's image.
-    Container {
-        /// The image.
-        image: String,
-        /// For the status.
-        note: Option<String>,
-    },
+    Container(Image),
 }
 
 /// The recorded answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Answers {
-    /// The loader that was chosen.
+    /// The plugin that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loader: Option<PluginUsed>,
     /// The GPU policy's answer.
@@ -75,7 +80,7 @@ impl Plan {
     pub fn record(&self) -> PlanRecord {
         let loader = match &self.run {
             Run::Load { plugin, .. } => Some(plugin.clone()),
-            Run::Done | Run::Container { .. } => None,
+            Run::Done | Run::Container(_) => None,
         };
         let answers = Answers { loader, placement: self.placement.clone() };
         PlanRecord {
@@ -93,30 +98,36 @@ struct Inputs<'a> {
     source: &'a Option<String>,
     plugin: &'a Option<String>,
     files: &'a Option<FileFilter>,
-    image: &'a Option<String>,
-    command: &'a Option<Vec<String>>,
-    params: &'a Option<BTreeMap<String, Param>>,
-    model: &'a Option<ObjectRef>,
-    dataset: &'a Option<ObjectRef>,
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<&'a Build>,
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    args: &'a [String],
+    params: Option<&'a BTreeMap<String, Param>>,
+    model: Option<&'a ObjectRef>,
+    dataset: Option<&'a ObjectRef>,
 }
 
 /// Hash of what decides the artifact.
-pub fn inputs(observed: &Observed) -> String {
-    let spec = &observed.model.spec;
+pub fn inputs<A: Artifact>(observed: &Observed<A>) -> String {
+    let wanted = observed.wanted();
     hash::of(&Inputs {
-        source: &spec.source,
-        plugin: &spec.plugin,
-        files: &spec.files,
-        image: &spec.image,
-        command: &spec.command,
-        params: &spec.params,
-        model: &spec.model,
-        dataset: &spec.dataset,
+        source: wanted.source,
+        plugin: wanted.plugin,
+        files: wanted.files,
+        image: wanted.workload.image,
+        build: wanted.workload.build,
+        command: wanted.workload.command,
+        args: wanted.workload.args,
+        params: wanted.workload.params,
+        model: wanted.model,
+        dataset: wanted.dataset,
     })
 }
 
 /// Validates and plans.
-pub async fn plan(observed: &Observed, environment: &Environment, plugins: &Plugins) -> Result<Plan, Verdict> {
+pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment, plugins: &Plugins) -> Result<Plan, Verdict> {
     let inputs = inputs(observed);
     let recorded = observed.recorded().filter(|record| record.inputs == inputs);
     // Ready before we came (no record, an artifact URL), or ready by this very plan: nothing runs.
@@ -124,67 +135,44 @@ pub async fn plan(observed: &Observed, environment: &Environment, plugins: &Plug
         && (recorded.is_some() || observed.recorded().is_none())
         && let Some(url) = observed.artifacts_url()
     {
-        let run = Run::Done;
-        return Ok(Plan { inputs, target: url.to_owned(), run, env: BTreeMap::new(), placement: None, base: None });
+        let (target, env) = (url.to_owned(), BTreeMap::new());
+        return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
     }
     let valid = validate(observed)?;
-    let base = base(observed)?;
+    let (wanted, namespace) = (observed.wanted(), &observed.owner.namespace);
+    let base = reference::resolve(wanted.model, observed.base.as_deref(), namespace, BASE)?;
+    let dataset = reference::resolve(wanted.dataset, observed.dataset.as_deref(), namespace, DATASET)?;
     let answers: Option<Answers> = recorded.and_then(|record| serde_json::from_value(record.answers.clone()).ok());
     let placement = if let Some(answers) = &answers {
         answers.placement.clone()
     } else {
-        let subject =
-            Subject { kind: "Model".to_owned(), namespace: observed.owner.namespace.clone(), name: observed.name().to_owned() };
-        let resources = observed.model.spec.resources.as_ref();
-        ask::place(plugins, &observed.catalog, environment, subject, resources, &observed.nodes).await?
+        let subject = Subject { kind: A::kind(&()).into_owned(), namespace: namespace.clone(), name: observed.name().to_owned() };
+        ask::place(plugins, &observed.catalog, environment, subject, wanted.workload.resources, &observed.nodes).await?
     };
     let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
     let run = run(&valid, answers.and_then(|answers| answers.loader));
-    Ok(Plan { inputs, target, run, env: valid.env, placement, base })
+    Ok(Plan { inputs, target, run, env: valid.env, placement, base, dataset })
 }
 
 fn run(valid: &Valid, recorded: Option<PluginUsed>) -> Run {
     match &valid.route {
-        Route::Load { plugin, .. } => Run::Load {
+        Route::Load(chosen) => Run::Load {
             // A load keeps the revision it was planned with; grants and configuration are the administrator's of today.
-            plugin: recorded.filter(|used| used.name == plugin.name).unwrap_or_else(|| plugin.used()),
-            grant: plugin.grant.clone(),
-            config: plugin.config.clone(),
+            plugin: recorded.filter(|used| used.name == chosen.plugin.name).unwrap_or_else(|| chosen.plugin.used()),
+            grant: chosen.plugin.grant.clone(),
+            config: chosen.plugin.config.clone(),
         },
-        Route::Container { image, note } => Run::Container { image: image.clone(), note: note.clone() },
+        Route::Container(image) => Run::Container(image.clone()),
     }
 }
 
 /// The first artifact lies where the first operator put it; every other run gets a folder of its own, so that nothing is
 /// rewritten under an engine that reads it.
-fn target(observed: &Observed, environment: &Environment) -> String {
-    let place = crate::bucket::artifact_hash(&environment.cluster, &observed.owner.namespace, "model", observed.name());
-    let first = environment.bucket.join(&place);
+fn target<A: Artifact>(observed: &Observed<A>, environment: &Environment) -> String {
+    let first = environment.place(&observed.owner.namespace, A::FACTS.kind, observed.name());
     match (observed.recorded(), observed.artifacts_url()) {
         (None, Some(url)) => url.to_owned(),
         (None, None) => first.to_string(),
-        (Some(_), _) => {
-            let generation = observed.model.metadata.generation.unwrap_or_default();
-            first.join(&format!("g{generation}")).to_string()
-        }
-    }
-}
-
-fn base(observed: &Observed) -> Result<Option<String>, Verdict> {
-    let spec = &observed.model.spec;
-    if let Some(dataset) = &spec.dataset {
-        let message = format!("dataset `{}`: this version has no datasets yet", dataset.name);
-        return Err(Verdict::new(reason::DATASET_NOT_FOUND, message));
-    }
-    let Some(reference) = &spec.model else { return Ok(None) };
-    let Some(base) = &observed.base else {
-        let message = format!("no Model `{}` in namespace `{}`", reference.name, observed.owner.namespace);
-        return Err(Verdict::new(reason::BASE_MODEL_NOT_FOUND, message));
-    };
-    let status = base.status.as_ref().filter(|status| status.ready);
-    let url = status.and_then(|status| status.artifacts.as_ref()).and_then(|artifacts| artifacts.url.clone());
-    match url {
-        Some(url) => Ok(Some(url)),
-        None => Err(Verdict::new(reason::BASE_MODEL_NOT_READY, format!("Model `{}` is not ready", reference.name))),
+        (Some(_), _) => first.join(&format!("g{}", observed.generation().unwrap_or_default())).to_string(),
     }
 }

@@ -1,0 +1,29 @@
+//! What an edit of a field does, as `kubectl explain` says it: one sentence per effect, said once. Knows names of fields, not
+//! how the operator gets there.
+
+const RUNS_AGAIN: &str =
+    "An edit runs it again into a folder of its own; what was ready before stays in use until the new artifact is whole.";
+const RESTARTS: &str = "An edit starts a run anew that is not complete; a complete one stays as it is.";
+const NEXT_RUN: &str = "An edit counts for the next run.";
+const ROLLS_OUT: &str = "An edit rolls out new pods, one after the other.";
+const SCALES: &str = "An edit adds or removes pods; the others stay as they are.";
+const REPLACES: &str = "An edit replaces the pod; the workspace stays.";
+const AT_ONCE: &str = "An edit takes effect at once.";
+
+/// What an edit of `spec.{field}` does; nothing is said of kinds that administrators write.
+pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
+    Some(match (kind, field) {
+        ("Model" | "Dataset", "env" | "resources") => RESTARTS,
+        (
+            "Model" | "Dataset",
+            "retries" | "parallelism" | "imagePullSecrets" | "nodeSelector" | "tolerations" | "priorityClassName" | "volumes"
+            | "securityContext",
+        ) => NEXT_RUN,
+        ("Model" | "Dataset", _) => RUNS_AGAIN,
+        ("Server", "replicas") => SCALES,
+        ("Server", _) => ROLLS_OUT,
+        ("Notebook", "suspend" | "idleTimeout") => AT_ONCE,
+        ("Notebook", _) => REPLACES,
+        _ => return None,
+    })
+}

@@ -1,0 +1,179 @@
+//! What becomes an artifact in the bucket, a `Model` or a `Dataset`: a plugin's plan and our worker, or a container. One pipeline
+//! for both; what they differ in is [`Artifact`].
+
+pub mod build;
+pub mod conditions;
+pub mod observe;
+pub mod plan;
+pub mod retry;
+pub mod validate;
+
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use substratus_crds::conditions::COMPLETE;
+use substratus_crds::{ArtifactStatus, FileFilter, ObjectRef, PluginRole};
+
+use self::observe::Observed;
+use self::plan::{Plan, Run};
+use self::retry::Built;
+use crate::bucket::BucketUrl;
+use crate::context::Context;
+use crate::kinds::shared::child::{Child, ChildKind, Owner};
+use crate::kinds::shared::names;
+use crate::kinds::shared::verdict::{Retry, Verdict};
+use crate::kinds::shared::workload::Workload;
+use crate::reconcile::Kind;
+use crate::reconcile::caches::{self, Trigger};
+
+/// A kind that becomes an artifact.
+pub trait Artifact:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// What is fixed for the kind.
+    const FACTS: Facts;
+
+    /// What the user asks for.
+    fn wanted(&self) -> Wanted<'_>;
+    /// The status that is on record.
+    fn known(&self) -> Option<&ArtifactStatus>;
+}
+
+/// What is fixed for a kind: the contract of the first operator, and whom it asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The kind in lower case: label of its pods, and part of its place in the bucket.
+    pub kind: &'static str,
+    /// Field manager.
+    pub manager: &'static str,
+    /// Label in metrics.
+    pub metric: crate::metrics::Kind,
+    /// Name of its Job.
+    pub job: fn(&str) -> String,
+    /// Name of the container.
+    pub container: &'static str,
+    /// Service account.
+    pub account: &'static str,
+    /// Who says what to fetch.
+    pub role: PluginRole,
+    /// What such a plugin does, for messages.
+    pub verb: &'static str,
+    /// Subcommand of the worker.
+    pub subcommand: &'static str,
+    /// How often a container's pod is started again where the user says nothing.
+    pub retries: i32,
+    /// What a source looks like, for messages.
+    pub example: &'static str,
+    /// What looks at it again.
+    pub trigger: fn(String, String) -> Trigger,
+}
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// What to import.
+    pub source: &'a Option<String>,
+    /// Whom to ask.
+    pub plugin: &'a Option<String>,
+    /// Which files.
+    pub files: &'a Option<FileFilter>,
+    /// What runs.
+    pub workload: Workload<'a>,
+    /// Base model.
+    pub model: Option<&'a ObjectRef>,
+    /// Training data.
+    pub dataset: Option<&'a ObjectRef>,
+    /// Restarts of a failed pod.
+    pub retries: Option<i32>,
+    /// Shards at a time.
+    pub parallelism: Option<i32>,
+}
+
+impl<A: Artifact> Kind for A {
+    type Status = ArtifactStatus;
+    type Observed = Observed<A>;
+    type Plan = Plan;
+    type Built = Built;
+    const MANAGER: &'static str = A::FACTS.manager;
+    const METRIC: crate::metrics::Kind = A::FACTS.metric;
+    const CONDITION: &'static str = COMPLETE;
+
+    fn observe(self: Arc<Self>, context: &Context) -> Observed<A> {
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+        let caches = &context.caches;
+        let wanted = self.wanted();
+        let name_of_job = (A::FACTS.job)(&name);
+        let job = caches::get(&caches.jobs, &namespace, &name_of_job);
+        if job.is_none() {
+            // What is there was told of an earlier object of this name.
+            context.board.remove(&namespace, &name_of_job);
+        }
+        Observed {
+            owner: Owner::of(self.as_ref()),
+            job,
+            base: wanted.model.and_then(|reference| caches::get(&caches.models, &namespace, &reference.name)),
+            dataset: wanted.dataset.and_then(|reference| caches::get(&caches.datasets, &namespace, &reference.name)),
+            nodes: caches.accelerator_nodes(),
+            catalog: context.catalog(),
+            progress: context.board.get(&namespace, &name_of_job),
+            now: (context.now)(),
+            pods: caches.pods.of(&(A::FACTS.trigger)(namespace, name)),
+            object: self,
+        }
+    }
+
+    async fn plan(observed: &Observed<A>, context: &Context) -> Result<Plan, Verdict> {
+        plan::plan(observed, &context.environment, &context.plugins).await
+    }
+
+    fn planned(observed: &Observed<A>, plan: &Plan) -> ArtifactStatus {
+        conditions::planned(observed, plan)
+    }
+
+    fn is_recorded(observed: &Observed<A>, plan: &Plan) -> bool {
+        matches!(plan.run, Run::Done) || observed.recorded().is_some_and(|record| record.inputs == plan.inputs)
+    }
+
+    fn build(observed: &Observed<A>, context: &Context, plan: &Plan) -> Result<(Vec<Child>, Built), Verdict> {
+        build::build(observed, &context.environment, plan)
+    }
+
+    fn buckets(_: &Observed<A>, _: &Context, plan: &Plan) -> Vec<String> {
+        node_paths([Some(plan.target.as_str()), plan.base.as_deref(), plan.dataset.as_deref()].into_iter().flatten())
+    }
+
+    fn candidates(name: &str) -> Vec<(ChildKind, String)> {
+        vec![
+            (ChildKind::ConfigMap, names::params(name, A::FACTS.kind)),
+            (ChildKind::ConfigMap, (A::FACTS.job)(name)),
+            (ChildKind::Job, (A::FACTS.job)(name)),
+        ]
+    }
+
+    fn conclude(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {
+        conditions::conclude(observed, plan, built)
+    }
+
+    fn stopped(observed: &Observed<A>, verdict: &Verdict) -> (ArtifactStatus, Retry) {
+        conditions::stopped(observed, verdict)
+    }
+
+    fn status(&self) -> Option<&ArtifactStatus> {
+        self.known()
+    }
+
+    fn conditions(status: &ArtifactStatus) -> &[Condition] {
+        &status.conditions
+    }
+}
+
+/// Node paths of bucket URLs, where they are such.
+pub(super) fn node_paths<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<String> {
+    urls.filter_map(|url| BucketUrl::from_str(url).ok()?.local_path()?.to_str().map(str::to_owned)).collect()
+}

@@ -1,0 +1,43 @@
+//! `Dataset`: data that an importer brings in, or that a container loads.
+
+use substratus_crds::{ArtifactStatus, Dataset, PluginRole};
+
+use super::artifact::{Artifact, Facts, Wanted};
+use super::shared::names;
+use super::shared::workload::Workload;
+use crate::reconcile::caches::Trigger;
+
+impl Artifact for Dataset {
+    const FACTS: Facts = Facts {
+        kind: "dataset",
+        manager: "dataset-controller",
+        metric: crate::metrics::Kind::Dataset,
+        job: names::dataset_job,
+        container: "load",
+        account: names::DATA_LOADER,
+        role: PluginRole::DatasetImporter,
+        verb: "imports",
+        subcommand: "import",
+        retries: 2,
+        example: "hf://datasets/org/name",
+        trigger: Trigger::Dataset,
+    };
+
+    fn wanted(&self) -> Wanted<'_> {
+        let spec = &self.spec;
+        Wanted {
+            source: &spec.source,
+            plugin: &spec.plugin,
+            files: &spec.files,
+            workload: Workload::from(spec),
+            model: None,
+            dataset: None,
+            retries: spec.retries,
+            parallelism: spec.parallelism,
+        }
+    }
+
+    fn known(&self) -> Option<&ArtifactStatus> {
+        self.status.as_ref()
+    }
+}

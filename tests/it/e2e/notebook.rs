@@ -1,0 +1,117 @@
+//! A Notebook with a real `JupyterLab`, opened as users open it: resumed, forwarded to, suspended, resumed with its work.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use reqwest::{Client, StatusCode, Url};
+use serde_json::{Value, json};
+use substratus::settings::NOTEBOOK_IMAGE;
+use substratus_tests::cluster::{Cluster, eventually};
+use substratus_tests::image::{Image, Layer};
+use substratus_tests::{engine, platform};
+
+use super::{LIMIT, stage, tell};
+
+const MANIFEST: &str = r"
+apiVersion: substratus.ai/v1
+kind: Notebook
+metadata: {name: lab}
+spec: {suspend: true}
+";
+
+#[test]
+fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
+    let stage = stage()?;
+    let cluster = stage.cluster;
+    cluster.block_on(async {
+        let began = Instant::now();
+        let namespace = cluster.namespace("notebook").await?;
+        publish(cluster.registry()?).await?;
+        platform::apply_text(cluster, &namespace, MANIFEST)?;
+        let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
+
+        let first = Opened::start(cluster, &namespace)?;
+        tell("notebook", began, "answers through the forwarded port");
+        let note = json!({"type": "file", "format": "text", "content": "the work of a day"});
+        let written = client.put(first.at("/api/contents/workspace.txt")).json(&note).send().await?;
+        ensure!(written.status().is_success(), "Jupyter refused the file: {}", written.text().await?);
+        let mut stranger = first.at("/api/contents");
+        stranger.set_query(Some("token=default"));
+        ensure!(client.get(stranger).send().await?.status() == StatusCode::FORBIDDEN, "a guessed token is let in");
+        first.stop()?;
+        let pods = Api::<Pod>::namespaced(cluster.client(), &namespace);
+        eventually("Notebook's Pod to go", LIMIT, async || Ok(pods.get_opt("lab-notebook").await?.is_none().then_some(())))
+            .await?;
+        tell("notebook", began, "suspended by Ctrl-C");
+
+        let second = Opened::start(cluster, &namespace)?;
+        tell("notebook", began, "resumed");
+        let kept: Value = client.get(second.at("/api/contents/workspace.txt")).send().await?.json().await?;
+        ensure!(kept["content"] == "the work of a day", "{kept}");
+        second.stop()
+    })
+}
+
+/// The image that a Notebook without one runs, with a real `JupyterLab` in it.
+async fn publish(registry: &str) -> Result<()> {
+    let (_, name) = NOTEBOOK_IMAGE.split_once('/').context("a registry in the image's name")?;
+    let (name, tag) = name.split_once(':').context("a tag in the image's name")?;
+    let image = Image {
+        layers: vec![Layer::default().tree("", &engine::jupyter(&engine::cache()?)?)?],
+        env: [("PATH".to_owned(), "/usr/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())].into(),
+        ..Image::default()
+    };
+    image.build()?.push(registry, name, tag).await?;
+    Ok(())
+}
+
+/// A running `kubectl open notebook lab --on-exit suspend`.
+struct Opened {
+    process: Child,
+    url: Url,
+}
+
+impl Opened {
+    fn start(cluster: &Cluster, namespace: &str) -> Result<Self> {
+        let mut process = cluster
+            .command(platform::program()?)
+            .args(["open", "notebook", "lab", "--on-exit", "suspend", "--output", "json", "--namespace", namespace])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the command")?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().context("no output")?).read_line(&mut line)?;
+        let Ok(opened) = serde_json::from_str::<Value>(&line) else {
+            bail!("the command ended with {} before it opened anything", process.wait()?);
+        };
+        let url = opened["url"].as_str().context("no URL")?.parse()?;
+        Ok(Self { process, url })
+    }
+
+    /// A path of `JupyterLab`, with the token.
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// Ctrl-C.
+    fn stop(mut self) -> Result<()> {
+        let interrupted = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status()?;
+        ensure!(interrupted.success(), "the command is gone");
+        ensure!(self.process.wait()?.success(), "the command failed");
+        Ok(())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // A failed test leaves nothing behind; one that ended well has nothing to kill.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}

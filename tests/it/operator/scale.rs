@@ -1,0 +1,81 @@
+//! Replicas of a Server: `kubectl scale`, autoscalers, and nobody who fights over the field.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::LIMIT;
+use super::fixture::{Fixture, condition, on_cluster};
+
+#[test]
+fn servers_scale_and_rest() -> Result<()> {
+    on_cluster(async |fixture: &Fixture| {
+        fixture.create("Model", "m", json!({"image": "i"})).await?;
+        fixture.pod_ends("m-modeller", 0, &json!({})).await?;
+        let spec = json!({"image": "example.test/server", "args": ["--fast"], "model": {"name": "m"}});
+        fixture.create("Server", "s", spec).await?;
+        let deployment = fixture.wait("Deployment", "s-server", LIMIT, async |_| Ok(Some(()))).await?;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        ensure!(
+            container["args"] == json!(["--fast"]) && container["lifecycle"]["preStop"]["sleep"]["seconds"] == 5,
+            "{container}"
+        );
+        let plan = fixture
+            .wait("Server", "s", LIMIT, async |server| Ok((server["status"]["selector"] == "role=run,server=s").then_some(())))
+            .await?["status"]["plan"]
+            .clone();
+
+        fixture.kubectl(&["scale", "server", "s", "--replicas=3"]).await?;
+        let scaled = async |replicas: i64| {
+            fixture
+                .wait("Deployment", "s-server", LIMIT, async |deployment| {
+                    Ok((deployment["spec"]["replicas"] == replicas).then_some(()))
+                })
+                .await
+        };
+        let deployment = scaled(3).await?;
+        ensure!(deployment["spec"]["template"]["spec"]["containers"][0] == *container, "scaling rolls nothing out");
+        fixture.wait("Server", "s", LIMIT, async |server| Ok((server["status"]["replicas"] == 3).then_some(()))).await?;
+        ensure!(fixture.get("Server", "s").await?["status"]["plan"] == plan, "scaling plans nothing anew");
+
+        // Back at one the field is free, and an autoscaler of the Deployment itself may have it.
+        fixture.kubectl(&["scale", "server", "s", "--replicas=1"]).await?;
+        scaled(1).await?;
+        fixture.kubectl(&["scale", "deployment", "s-server", "--replicas=4"]).await?;
+        fixture.settled().await?;
+        scaled(4).await?;
+
+        fixture.kubectl(&["scale", "server", "s", "--replicas=0"]).await?;
+        scaled(0).await?;
+        let server = fixture
+            .wait("Server", "s", LIMIT, async |server| {
+                let message = condition(server, "Serving")["message"].as_str().unwrap_or_default().to_owned();
+                Ok(message.contains("0 replicas").then_some(()))
+            })
+            .await?;
+        ensure!(server["status"]["ready"] == false, "{server}");
+        Ok(())
+    })
+}
+
+#[test]
+fn kubectl_waits_and_lists() -> Result<()> {
+    on_cluster(async |fixture: &Fixture| {
+        fixture.create("Model", "m", json!({"image": "i"})).await?;
+        fixture.create("Dataset", "d", json!({"image": "i"})).await?;
+        fixture.create("Notebook", "n", json!({"image": "i", "suspend": true})).await?;
+        fixture.create("Server", "s", json!({"image": "i", "model": {"name": "m"}})).await?;
+        fixture.pod_ends("m-modeller", 0, &json!({})).await?;
+        fixture.pod_ends("d-data-loader", 0, &json!({})).await?;
+        fixture.kubectl(&["wait", "--for=jsonpath={.status.ready}=true", "model/m", "dataset/d", "--timeout=60s"]).await?;
+        fixture.kubectl(&["wait", "--for=condition=Complete", "model/m", "data/d", "--timeout=60s"]).await?;
+        fixture.pod_is_ready("server=s").await?;
+        fixture.kubectl(&["wait", "--for=condition=Serving", "server/s", "--timeout=60s"]).await?;
+        fixture.reason("Notebook", "n", "Serving", "Suspended").await?;
+        let listed = fixture.kubectl(&["get", "ai"]).await?;
+        ensure!(listed.lines().all(|line| line.trim_end().len() <= 80), "wider than a terminal:\n{listed}");
+        insta::with_settings!({filters => vec![(r"\b[0-9]+m?[0-9]*s\b *", "[age]"), (r" +\n", "\n")]}, {
+            insta::assert_snapshot!("kubectl_get_ai", listed);
+        });
+        Ok(())
+    })
+}
