@@ -1,5 +1,5 @@
-//! Substratus turns Kubernetes into a machine-learning platform: `Model` and `Server` (later `Dataset` and `Notebook`) objects
-//! become imported weights and running engines. What the operator knows of the outside world — hubs, GPU labels of
+//! Substratus turns Kubernetes into a machine-learning platform: `Model`, `Dataset`, `Server` and `Notebook` objects become
+//! weights, data, running engines and `JupyterLab`s. What the operator knows of the outside world — hubs, GPU labels of
 //! clouds, inference engines — lives in sandboxed WebAssembly components that anybody can write and an administrator installs.
 //!
 //! # The picture
@@ -44,6 +44,7 @@
 //! | Where is timeout X set? | `limits.rs` |
 //! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
+//! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |
 //! | What does a good run look like? | `examples/README.md`, `make demo` |
 

@@ -37,6 +37,9 @@ pub(super) struct Stage {
 /// Held by a test that arms a fault of the hub until it has disarmed them all.
 static FAULTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Held by a test that loads the large model, before any other lock: one of them counts its bytes.
+static LOADS_LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 pub(super) fn stage() -> Result<&'static Stage> {
     static SHARED: OnceLock<Result<Stage, String>> = OnceLock::new();
     SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
@@ -132,8 +135,8 @@ impl Stage {
     /// Asks a Server for a completion, through its Service.
     async fn complete(&self, namespace: &str, server: &str, question: &Value) -> Result<Value> {
         let url = format!("{}/v1/completions", self.url(namespace, server).await?);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build()?;
-        let answer = client.post(url).json(question).send().await?;
+        let client = client()?;
+        let answer = eventually("answer", LIMIT, async || Ok(Some(client.post(&url).json(question).send().await?))).await?;
         let status = answer.status();
         let text = answer.text().await?;
         ensure!(status == 200, "the Server answered {status}: {text}");
@@ -161,6 +164,13 @@ fn condition<'a>(
 ) -> (String, String) {
     let found = conditions.into_iter().find(|condition| condition.type_ == name);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
+}
+
+/// The node may learn of a ready pod a moment after the API server does, and what was sent before is lost with its connection:
+/// short attempts, each on a connection of its own.
+fn client() -> Result<reqwest::Client> {
+    let client = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_mins(1));
+    Ok(client.build()?)
 }
 
 fn question() -> Value {

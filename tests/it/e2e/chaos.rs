@@ -13,7 +13,7 @@ use substratus_tests::hub::{Fault, Rule};
 use substratus_tests::platform::{self, LARGE, LARGE_BYTES};
 use substratus_tests::seeds::{self, Chance};
 
-use super::{FAULTS, Stage, folder, question, stage, tell};
+use super::{FAULTS, LOADS_LARGE, Stage, folder, question, stage, tell};
 
 /// Seeds of a normal run; each takes most of a minute.
 const FEW: u64 = 1;
@@ -25,6 +25,7 @@ const SERVER: &str = "{apiVersion: substratus.ai/v1, kind: Server, metadata: {na
 fn chaos_killed_workers_and_operators_change_nothing_in_the_end() -> Result<()> {
     let stage = stage()?;
     stage.cluster.block_on(async {
+        let _alone = LOADS_LARGE.lock().await;
         let calm = run(stage, None).await.context("with nobody killed")?;
         for seed in seeds::all(FEW)? {
             let found = run(stage, Some(seed.begin())).await?;

@@ -116,8 +116,10 @@ fn edit_replaces_the_pod_and_a_reference_does_not() -> Result<()> {
 #[test]
 fn pod_of_somebody_else_is_left_alone() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
-        let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000001",
-            "controller": true}]);
+        // The owner must exist, or the garbage collector takes the pod.
+        fixture.post(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}})).await?;
+        let uid = fixture.get("ConfigMap", "other").await?["metadata"]["uid"].clone();
+        let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": uid, "controller": true}]);
         fixture
             .post(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lab-notebook", "ownerReferences": owner},
                 "spec": {"containers": [{"name": "c", "image": "i"}]}}))

@@ -134,7 +134,9 @@ fn unfinished_job_of_the_first_operator_is_replaced() -> Result<()> {
 #[test]
 fn children_of_somebody_else_are_not_taken() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
-        let owner = json!({"kind": "Server", "metadata": {"name": "other", "uid": "00000000-0000-0000-0000-000000000001"}});
+        // The owner must exist, or the garbage collector takes its child.
+        fixture.create("Model", "other", json!({"plugin": "none"})).await?;
+        let owner = fixture.get("Model", "other").await?;
         let spec = json!({"ports": [{"port": 80}]});
         fixture.post(&child("v1", "Service", "s-server", &owner, &spec)).await?;
         fixture.create("Model", "m", json!({"image": "i"})).await?;

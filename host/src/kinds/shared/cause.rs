@@ -15,7 +15,9 @@ pub fn of<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<String> {
 /// What one pod says.
 pub fn one(pod: &PodView) -> Option<String> {
     let status = pod.status.as_ref()?;
-    if let Some(condition) = status.conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False") {
+    // A pod that ended has better reasons than that it waited once.
+    let waits = !matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    if let Some(condition) = status.conditions.iter().find(|c| waits && c.type_ == "PodScheduled" && c.status == "False") {
         let words = condition.message.as_deref().unwrap_or("no node fits");
         let since = condition.last_transition_time.as_ref().map(|time| format!(" (since {})", time.0)).unwrap_or_default();
         return Some(format!("unschedulable{since}: {words}"));
@@ -102,6 +104,14 @@ mod tests {
         let pod = pod(&serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "False",
             "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}));
         assert_eq!(one(&pod).unwrap(), "unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    }
+
+    #[test]
+    fn pod_that_ended_says_how_and_not_where() {
+        let pod = pod(&serde_json::json!({"phase": "Failed", "conditions": [{"type": "PodScheduled", "status": "False"}],
+            "containerStatuses": [{"name": "model", "image": "i",
+                "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no rows"}}}]}));
+        assert_eq!(one(&pod).unwrap(), "Error (exit code 3): no rows");
     }
 
     #[test]
