@@ -235,7 +235,7 @@ impl Explainer {
         report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
         match server::plan::plan(&observed, &self.environment, &self.plugins).await {
             // An adapter cannot say more of a Model whose files nobody listed; that is no mistake of the manifest.
-            Err(verdict) if verdict.reason == reason::UNSUPPORTED && unlisted(&observed) => {
+            Err(verdict) if report.route.is_some() && from_files(verdict.reason) && unlisted(&observed) => {
                 report.unknown = Some(format!("the Server's children: they follow from the Model's files; {}", verdict.message));
             }
             Err(verdict) => report.stop(&verdict),
@@ -285,6 +285,11 @@ impl Explainer {
         }
         report
     }
+}
+
+/// Whether an adapter may say so only because it does not know the Model's files.
+fn from_files(said: &str) -> bool {
+    matches!(said, reason::UNSUPPORTED | reason::INVALID)
 }
 
 /// A loader would import the Model, and was not asked what.

@@ -141,11 +141,17 @@ impl Turn {
         .await
     }
 
-    /// Nobody spins: over some seconds there are at most `most` reconciles more.
+    /// Nobody spins: once what was written has been read back, there are at most `most` reconciles more over some seconds.
     async fn calm(&self, operator: &Operator, most: u64) -> Result<()> {
-        let before = operator.count("substratus_reconciles_total").await?;
+        let count = async || operator.count("substratus_reconciles_total").await;
+        let quiet = async || {
+            let before = count().await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok((count().await? == before).then_some(before))
+        };
+        let before = eventually("a second without a reconcile", LIMIT, quiet).await?;
         tokio::time::sleep(WATCHED).await;
-        let more = operator.count("substratus_reconciles_total").await? - before;
+        let more = count().await? - before;
         ensure!(more <= most, "{more} reconciles in {WATCHED:?}:\n{}\n{}", operator.metrics().await?, operator.tail());
         Ok(())
     }

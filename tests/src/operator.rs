@@ -77,7 +77,7 @@ impl Operator {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program()?)
             .arg("operator")
-            .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
+            .args(["--operator-image", "registry.test/substratus:test"])
             .args(["--health-probe-bind-address", admin, "--metrics-bind-address", admin])
             .arg("--plugins-dir")
             .arg(plugins)
@@ -88,6 +88,9 @@ impl Operator {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        if !args.iter().any(|argument| argument.starts_with("--namespace")) {
+            command.args(["--namespace", "substratus"]);
+        }
         let child = spawn(command).context("start the operator")?;
         Ok(Self { child, log, home, admin: admin.to_owned() })
     }

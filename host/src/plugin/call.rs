@@ -119,7 +119,6 @@ impl Call<'_> {
             return self.limit("the guest's stack", format!("{} KiB", crate::limits::GUEST_STACK >> 10));
         }
         let text = format!("{error:#}");
-        let crash = || words.map_or_else(|| text.clone(), |words| format!("{words} ({text})"));
         for (sign, limit, value) in [
             // These errors of the engine have no public type; tests/it/hostile.rs watches over their words.
             ("fuel allocated for hostcalls", "data from guest to host", format!("{} KiB", tier.crossing >> 10)),
@@ -132,11 +131,12 @@ impl Call<'_> {
                 return self.limit(limit, value);
             }
         }
-        PluginError::Trap {
-            plugin: self.ready.manifest.name.clone(),
-            function: self.function,
-            reason: clip(&crash(), 4 * crate::limits::SENTENCE_BYTES),
-        }
+        // Frames say nothing to a user, and in a stripped component little to its author.
+        let plugin = self.ready.manifest.name.clone();
+        tracing::debug!(plugin, function = self.function, "{text}");
+        let cause = error.root_cause().to_string();
+        let reason = words.map_or_else(|| cause.clone(), |words| format!("{words} ({cause})"));
+        PluginError::Trap { plugin, function: self.function, reason: clip(&reason, 4 * crate::limits::SENTENCE_BYTES) }
     }
 }
 

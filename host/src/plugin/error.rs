@@ -29,7 +29,7 @@ pub enum PluginError {
         plugin: String,
         /// What it was asked.
         function: &'static str,
-        /// What happened, with the guest's own frames.
+        /// What happened: the guest's last words, where it had any, and the engine's.
         reason: String,
     },
     /// The guest wanted more than its tier has.

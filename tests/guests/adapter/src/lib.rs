@@ -31,10 +31,8 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
                 pieces.push(std::hint::black_box(vec![1_u8; 1 << 20]));
             }
         }
-        "recurse" => {
-            let depth = recurse(1);
-            Container { reason: format!("recursed {depth} times"), ..good }
-        }
+        "recurse" => Container { reason: format!("recursed {} times", recurse(1)), ..good },
+        "recurse-wide" => Container { reason: format!("recursed {} times", recurse_wide(1)), ..good },
         "image" => Container { image: "docker.io/evil/miner:latest".into(), ..good },
         "image-prefix" => Container { image: "docker.io/hostile-not/server:1".into(), ..good },
         "image-dotdot" => Container { image: "docker.io/hostile/../evil/miner:1".into(), ..good },
@@ -63,10 +61,17 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
     })
 }
 
-#[expect(unconditional_recursion, reason = "the point")]
+/// Small frames: the engine's stack ends first.
 fn recurse(depth: u64) -> u64 {
+    let again: fn(u64) -> u64 = std::hint::black_box(recurse);
+    1 + again(depth + 1)
+}
+
+/// Large frames: the guest's own stack, in its memory, ends first.
+#[expect(unconditional_recursion, reason = "the point")]
+fn recurse_wide(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);
-    recurse(depth + 1) + std::hint::black_box(frame.iter().sum::<u64>())
+    recurse_wide(depth + 1) + std::hint::black_box(frame.iter().sum::<u64>())
 }
 
 fn good() -> Container {
