@@ -250,7 +250,7 @@ fn failed(inputs: String, error: LoadError) -> Outcome {
 fn exit_code(outcome: &Outcome) -> ExitCode {
     match outcome {
         Outcome::Complete { .. } => ExitCode::SUCCESS,
-        Outcome::Failed { reason, .. } if LoadError::reason_is_final(reason) => ExitCode::from(EXIT_FINAL),
+        Outcome::Failed { .. } if outcome.is_final() => ExitCode::from(EXIT_FINAL),
         Outcome::Failed { .. } => ExitCode::FAILURE,
     }
 }
@@ -309,10 +309,14 @@ mod tests {
 
     #[test]
     fn what_another_run_would_meet_again_is_final() {
-        for (reason, code) in
-            [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)]
-        {
-            let outcome = failed(String::new(), LoadError::new(reason, "x"));
+        for (reason, retry_after, code) in [
+            (reason::NOT_FOUND, None, EXIT_FINAL),
+            (reason::GATED, None, EXIT_FINAL),
+            (reason::UNAVAILABLE, None, 1),
+            (reason::RATE_LIMITED, None, 1),
+            (reason::RATE_LIMITED, Some(3600), EXIT_FINAL),
+        ] {
+            let outcome = failed(String::new(), LoadError { retry_after, ..LoadError::new(reason, "x") });
             assert_eq!(exit_code(&outcome), ExitCode::from(code), "{reason}");
         }
     }

@@ -14,6 +14,10 @@ pub fn fit(_: &Request) -> Fitness {
 }
 
 /// Does what was asked.
+///
+/// # Panics
+///
+/// Where that is asked.
 pub fn serve(request: &Request) -> Result<Container, Failure> {
     let how = Params::new(&request.params).text("do")?.unwrap_or_default();
     let good = good();
