@@ -42,6 +42,7 @@
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
+//! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |

@@ -351,7 +351,7 @@ impl Plugins {
 
     fn call<'a>(&'a self, ready: &'a Ready, function: &'static str, calls: Arc<dyn HostCalls>) -> Call<'a> {
         let observer = self.inner.observer.get().map(|observer| &**observer as &dyn Observer);
-        Call { engine: &self.inner.engine, ready, function, tier: ready::tier(ready.manifest.role), calls, observer }
+        Call { engine: &self.inner.engine, ready, function, tier: component::tier(ready.manifest.role), calls, observer }
     }
 }
 

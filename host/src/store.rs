@@ -2,6 +2,7 @@
 //! of its pod. Knows nothing of how a component is pulled or what becomes of a report.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,12 +53,24 @@ pub struct Store {
     callers: Arc<auth::Callers>,
     board: ProgressBoard,
     metrics: Metrics,
+    acting: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// Serves `components` to callers that `reviewer` knows, and puts their reports on `board`.
-    pub fn new(components: impl Components, reviewer: impl Reviewer, board: ProgressBoard, metrics: Metrics) -> Self {
-        Self { components: Arc::new(components), callers: Arc::new(auth::Callers::new(reviewer)), board, metrics }
+    /// Serves `components` to callers that `reviewer` knows, and puts their reports on `board`. While this operator is not
+    /// `acting`, another one has the reports and may have more components: callers are sent on.
+    pub fn new(
+        components: impl Components,
+        reviewer: impl Reviewer,
+        board: ProgressBoard,
+        metrics: Metrics,
+        acting: Arc<AtomicBool>,
+    ) -> Self {
+        Self { components: Arc::new(components), callers: Arc::new(auth::Callers::new(reviewer)), board, metrics, acting }
+    }
+
+    fn stands_by(&self) -> bool {
+        !self.acting.load(Ordering::Relaxed)
     }
 
     /// `GET /plugins/<digest>` and `POST /progress/<namespace>/<job>`; serve it with [`crate::admin::run`].
@@ -97,6 +110,7 @@ async fn component(State(store): State<Store>, _: Caller, Path(digest): Path<Str
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
             response
         }
+        Ok(None) if store.stands_by() => elsewhere(),
         Ok(None) => (StatusCode::NOT_FOUND, "no plugin of this cluster has this digest\n").into_response(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "component not served");
@@ -113,6 +127,9 @@ async fn report(
 ) -> Response {
     if caller.namespace != namespace {
         return (StatusCode::FORBIDDEN, "a worker reports for its own namespace only\n").into_response();
+    }
+    if store.stands_by() {
+        return elsewhere();
     }
     let body = tokio::time::timeout(REPORT_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_REPORT));
     let Ok(body) = body.await else { return StatusCode::REQUEST_TIMEOUT.into_response() };
@@ -132,6 +149,12 @@ async fn report(
             (StatusCode::TOO_MANY_REQUESTS, retry, format!("{refusal}\n")).into_response()
         }
     }
+}
+
+/// The next connection may reach the operator that acts.
+fn elsewhere() -> Response {
+    let close = [(header::CONNECTION, HeaderValue::from_static("close")), (header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, close, "this operator stands by for another one, try again\n").into_response()
 }
 
 fn is_digest(text: &str) -> bool {

@@ -8,6 +8,7 @@ mod dataset;
 mod edit;
 mod falcon;
 mod notebook;
+mod registry;
 mod resume;
 mod secret;
 

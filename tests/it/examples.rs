@@ -91,7 +91,7 @@ fn a_field_that_is_not_ours_would_be_found() {
     assert_eq!(lost(&document, &known::<Model>(&document), ""), [".spec.imgae"]);
 }
 
-/// A hub with every repository that the examples name, and a manifest that sends the bundled loader there.
+/// A hub with every repository that the examples name, and manifests that send the bundled plugins there.
 struct Bench {
     _hub: Hub,
     folder: TempDir,
@@ -117,6 +117,7 @@ impl Bench {
                 model("HuggingFaceTB/SmolLM2-135M-Instruct", "LlamaForCausalLM")
                     .file("model.safetensors", Content::noise(4, 1 << 20)),
             )
+            .repo(Repo::dataset("acme/squad").file("train-v2.0.json", r#"{"data": []}"#))
             .repo(Repo::model("substratusai/Llama-2-13B-chat-GGUF").file("model.bin", Content::noise(5, 1 << 20)))
             .start(Ipv4Addr::LOCALHOST.into(), runtime.handle())
             .unwrap();
@@ -125,7 +126,9 @@ impl Bench {
         let grants = json!({"hosts": [url, cdn], "secrets": [{"use": "hf", "hosts": [url]}]});
         let mirror = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "Plugin", "metadata": {"name": "loader-huggingface"},
             "spec": {"config": {"endpoint": url}, "grants": grants}});
-        std::fs::write(folder.path().join("mirror.yaml"), mirror.to_string()).unwrap();
+        let data = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "Plugin", "metadata": {"name": "importer-squad"},
+            "spec": {"config": {"endpoint": format!("{url}/datasets/acme/squad/resolve/main")}, "grants": {"hosts": [url, cdn]}}});
+        std::fs::write(folder.path().join("mirror.yaml"), format!("{mirror}\n---\n{data}")).unwrap();
         Self { _hub: hub, folder, _runtime: runtime }
     }
 
@@ -174,13 +177,42 @@ fn every_family_can_be_planned() {
         let wanted: usize = family.iter().map(|file| documents(file).len()).sum();
         assert_eq!(reports.len(), wanted, "{family:?}");
         for report in reports {
-            let main = match report["kind"].as_str() {
-                Some("Model" | "Dataset") => "Job",
-                Some("Notebook") => "Pod",
-                _ => "Deployment",
-            };
-            let children = report["children"].as_array().unwrap();
-            assert!(children.iter().any(|child| child["kind"] == main), "{family:?}: {report:#}");
+            assert!(is_planned(&report), "{family:?}: {report:#}");
+            if report["kind"] == "Dataset" {
+                assert_eq!(report["source"]["list"][0]["path"], "train-v2.0.json", "{report:#}");
+                assert_eq!(report["source"]["splits"], json!(["train"]), "{report:#}");
+            }
+        }
+    }
+}
+
+/// Whether the child that does the work is there.
+fn is_planned(report: &Value) -> bool {
+    let main = match report["kind"].as_str() {
+        Some("Model" | "Dataset") => "Job",
+        Some("Notebook") => "Pod",
+        _ => "Deployment",
+    };
+    report["children"].as_array().unwrap().iter().any(|child| child["kind"] == main)
+}
+
+/// Without a hub everything is explained that does not need one, and the rest is said to be unknown.
+#[test]
+fn every_family_is_explained_offline() {
+    let bench = Bench::start();
+    for family in families() {
+        let reports = bench.explain(&family, &["-o", "json", "--offline"]).unwrap_or_else(|said| panic!("{family:?}: {said}"));
+        let reports: Vec<Value> = serde_json::from_str(&reports).unwrap();
+        for report in reports {
+            assert!(report["stopped"].is_null() && report["route"].is_string(), "{family:?}: {report:#}");
+            let unknown = report["unknown"].as_str().unwrap_or_default();
+            match report["kind"].as_str() {
+                Some("Server") => assert!(is_planned(&report) != unknown.contains("the Model's files"), "{family:?}: {report:#}"),
+                _ => assert!(is_planned(&report), "{family:?}: {report:#}"),
+            }
+            let route = report["route"].as_str().unwrap();
+            let asks_a_hub = ["loader-huggingface", "importer-"].iter().any(|plugin| route.contains(plugin));
+            assert!(asks_a_hub == unknown.contains("no hub was asked"), "{family:?}: {report:#}");
         }
     }
 }

@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
             "main.rs",
             "reconcile/apply.rs",
             "reconcile/caches.rs",
+            "reconcile/follow.rs",
             "reconcile/status.rs",
             "run.rs",
             "store/auth.rs",

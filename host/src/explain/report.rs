@@ -7,6 +7,8 @@ use serde_json::Value;
 use substratus_crds::{Candidate, SourceStatus};
 
 use crate::kinds::shared::verdict::Verdict;
+use crate::plugin::types::File;
+use crate::worker::import::plan::ImportPlan;
 use crate::worker::plan::Plan;
 
 /// Most files that are listed for people.
@@ -22,6 +24,9 @@ pub(super) struct Report {
     /// Why it could not go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stopped: Option<String>,
+    /// What cannot be said with what is at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unknown: Option<String>,
     /// Which plugin and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) route: Option<String>,
@@ -45,7 +50,7 @@ pub(super) struct Report {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Source {
     #[serde(flatten)]
-    facts: SourceStatus,
+    pub(super) facts: SourceStatus,
     list: Vec<SourceFile>,
 }
 
@@ -67,6 +72,27 @@ impl Source {
         });
         Self { facts: plan.source.clone(), list: list.collect() }
     }
+
+    /// The inputs of an import. What rows come out is known once they are read.
+    pub(super) fn of_import(plan: &ImportPlan) -> Self {
+        let inputs = || plan.shards.iter().flat_map(|shard| &shard.inputs);
+        let sha256 = |input: &File| input.digest.as_ref().map(|digest| digest.hex.clone());
+        let list = inputs().map(|input| SourceFile { path: input.path.clone(), size: input.size, sha256: sha256(input) });
+        let mut splits: Vec<String> = plan.shards.iter().filter_map(|shard| shard.split.clone()).collect();
+        splits.dedup();
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let facts = SourceStatus {
+            revision: Some(plan.revision.clone()),
+            license: plan.license.clone(),
+            partial: plan.partial.clone(),
+            files: signed(inputs().count() as u64),
+            bytes: signed(inputs().filter_map(|input| input.size).fold(0, u64::saturating_add)),
+            splits,
+            warnings: plan.warnings.clone(),
+            ..SourceStatus::default()
+        };
+        Self { facts, list: list.collect() }
+    }
 }
 
 impl Report {
@@ -76,6 +102,7 @@ impl Report {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             stopped: None,
+            unknown: None,
             route: None,
             source: None,
             engine: None,
@@ -100,6 +127,7 @@ impl Report {
             ("why", &self.reason),
             ("placement", &self.placement),
             ("artifacts", &self.artifacts),
+            ("unknown", &self.unknown),
         ];
         for (name, value) in rows {
             if let Some(value) = value {

@@ -136,7 +136,8 @@ impl WorkerArgs {
             let message = format!("plugin {digest} is neither bundled nor cached, and no --store is given");
             return Err(LoadError::new(reason::PLUGIN_NOT_FOUND, message));
         };
-        let fetched = fetch_plugin(base, digest, store)
+        let fetched = self
+            .fetch_patiently(base, digest, store)
             .await
             .map_err(|error| LoadError::unavailable(format!("cannot get plugin {digest} from the store: {error:#}")))?;
         let loaded = plugins.add(&fetched).map_err(|error| LoadError::new(reason::PLUGIN_FAILED, error.to_string()))?;
@@ -147,6 +148,22 @@ impl WorkerArgs {
                 reason::PLUGIN_FAILED,
                 format!("the store answered with plugin {} instead of {digest}", loaded.digest),
             ))
+        }
+    }
+
+    /// A store may be restarting, or be a replica that stands by: the next attempt is another connection.
+    async fn fetch_patiently(&self, base: &Url, digest: &str, store: &Store) -> anyhow::Result<Vec<u8>> {
+        let mut failures = 0;
+        loop {
+            match fetch_plugin(base, digest, store).await {
+                Err(error) if failures + 1 < self.attempts => {
+                    failures += 1;
+                    let pause = Tuning::default().pause_after(failures);
+                    tracing::warn!(%error, ?pause, "the plugin store is asked again");
+                    tokio::time::sleep(pause).await;
+                }
+                result => return result,
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod shard;
 pub mod share;
 pub mod streams;
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -42,7 +43,7 @@ use self::plan::ImportPlan;
 use self::shard::{Work, interrupted};
 use self::share::Part;
 use super::counters::Counters;
-use super::egress::Egress;
+use super::egress::{Egress, Patience};
 use super::failure::LoadError;
 use super::load::{Surroundings, stopped_for_good};
 use super::manifest::Manifest;
@@ -52,6 +53,7 @@ use super::request::LoadRequest;
 use super::secrets::Secrets;
 use super::transfer::Tuning;
 use crate::bucket::{BucketUrl, Sink};
+use crate::plugin::Plugins;
 use crate::plugin::types::Shard;
 
 /// Shards in work at the same time: one is decoded or mapped while others are fetched.
@@ -77,6 +79,17 @@ pub async fn import(request: &LoadRequest, around: Surroundings, part: Part) -> 
         Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
         Err(error) => Outcome::failed(request.inputs.clone(), error),
     }
+}
+
+/// What an import would fetch: the importer's plan, checked, and no byte of a file. Credentials come from `env`.
+pub async fn look(
+    plugins: &Plugins,
+    request: &LoadRequest,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<ImportPlan, LoadError> {
+    let secrets = Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+    let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
+    Importer::new(plugins.clone(), request, egress, Tuning::default()).plan(&request.inputs).await
 }
 
 async fn run(

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
+use substratus_crds::conditions::reason;
 use substratus_crds::{SourceStatus, TransferStatus};
 
 use super::failure::LoadError;
@@ -10,7 +11,7 @@ use super::failure::LoadError;
 /// Largest termination message that Kubernetes keeps, in bytes.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
-/// Exit code of a failure that the same pod would meet again: a typed user error. The Job's failure policy ends it at once.
+/// Exit code of a failure that [`Outcome::is_final`]. The Job's failure policy ends it at once.
 pub const EXIT_FINAL: u8 = 64;
 
 /// Sent while a load runs; the newest one counts.
@@ -59,7 +60,7 @@ impl Outcome {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Complete { .. } => ExitCode::SUCCESS,
-            Self::Failed { reason, .. } if LoadError::reason_is_final(reason) => ExitCode::from(EXIT_FINAL),
+            Self::Failed { .. } if self.is_final() => ExitCode::from(EXIT_FINAL),
             Self::Failed { .. } => ExitCode::FAILURE,
         }
     }
@@ -79,6 +80,18 @@ impl Outcome {
                     anyhow::ensure!(half > 0, "the outcome does not fit a termination message");
                     *message = cut(std::mem::take(message), half);
                 }
+            }
+        }
+    }
+
+    /// Whether the next pod would end like this one: somebody has to change something first, or the source said when to come
+    /// back, which the operator keeps to and a Job would not.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Complete { .. } => true,
+            Self::Failed { reason, retry_after, .. } => {
+                retry_after.is_some()
+                    || !matches!(reason.as_str(), reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
             }
         }
     }
@@ -107,8 +120,6 @@ fn cut(text: String, bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use substratus_crds::conditions::reason;
-
     use super::*;
 
     #[test]
@@ -149,10 +160,14 @@ mod tests {
 
     #[test]
     fn what_another_run_would_meet_again_is_final() {
-        for (reason, code) in
-            [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)]
-        {
-            let outcome = Outcome::failed(String::new(), LoadError::new(reason, "x"));
+        for (reason, retry_after, code) in [
+            (reason::NOT_FOUND, None, EXIT_FINAL),
+            (reason::GATED, None, EXIT_FINAL),
+            (reason::UNAVAILABLE, None, 1),
+            (reason::RATE_LIMITED, None, 1),
+            (reason::RATE_LIMITED, Some(3600), EXIT_FINAL),
+        ] {
+            let outcome = Outcome::failed(String::new(), LoadError { retry_after, ..LoadError::new(reason, "x") });
             assert_eq!(outcome.exit_code(), ExitCode::from(code), "{reason}");
         }
     }

@@ -138,7 +138,7 @@ fn a_shard_that_cannot_be_done_ends_the_whole_try() -> Result<()> {
         let message = condition(&dataset, "Complete")["message"].as_str().unwrap_or_default().to_owned();
         ensure!(message.contains("line 7") && message.contains("tried again"), "{message}");
         fixture.drop_finished_pods("bad-data-shards").await?;
-        fixture.gone("Job", "bad-data-loader").await.context("nobody waits for shards that will not come")?;
+        fixture.gone(&[("Job", "bad-data-loader")]).await.context("nobody waits for shards that will not come")?;
         fixture.event("bad", "Invalid").await?;
 
         fixture.annotate("Dataset", "bad", "substratus.ai/retry", "1").await?;
@@ -151,7 +151,7 @@ fn a_shard_that_cannot_be_done_ends_the_whole_try() -> Result<()> {
         fixture.merge("Dataset", "bad", json!({"spec": {"parallelism": 1}})).await?;
         let whole = async |job: &Value| Ok((!args(job).contains(&"--lead")).then_some(()));
         fixture.wait("Job", "bad-data-loader", LIMIT, whole).await?;
-        fixture.gone("Job", "bad-data-shards").await?;
+        fixture.gone(&[("Job", "bad-data-shards")]).await?;
         let dataset = fixture.get("Dataset", "bad").await?;
         fixture.pod_ends("bad-data-loader", 0, &imported(&dataset)).await?;
         fixture.reason("Dataset", "bad", "Complete", "JobComplete").await?;
