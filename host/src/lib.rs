@@ -54,6 +54,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod catalog;
 pub mod context;
+pub mod controllers;
 pub mod explain;
 pub mod kinds;
 pub mod leader;

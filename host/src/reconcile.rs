@@ -16,9 +16,12 @@ pub mod caches;
 pub mod fields;
 pub mod follow;
 pub mod guard;
+pub mod nodes;
+pub mod pods;
 pub mod references;
 pub mod service_account;
 pub mod status;
+pub mod trigger;
 pub mod views;
 
 use std::fmt::Debug;

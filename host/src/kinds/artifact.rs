@@ -31,7 +31,8 @@ use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::kinds::shared::workload::Workload;
 use crate::reconcile::Kind;
-use crate::reconcile::caches::{self, Trigger};
+use crate::reconcile::caches;
+use crate::reconcile::trigger::Trigger;
 
 /// A kind that becomes an artifact.
 pub trait Artifact:

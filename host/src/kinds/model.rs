@@ -5,7 +5,7 @@ use substratus_crds::{ArtifactStatus, Model, PluginRole};
 use super::artifact::{Artifact, Facts, Wanted};
 use super::shared::names;
 use super::shared::workload::Workload;
-use crate::reconcile::caches::Trigger;
+use crate::reconcile::trigger::Trigger;
 
 impl Artifact for Model {
     const FACTS: Facts = Facts {

@@ -21,7 +21,8 @@ use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::reconcile::Kind;
-use crate::reconcile::caches::{self, Trigger};
+use crate::reconcile::caches;
+use crate::reconcile::trigger::Trigger;
 
 impl Kind for Server {
     type Status = ServerStatus;

@@ -1,18 +1,22 @@
 //! `substratus plugin …`: what authors of plugins do, with the host that runs them in a cluster. Knows no Kubernetes.
 
+mod args;
+mod inspect;
+
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use substratus_crds::{Grants, SecretGrant};
 
+use self::args::{CacheArgs, Format, RegistryArgs};
+use self::inspect::Inspect;
 use super::cases::{self, AskError, Case};
-use super::{HostCalls, Manifest, Offline, PlainHttp, PluginOptions, Plugins, RegistryAuth, component, package, registry};
+use super::{HostCalls, Manifest, Offline, package};
 use crate::worker::calls::LoaderCalls;
 use crate::worker::egress::{Egress, Patience};
 use crate::worker::secrets::Secrets;
@@ -114,61 +118,6 @@ pub struct Test {
     format: Format,
 }
 
-/// `plugin inspect`
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// A component's file, or a reference in a registry
-    plugin: String,
-    #[command(flatten)]
-    registry: RegistryArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    format: Format,
-}
-
-/// How to speak to registries.
-#[derive(Debug, Args)]
-struct RegistryArgs {
-    /// User name at the registry
-    #[arg(long, env = "SUBSTRATUS_REGISTRY_USERNAME", requires = "password")]
-    username: Option<String>,
-    /// Password or token at the registry
-    #[arg(long, env = "SUBSTRATUS_REGISTRY_PASSWORD", hide_env_values = true)]
-    password: Option<String>,
-    /// Registry spoken to without TLS: host or host:port
-    #[arg(long, env = "SUBSTRATUS_PLAIN_HTTP", value_delimiter = ',')]
-    plain_http: Vec<String>,
-    /// Docker's folder of settings, for credentials [default: ~/.docker]
-    #[arg(long, env = "DOCKER_CONFIG", value_name = "DIR")]
-    docker_config: Option<PathBuf>,
-}
-
-/// Where components and compiled code are kept.
-#[derive(Debug, Args)]
-struct CacheArgs {
-    /// Folder for components and compiled code [default: ~/.cache/substratus/plugins]
-    #[arg(long, env = "SUBSTRATUS_PLUGIN_CACHE", value_name = "DIR")]
-    cache: Option<PathBuf>,
-}
-
-/// How to print.
-#[derive(Debug, Args)]
-struct Format {
-    /// How to print
-    #[arg(short = 'o', long, value_enum, default_value_t = OutputFormat::Text)]
-    format: OutputFormat,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 impl PluginCommand {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
@@ -177,7 +126,7 @@ impl PluginCommand {
             Self::Push(args) => push(&args).await,
             Self::Run(args) => run(&args).await,
             Self::Test(args) => test(&args).await,
-            Self::Inspect(args) => inspect(&args).await,
+            Self::Inspect(args) => inspect::inspect(&args).await,
         }
     }
 }
@@ -212,14 +161,14 @@ fn build(args: &Build) -> anyhow::Result<ExitCode> {
     );
     let value =
         json!({"name": manifest.name, "version": manifest.version, "file": output, "bytes": bytes.len(), "digest": digest});
-    print(args.format.format, &text, &value)?;
+    args.format.print(&text, &value)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn push(args: &Push) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(&args.file).with_context(|| format!("read {}", args.file.display()))?;
     let pushed = super::push(&args.reference, &bytes, args.registry.auth(&args.reference)?, &args.registry.plain()).await?;
-    print(args.format.format, &pushed, &json!({"reference": pushed}))?;
+    args.format.print(&pushed, &json!({"reference": pushed}))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,7 +184,7 @@ async fn run(args: &Run) -> anyhow::Result<ExitCode> {
     );
     let calls = args.calls(&loaded.manifest)?;
     match cases::ask(&plugins, &loaded.digest, &case, calls).await {
-        Ok(answer) => print(OutputFormat::Json, "", &answer)?,
+        Ok(answer) => args::print(&format!("{answer:#}"))?,
         Err(AskError::Plugin(error)) => return Err(error.into()),
         Err(AskError::Case(error)) => return Err(error),
     }
@@ -258,61 +207,11 @@ async fn test(args: &Test) -> anyhow::Result<ExitCode> {
         }
     }
     write!(text, "{} of {} cases passed", results.len() - failed, results.len())?;
-    print(args.format.format, &text, &serde_json::to_value(&results)?)?;
+    args.format.print(&text, &serde_json::to_value(&results)?)?;
     if results.is_empty() {
         bail!("no case in {}", args.folder.join("cases").display());
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
-    let plugins = args.cache.open()?;
-    let file = Path::new(&args.plugin);
-    let (digest, source) = if file.exists() {
-        (plugins.add_file(file)?.digest, args.plugin.clone())
-    } else {
-        let auth = args.registry.auth(&args.plugin)?;
-        let pulled = plugins.pull(&args.plugin, auth, &args.registry.plain()).await?;
-        (pulled.digest, pulled.reference_with_digest)
-    };
-    let bytes = plugins.bytes(&digest)?;
-    let manifest = plugins.manifest(&digest)?;
-    let outline = component::outline(&bytes)?;
-    let value = json!({
-        "source": source, "digest": digest, "bytes": bytes.len(), "manifest": manifest,
-        "imports": outline.imports, "exports": outline.exports,
-    });
-    let mut text = format!(
-        "{} {} ({:?}), for hosts {}\n{}\nsource   {source}\ndigest   {digest}\nsize     {} KiB\n",
-        manifest.name,
-        manifest.version,
-        manifest.role,
-        manifest.host,
-        manifest.description,
-        bytes.len().div_ceil(1024),
-    );
-    let secrets: Vec<String> =
-        manifest.secrets.iter().map(|secret| format!("{} → {}", secret.name, secret.hosts.join(" "))).collect();
-    let images: Vec<String> = manifest.claims.images.iter().map(|claim| claim.repository.clone()).collect();
-    for (name, values) in [
-        ("schemes", &manifest.claims.schemes),
-        ("stands for", &images),
-        ("engines", &manifest.claims.engines),
-        ("clouds", &manifest.claims.clouds),
-        ("hosts", &manifest.hosts),
-        ("secrets", &secrets),
-        ("images", &manifest.images),
-        ("scheduling", &manifest.scheduling),
-        ("imports", &outline.imports),
-        ("exports", &outline.exports),
-    ] {
-        if !values.is_empty() {
-            let values: Vec<&str> = values.iter().map(|value| if value.is_empty() { "\"\"" } else { value }).collect();
-            writeln!(text, "{name:<11}{}", values.join(", "))?;
-        }
-    }
-    print(args.format.format, text.trim_end(), &value)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 impl Run {
@@ -333,44 +232,7 @@ impl Run {
     }
 }
 
-impl RegistryArgs {
-    /// Flags and environment first, then docker's own settings.
-    fn auth(&self, reference: &str) -> anyhow::Result<RegistryAuth> {
-        if let (Some(username), Some(password)) = (&self.username, &self.password) {
-            return Ok(RegistryAuth::Basic { username: username.clone(), password: password.clone() });
-        }
-        let folder = self.docker_config.clone().or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
-        let Some(file) = folder.map(|folder| folder.join("config.json")).filter(|file| file.exists()) else {
-            return Ok(RegistryAuth::Anonymous);
-        };
-        let json = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        let reference = registry::parse(reference)?;
-        RegistryAuth::from_docker_config(&json, reference.registry()).with_context(|| format!("read {}", file.display()))
-    }
-
-    fn plain(&self) -> PlainHttp {
-        PlainHttp(self.plain_http.clone())
-    }
-}
-
-impl CacheArgs {
-    fn open(&self) -> anyhow::Result<Plugins> {
-        let cache = self.cache.clone().or_else(|| std::env::home_dir().map(|home| home.join(".cache/substratus/plugins")));
-        let cache = cache.context("there is no home folder; name a folder with --cache")?;
-        Ok(Plugins::open(PluginOptions { cache, bundled: Vec::new() })?)
-    }
-}
-
 fn read_json(file: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
-}
-
-fn print(format: OutputFormat, text: &str, value: &Value) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match format {
-        OutputFormat::Text => writeln!(out, "{text}")?,
-        OutputFormat::Json => writeln!(out, "{value:#}")?,
-    }
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Pulls components from OCI registries: one manifest, one layer, each no larger than announced, allowed, and hashed.
 //! Knows nothing about what a component is.
 
+mod error;
+
 use futures::StreamExt;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
@@ -9,6 +11,7 @@ use oci_client::{Client, Reference, RegistryOperation};
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
+pub use self::error::RegistryError;
 use super::cache::digest_of;
 use crate::limits;
 
@@ -49,93 +52,6 @@ impl std::fmt::Debug for RegistryAuth {
 /// Registries (`host` or `host:port`) that are spoken to without TLS. Empty means none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlainHttp(pub Vec<String>);
-
-/// Why a registry did not give a component.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The text is no image reference.
-    #[error("`{reference}` is no image reference: {reason}")]
-    Reference {
-        /// As written.
-        reference: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// No such repository, tag or digest.
-    #[error("{reference} does not exist in its registry; check the name, and the pull secret if it is private")]
-    NotFound {
-        /// What was asked for.
-        reference: String,
-    },
-    /// The registry wants other credentials.
-    #[error("the registry refuses access to {reference}; check the pull secret ({reason})")]
-    Auth {
-        /// What was asked for.
-        reference: String,
-        /// What it says.
-        reason: String,
-    },
-    /// No answer, or one that means "later".
-    #[error("the registry of {reference} is unavailable: {reason}")]
-    Unavailable {
-        /// What was asked for.
-        reference: String,
-        /// What happened.
-        reason: String,
-    },
-    /// More bytes than we take.
-    #[error("{what} of {reference} has {size} bytes, and at most {max} are taken")]
-    TooLarge {
-        /// What was asked for.
-        reference: String,
-        /// Manifest or component.
-        what: &'static str,
-        /// Announced or received so far.
-        size: u64,
-        /// The most we take.
-        max: u64,
-    },
-    /// Other bytes than announced.
-    #[error("{what} of {reference} has digest {actual} where {expected} was announced; it is not used")]
-    DigestMismatch {
-        /// What was asked for.
-        reference: String,
-        /// Manifest or component.
-        what: &'static str,
-        /// What it should be.
-        expected: String,
-        /// What it is.
-        actual: String,
-    },
-    /// An image of something else.
-    #[error("{reference} is no plugin: {reason}; push it with `substratus plugin push`")]
-    NotAPlugin {
-        /// What was asked for.
-        reference: String,
-        /// What it is instead.
-        reason: String,
-    },
-}
-
-impl RegistryError {
-    /// A short fixed word.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Reference { .. } => "registry-reference",
-            Self::NotFound { .. } => "registry-not-found",
-            Self::Auth { .. } => "registry-auth",
-            Self::Unavailable { .. } => "registry-unavailable",
-            Self::TooLarge { .. } => "registry-too-large",
-            Self::DigestMismatch { .. } => "registry-digest-mismatch",
-            Self::NotAPlugin { .. } => "registry-not-a-plugin",
-        }
-    }
-
-    /// Whether asking again later may help.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-}
 
 /// One repository of one registry, for one pull or push.
 pub(super) struct Registry {

@@ -11,6 +11,7 @@ use substratus_crds::conditions::reason;
 use super::Error;
 use super::caches;
 use super::fields;
+use super::trigger::Trigger;
 use crate::context::Context;
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
 use crate::kinds::shared::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
@@ -211,7 +212,7 @@ fn known(context: &Context, kind: ChildKind, owner: &Owner, name: &str) -> Optio
             caches::get(&caches.jobs, namespace, name).map(|view| Known { metadata: view.metadata.clone(), fields: None })
         }
         ChildKind::Pod => {
-            let object = caches::Trigger::Notebook(namespace.clone(), owner.reference.name.clone());
+            let object = Trigger::Notebook(namespace.clone(), owner.reference.name.clone());
             caches.pods.get(&object, name).map(|view| Known { metadata: view.metadata.clone(), fields: None })
         }
         ChildKind::Secret => None,

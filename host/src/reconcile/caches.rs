@@ -17,25 +17,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::follow::{Scope, follow};
+use super::nodes;
+use super::pods::Pods;
 use super::references::{References, Refers, own};
+use super::trigger::{Trigger, owners, pod_owner};
 use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
-
-/// Something that concerns an object: look at it again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Trigger {
-    /// Namespace and name of a Dataset.
-    Dataset(String, String),
-    /// Namespace and name of a Model.
-    Model(String, String),
-    /// Namespace and name of a Notebook.
-    Notebook(String, String),
-    /// Namespace and name of a Server.
-    Server(String, String),
-    /// Name of a Plugin.
-    Plugin(String),
-}
 
 /// What the watches see.
 #[derive(Clone)]
@@ -64,51 +52,6 @@ pub struct Caches {
     pub nodes: Store<NodeView>,
     /// Pods by the object they run for.
     pub pods: Pods,
-}
-
-type PodsByName = HashMap<String, Arc<PodView>>;
-
-/// Pods by the object they run for.
-#[derive(Clone, Default)]
-pub struct Pods {
-    by_object: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
-}
-
-impl Pods {
-    /// The pods of an object.
-    pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
-        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
-    }
-
-    /// One pod of an object.
-    pub fn get(&self, object: &Trigger, name: &str) -> Option<Arc<PodView>> {
-        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.get(object)?.get(name).cloned()
-    }
-
-    fn take(&self, event: &Event<PodView>) {
-        let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Apply(pod) | Event::InitApply(pod) => {
-                if let Some(object) = pod_owner(pod) {
-                    pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
-                }
-            }
-            Event::Delete(pod) => {
-                if let Some(object) = pod_owner(pod)
-                    && let Some(known) = pods.get_mut(&object)
-                {
-                    known.remove(&pod.name_any());
-                    if known.is_empty() {
-                        pods.remove(&object);
-                    }
-                }
-            }
-            Event::Init => pods.clear(),
-            Event::InitDone => {}
-        }
-    }
 }
 
 /// Field sets are few and long: equal ones are kept once.
@@ -311,29 +254,6 @@ fn our_fields<T: Resource>(object: &T) -> Option<Value> {
     ours.fields_v1.as_ref().map(|fields| fields.0.clone())
 }
 
-/// The objects of ours that own this one.
-pub fn owners<T: Resource>(object: &T) -> Vec<Trigger> {
-    let namespace = object.meta().namespace.clone().unwrap_or_default();
-    let owners = object.meta().owner_references.iter().flatten();
-    owners.filter_map(|owner| Some(maker(&owner.kind.to_lowercase())?(namespace.clone(), owner.name.clone()))).collect()
-}
-
-fn pod_owner(pod: &PodView) -> Option<Trigger> {
-    let mut labels = pod.labels().iter();
-    labels.find_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone())))
-}
-
-/// What makes a trigger for a kind in lower case, which is also the label of its pods.
-fn maker(kind: &str) -> Option<fn(String, String) -> Trigger> {
-    Some(match kind {
-        "dataset" => Trigger::Dataset,
-        "model" => Trigger::Model,
-        "notebook" => Trigger::Notebook,
-        "server" => Trigger::Server,
-        _ => return None,
-    })
-}
-
 /// The object of a namespaced store.
 pub fn get<T>(store: &Store<T>, namespace: &str, name: &str) -> Option<Arc<T>>
 where
@@ -342,16 +262,10 @@ where
     store.get(&ObjectRef::new(name).within(namespace))
 }
 
-/// Most nodes that a GPU policy is told of.
-const MAX_NODES: usize = 500;
-
 impl Caches {
     /// Nodes that offer extended resources or say something about accelerators, by name.
     pub fn accelerator_nodes(&self) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.nodes.state().iter().filter_map(|node| accelerator_node(node)).collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        nodes.truncate(MAX_NODES);
-        nodes
+        nodes::accelerators(&self.nodes.state())
     }
 
     /// Waits until every watch has seen its whole list once.
@@ -371,21 +285,4 @@ impl Caches {
             self.nodes.wait_until_ready(),
         ));
     }
-}
-
-fn accelerator_node(node: &NodeView) -> Option<Node> {
-    let resources: Vec<(String, u64)> = node
-        .status
-        .allocatable
-        .iter()
-        .filter(|(name, _)| name.contains('/') && !name.starts_with("hugepages"))
-        .filter_map(|(name, amount)| Some((name.clone(), amount.parse().ok()?)))
-        .collect();
-    let speaks = |name: &&String| name.contains("accelerator") || name.contains("gpu") || name.contains("tpu");
-    let concerned = !resources.is_empty() || node.labels().keys().any(|name| speaks(&name));
-    concerned.then(|| Node {
-        name: node.name_any(),
-        labels: node.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        resources,
-    })
 }

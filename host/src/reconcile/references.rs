@@ -8,7 +8,7 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use substratus_crds::{Dataset, Model, Notebook, ObjectRef, Server};
 
-use super::caches::Trigger;
+use super::trigger::Trigger;
 
 /// A kind whose objects may refer to Models and Datasets of their namespace.
 pub trait Refers: Resource {

@@ -79,7 +79,8 @@ pub fn current(settings: &Settings, layout: &Layout, wishes: &Wishes, screen: &S
         screen.line(&format!("  - {change}"));
     }
     screen.line("`make demo-down CLUSTER=current` removes all but the images");
-    agree(screen, consent, &format!("Go on with {}?", theirs.context))?;
+    // Of a demo that was refused nothing stays, least of all a copy of credentials.
+    agree(screen, consent, &format!("Go on with {}?", theirs.context)).inspect_err(|_| drop(forget(layout)))?;
     Ok(Stage { place: Place::Current, cluster, shelf: Shelf::Registry(remote), bucket, layout: layout.clone() })
 }
 
