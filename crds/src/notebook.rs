@@ -64,7 +64,8 @@ pub struct NotebookSpec {
     /// `true` stops the pod; what is in the workspace and in `/content/artifacts` stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// Suspend after so long without a running kernel, terminal or open connection: `30m`, `1h30m`.
+    /// Not watched yet. Suspend after so long without a running kernel, terminal or open connection: `30m`,
+    /// `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]+[hms])+$"))]
     pub idle_timeout: Option<String>,
