@@ -134,8 +134,8 @@ impl Stage {
     /// Asks a Server for a completion, through its Service.
     async fn complete(&self, namespace: &str, server: &str, question: &Value) -> Result<Value> {
         let url = format!("{}/v1/completions", self.url(namespace, server).await?);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build()?;
-        let answer = client.post(url).json(question).send().await?;
+        let client = client()?;
+        let answer = eventually("answer", LIMIT, async || Ok(Some(client.post(&url).json(question).send().await?))).await?;
         let status = answer.status();
         let text = answer.text().await?;
         ensure!(status == 200, "the Server answered {status}: {text}");
@@ -163,6 +163,13 @@ fn condition<'a>(
 ) -> (String, String) {
     let found = conditions.into_iter().find(|condition| condition.type_ == name);
     found.map(|condition| (condition.reason.clone(), condition.message.clone())).unwrap_or_default()
+}
+
+/// The node may learn of a ready pod a moment after the API server does, and what was sent before is lost with its connection:
+/// short attempts, each on a connection of its own.
+fn client() -> Result<reqwest::Client> {
+    let client = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_mins(1));
+    Ok(client.build()?)
 }
 
 fn question() -> Value {

@@ -1,13 +1,14 @@
 //! Images that no plugin claims run under the container contract: folders, parameters, port 8080, and nothing else.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use substratus_tests::cluster::eventually;
 use substratus_tests::image;
 use substratus_tests::platform;
 
-use super::{folder, stage, tell};
+use super::{LIMIT, client, folder, stage, tell};
 
 /// A "trainer" that writes what it was told, and a "server" that serves what was written.
 const MANIFESTS: &str = r#"
@@ -48,8 +49,8 @@ fn any_image_runs_under_the_container_contract() -> Result<()> {
 
         stage.server(&namespace, "own", "to be ready", |status| status.ready).await?;
         tell("contract", began, "Server ready");
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-        let page = client.get(stage.url(&namespace, "own").await?).send().await?.text().await?;
+        let (client, url) = (client()?, stage.url(&namespace, "own").await?);
+        let page = eventually("page", LIMIT, async || Ok(Some(client.get(&url).send().await?.text().await?))).await?;
         ensure!(page == "hello\n", "the page is {page:?}");
         Ok(())
     })
