@@ -28,6 +28,8 @@ enum Command {
     Operator(Box<OperatorSettings>),
     /// Fetch a model: by hand (`substratus load hf://org/name --to DIR`), or in a Job's pod
     Load(Box<worker::cli::LoadArgs>),
+    /// Watch from a Notebook's pod whether it is used, and have it suspended where it is not
+    Idle(substratus::idle::IdleArgs),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
     #[command(visible_alias = "plan")]
     Explain(Box<explain::ExplainArgs>),
@@ -65,6 +67,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
+        Command::Idle(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,
         Command::Plugin(command) => command.run().await,

@@ -17,6 +17,7 @@ pub mod fields;
 pub mod guard;
 pub mod service_account;
 pub mod status;
+pub mod suspend;
 pub mod views;
 
 use std::fmt::Debug;

@@ -29,6 +29,7 @@ use crate::leader;
 use crate::metrics::Metrics;
 use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches::{self, Trigger};
+use crate::reconcile::suspend::Suspender;
 use crate::reconcile::{self, Error};
 use crate::settings::Settings;
 use crate::store::{self, ProgressBoard};
@@ -58,7 +59,8 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
         .await
         .with_context(|| format!("listen on {} for workers", settings.store_bind_address))?;
     let reviewer = store::KubeReviewer::new(client.clone());
-    let endpoint = store::Store::new(Shelf(plugins.clone()), reviewer, board.clone(), metrics.clone());
+    let suspender = Suspender::new(client.clone(), clock);
+    let endpoint = store::Store::new(Shelf(plugins.clone()), suspender, reviewer, board.clone(), metrics.clone());
     serve(&mut tasks, listener, endpoint.router(), &shutdown);
 
     let leadership = lead(&settings, &client, &metrics, &shutdown).await;

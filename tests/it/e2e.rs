@@ -6,6 +6,7 @@ mod chaos;
 mod contract;
 mod edit;
 mod falcon;
+mod idle;
 mod notebook;
 mod resume;
 mod secret;

@@ -6,9 +6,7 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::{
-    PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Artifact;
@@ -26,7 +24,6 @@ use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, hash, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
-use crate::store;
 use crate::worker::report::EXIT_FINAL;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
@@ -36,8 +33,6 @@ const REQUEST_DIR: &str = "/etc/substratus/request";
 const SCRATCH_DIR: &str = "/tmp";
 /// How often a worker's pod is started again where the user says nothing.
 const WORKER_RETRIES: i32 = 6;
-/// Folder where the worker finds its token for the store.
-const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
 
 /// The children, and which try the Job is.
 pub fn build<A: Artifact>(
@@ -101,7 +96,7 @@ fn worker<A: Artifact>(
             format!("--request={REQUEST_DIR}/{REQUEST_KEY}"),
             format!("--store={}", environment.store_url),
             format!("--progress-url={}/progress/{}/{job}", environment.store_url, observed.owner.namespace),
-            format!("--token-file={TOKEN_DIR}/token"),
+            format!("--token-file={}", mounts::TOKEN_FILE),
             format!("--plugin-cache={SCRATCH_DIR}/plugins"),
         ],
         env: env::to_worker(secrets, &plan.env),
@@ -109,7 +104,7 @@ fn worker<A: Artifact>(
         mounts: vec![
             mounts::target(&plan.target)?,
             request_mount(job),
-            token_mount(),
+            mounts::store_token(),
             mounts::scratch("scratch", SCRATCH_DIR, None, false),
         ],
         placement: plan.placement.clone(),
@@ -132,30 +127,6 @@ fn request_mount(config_map: String) -> Mount {
         mount: VolumeMount {
             name: "request".to_owned(),
             mount_path: REQUEST_DIR.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        },
-    }
-}
-
-fn token_mount() -> Mount {
-    let token = ServiceAccountTokenProjection {
-        audience: Some(store::AUDIENCE.to_owned()),
-        expiration_seconds: Some(3600),
-        path: "token".to_owned(),
-    };
-    Mount {
-        volume: Volume {
-            name: "store-token".to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(vec![VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() }]),
-                ..ProjectedVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        mount: VolumeMount {
-            name: "store-token".to_owned(),
-            mount_path: TOKEN_DIR.to_owned(),
             read_only: Some(true),
             ..VolumeMount::default()
         },
