@@ -10,6 +10,7 @@ mod idle;
 mod notebook;
 mod resume;
 mod secret;
+mod trainer;
 
 use std::path::PathBuf;
 use std::process::Command;

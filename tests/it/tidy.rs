@@ -33,6 +33,7 @@ const RULES: &[Rule] = &[
             "reconcile/apply.rs",
             "reconcile/caches.rs",
             "reconcile/status.rs",
+            "reconcile/suspend.rs",
             "run.rs",
             "store/auth.rs",
             "sub/",
@@ -41,7 +42,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         words: &["reqwest::"],
-        allowed: &["worker.rs", "worker/", "plugin/push.rs", "plugin/registry.rs"],
+        allowed: &["idle/jupyter.rs", "worker.rs", "worker/", "plugin/push.rs", "plugin/registry.rs"],
         why: "the operator itself talks to the API server and to registries only",
     },
     Rule {

@@ -191,6 +191,8 @@ fn job<A: Artifact>(observed: &Observed<A>, plan: &Plan, template: PodTemplateSp
         },
         spec: Some(JobSpec {
             backoff_limit: Some(wanted.retries.unwrap_or(if load { WORKER_RETRIES } else { A::FACTS.retries })),
+            // Never two pods at a time in one folder: one that is being stopped is replaced when it has ended.
+            pod_replacement_policy: Some("Failed".to_owned()),
             pod_failure_policy: load.then(|| failure_policy(A::FACTS.container)),
             template,
             ..JobSpec::default()
