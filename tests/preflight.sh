@@ -107,8 +107,8 @@ END
 esac
 if [ "$task" = test ] && [ "$mode" != own ]; then
     cat <<'END'
-what is skipped: all that needs a cluster of this machine's own (it::cluster, it::e2e, it::engine, it::kubectl_explain,
-  it::manners, it::operator), and with it every fault; soak is refused
+what is skipped: all that needs a cluster of this machine's own (it::badinput, it::cluster, it::e2e, it::engine,
+  it::kubectl_explain, it::manners, it::operator), and with it every fault; soak is refused
 END
 fi
 if [ -n "$missing" ]; then

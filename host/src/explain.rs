@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use kube::ResourceExt;
+use substratus_crds::conditions::reason;
 use substratus_crds::{ArtifactStatus, Artifacts, Dataset, Model, Notebook, ObjectRef, Plugin, PluginRole, Server, SourceStatus};
 
 use self::manifests::Manifests;
@@ -47,7 +48,7 @@ pub struct ExplainArgs {
     /// Folder of the bundled plugins
     #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
     plugins_dir: PathBuf,
-    /// Do not ask hubs: files and bytes stay unknown, and Servers whose Model is not known are not planned
+    /// Do not ask hubs: files and bytes stay unknown, and so does what a Server's plan takes from them
     #[arg(long)]
     offline: bool,
     /// How to print
@@ -172,6 +173,7 @@ impl Explainer {
             object: Arc::clone(&object),
         };
         let mut report = Report::new(&A::kind(&()), &observed.owner.namespace, observed.name());
+        report.route = artifact::validate::validate(&observed).ok().map(|valid| valid.route.describe(A::FACTS.verb));
         let plan = match artifact::plan::plan(&observed, &self.environment, &self.plugins).await {
             Ok(plan) => plan,
             Err(verdict) => {
@@ -179,19 +181,26 @@ impl Explainer {
                 return (report, None);
             }
         };
-        report.route = artifact::validate::validate(&observed).ok().map(|valid| valid.route.describe(A::FACTS.verb));
         report.artifacts = Some(plan.target.clone());
         report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
         match artifact::build::build(&observed, &self.environment, &plan) {
             Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
             Err(verdict) => report.stop(&verdict),
         }
-        let asks = matches!(plan.run, Run::Load { .. }) && !self.offline && A::FACTS.role == PluginRole::ModelLoader;
-        let source = if asks { self.look(artifact::build::request(&observed, &plan), &mut report).await } else { None };
+        let (mut source, mut plugin) = (None, None);
+        if let Run::Load { plugin: loader, .. } = &plan.run {
+            plugin = Some(loader.clone());
+            if self.offline {
+                report.unknown = Some("files, bytes, revision and format: no hub was asked".to_owned());
+            } else if A::FACTS.role == PluginRole::ModelLoader {
+                source = self.look(artifact::build::request(&observed, &plan), &mut report).await;
+            }
+        }
         let status = ArtifactStatus {
             ready: report.stopped.is_none(),
             artifacts: Some(Artifacts { url: Some(plan.target) }),
             source,
+            plugin,
             ..ArtifactStatus::default()
         };
         (report, Some(status))
@@ -223,10 +232,14 @@ impl Explainer {
             server: Arc::clone(&server),
         };
         let mut report = Report::new("Server", &observed.owner.namespace, observed.name());
+        report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
         match server::plan::plan(&observed, &self.environment, &self.plugins).await {
+            // An adapter cannot say more of a Model whose files nobody listed; that is no mistake of the manifest.
+            Err(verdict) if report.route.is_some() && from_files(verdict.reason) && unlisted(&observed) => {
+                report.unknown = Some(format!("the Server's children: they follow from the Model's files; {}", verdict.message));
+            }
             Err(verdict) => report.stop(&verdict),
             Ok(plan) => {
-                report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
                 report.engine.clone_from(&plan.answers.engine);
                 report.reason = plan.answers.container.as_ref().map(|container| container.reason.clone());
                 report.placement = plan.answers.placement.as_ref().map(|placement| placement.reason.clone());
@@ -272,4 +285,15 @@ impl Explainer {
         }
         report
     }
+}
+
+/// Whether an adapter may say so only because it does not know the Model's files.
+fn from_files(said: &str) -> bool {
+    matches!(said, reason::UNSUPPORTED | reason::INVALID)
+}
+
+/// A loader would import the Model, and was not asked what.
+fn unlisted(observed: &server::observe::Observed) -> bool {
+    let status = observed.model.as_ref().and_then(|model| model.status.as_ref());
+    status.is_some_and(|status| status.plugin.is_some() && status.source.is_none())
 }

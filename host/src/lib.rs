@@ -44,6 +44,7 @@
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
 //! | Who suspends a Notebook that nobody uses? | `idle.rs` in its pod says so, `reconcile/suspend.rs` does it |
+//! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
 //! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |

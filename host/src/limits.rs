@@ -124,7 +124,7 @@ pub const GUEST_STACK: usize = 512 * KIB;
 /// Stack on which a guest and the host functions it calls run together, in bytes.
 pub const CALL_STACK: usize = 2 * MIB;
 
-/// Frames of a trap's backtrace that an error shows.
+/// Frames of a trap's backtrace that the log shows.
 pub const BACKTRACE_FRAMES: usize = 32;
 
 /// Bytes of a component: what is pulled, added or compiled.
@@ -153,3 +153,6 @@ pub const SENTENCE_BYTES: usize = KIB;
 
 /// Bytes of a path in a plan.
 pub const PATH_BYTES: usize = KIB;
+
+/// Bytes of one name in such a path: what a file system takes, with room for the name of a partial file.
+pub const PATH_NAME_BYTES: usize = 240;

@@ -15,7 +15,11 @@ use tokio_util::sync::CancellationToken;
     name = "substratus",
     version,
     propagate_version = true,
-    after_help = "Start here: https://kubernetes.io/docs/concepts/extend-kubernetes/operator/ says what an operator is;\n`substratus explain -f model.yaml` shows what this one would do, without a cluster."
+    after_help = concat!(
+        "Start here: ",
+        env!("CARGO_PKG_REPOSITORY"),
+        "#readme, and examples/README.md there for manifests;\n`substratus explain -f model.yaml` shows what one would lead to, without a cluster."
+    )
 )]
 struct Cli {
     #[command(subcommand)]

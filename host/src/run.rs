@@ -1,6 +1,7 @@
 //! `substratus operator`: the wiring. A list of parts and the order they start and stop in.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,6 +30,7 @@ use crate::leader;
 use crate::metrics::Metrics;
 use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches::{self, Trigger};
+use crate::reconcile::follow::Scope;
 use crate::reconcile::suspend::Suspender;
 use crate::reconcile::{self, Error};
 use crate::settings::Settings;
@@ -41,6 +43,9 @@ const CHECKS: &[&str] = &["plugins", "watches"];
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
 
 /// Runs until `shutdown` is cancelled or leadership is lost.
+///
+/// An operator is ready as soon as it could act: one that waits for its turn watches and serves plugins meanwhile, so that a
+/// rolling update need not wait for the old leader's end, and its turn begins at once.
 pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let readiness = Readiness::new(CHECKS);
@@ -60,26 +65,32 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
         .with_context(|| format!("listen on {} for workers", settings.store_bind_address))?;
     let reviewer = store::KubeReviewer::new(client.clone());
     let suspender = Suspender::new(client.clone(), clock);
-    let endpoint = store::Store::new(Shelf(plugins.clone()), suspender, reviewer, board.clone(), metrics.clone());
+    let acting = Arc::new(AtomicBool::new(false));
+    let shelf = Shelf(plugins.clone());
+    let endpoint = store::Store::new(shelf, suspender, reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
     serve(&mut tasks, listener, endpoint.router(), &shutdown);
 
-    let leadership = lead(&settings, &client, &metrics, &shutdown).await;
+    let (queue, mut triggers) = mpsc::unbounded_channel();
+    let scope = Scope::new(settings.watch_namespaces.clone());
+    let caches = caches::start(&client, &scope, &queue, &mut tasks);
+    tokio::select! {
+        () = caches.synced() => readiness.pass("watches"),
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let leadership = stand_by(lead(&settings, &client, &metrics, &shutdown), &mut triggers).await;
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    let (queue, triggers) = mpsc::unbounded_channel();
-    let caches = caches::start(&client, &queue, &mut tasks);
-    caches.synced().await;
     let context = Arc::new(context(&settings, client, plugins, board, metrics, caches)?);
+    acting.store(true, Ordering::Relaxed);
     install_plugins(&context).await;
-    readiness.pass("watches");
     tracing::info!(
         datasets = context.caches.datasets.len(),
         notebooks = context.caches.notebooks.len(),
         models = context.caches.models.len(),
         servers = context.caches.servers.len(),
         plugins = context.catalog().active().len(),
-        "operator is ready"
+        "operator is ready and acts"
     );
     let lost = leadership.as_ref().map_or_else(|| futures::future::pending().boxed(), |leader| leader.lost().boxed());
     tokio::select! {
@@ -99,6 +110,17 @@ fn serve(tasks: &mut JoinSet<()>, listener: tokio::net::TcpListener, router: axu
             tracing::error!(%error, "an endpoint ended");
         }
     });
+}
+
+/// Waits for its turn. What the watches tell meanwhile is in the caches, and everything is looked at when the turn begins.
+async fn stand_by<T>(turn: impl Future<Output = T>, triggers: &mut mpsc::UnboundedReceiver<Trigger>) -> T {
+    let mut turn = std::pin::pin!(turn);
+    loop {
+        tokio::select! {
+            turn = &mut turn => return turn,
+            Some(_) = triggers.recv() => {}
+        }
+    }
 }
 
 async fn lead(
@@ -268,6 +290,7 @@ async fn dispatch(
 ) {
     let mut reports = std::pin::pin!(context.board.changes());
     let mut catalog = context.catalog.subscribe();
+    everything(&context, &queues);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

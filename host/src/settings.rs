@@ -46,7 +46,7 @@ pub struct OperatorSettings {
     /// The operator's own pod: its identity in leader election
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
-    /// Namespaces to look after; all of them where none is named
+    /// Namespaces to look after; all of them where none is named (rights: examples/deploy/overlays/namespaces)
     #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
     /// Objects of a kind that are reconciled at the same time

@@ -2,6 +2,7 @@
 //! the token of its pod. Knows nothing of how a component is pulled or what becomes of a report.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -55,20 +56,27 @@ pub struct Store {
     callers: Arc<auth::Callers>,
     board: ProgressBoard,
     metrics: Metrics,
+    acting: Arc<AtomicBool>,
 }
 
 impl Store {
     /// Serves `components` to callers that `reviewer` knows, puts their reports on `board`, and has `notebooks` suspended that
-    /// nobody uses.
+    /// nobody uses. While this operator is not `acting`, another one has the reports and may have more components: callers are
+    /// sent on. Whoever is asked may suspend.
     pub fn new(
         components: impl Components,
         notebooks: impl Notebooks,
         reviewer: impl Reviewer,
         board: ProgressBoard,
         metrics: Metrics,
+        acting: Arc<AtomicBool>,
     ) -> Self {
         let callers = Arc::new(auth::Callers::new(reviewer));
-        Self { components: Arc::new(components), notebooks: Arc::new(notebooks), callers, board, metrics }
+        Self { components: Arc::new(components), notebooks: Arc::new(notebooks), callers, board, metrics, acting }
+    }
+
+    fn stands_by(&self) -> bool {
+        !self.acting.load(Ordering::Relaxed)
     }
 
     /// `GET /plugins/<digest>`, `POST /progress/<namespace>/<job>` and `POST /idle/<namespace>/<notebook>`; serve it with
@@ -139,6 +147,7 @@ async fn component(State(store): State<Store>, _: Worker, Path(digest): Path<Str
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
             response
         }
+        Ok(None) if store.stands_by() => elsewhere(),
         Ok(None) => (StatusCode::NOT_FOUND, "no plugin of this cluster has this digest\n").into_response(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "component not served");
@@ -156,6 +165,9 @@ async fn report(
     if caller.namespace != namespace {
         return (StatusCode::FORBIDDEN, "a worker reports for its own namespace only\n").into_response();
     }
+    if store.stands_by() {
+        return elsewhere();
+    }
     let progress: Progress = match read(request).await {
         Ok(progress) => progress,
         Err(refusal) => return refusal,
@@ -171,6 +183,12 @@ async fn report(
             (StatusCode::TOO_MANY_REQUESTS, retry, format!("{refusal}\n")).into_response()
         }
     }
+}
+
+/// The next connection may reach the operator that acts.
+fn elsewhere() -> Response {
+    let close = [(header::CONNECTION, HeaderValue::from_static("close")), (header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, close, "this operator stands by for another one, try again\n").into_response()
 }
 
 fn is_digest(text: &str) -> bool {

@@ -12,30 +12,25 @@ use substratus_tests::cluster::{Cluster, eventually};
 use substratus_tests::demo::screen::Screen;
 use substratus_tests::demo::stage::Stage;
 use substratus_tests::demo::{self, Plan};
-use substratus_tests::platform::{self, Install, proxy};
+use substratus_tests::platform::{self, proxy};
 
 const LIMIT: Duration = Duration::from_mins(4);
 
-/// The cluster of this run with the operator on it: our own node's, or the one that `SUBSTRATUS_CLUSTER` says.
-fn cluster() -> Result<&'static Cluster> {
-    match Plan::of_tests()? {
-        Some(plan) => elsewhere(&plan),
-        None => Ok(super::e2e::stage()?.cluster),
+/// The cluster of this run with the operator on it, and a namespace to work in: our own node's with a new one, or the cluster
+/// that `SUBSTRATUS_CLUSTER` says with the only one that is ours there.
+fn place() -> Result<(&'static Cluster, String)> {
+    if let Some(plan) = Plan::of_tests()? {
+        return Ok((elsewhere(&plan)?, demo::NAMESPACE.to_owned()));
     }
+    let cluster = super::e2e::stage()?.cluster;
+    Ok((cluster, cluster.block_on(cluster.namespace("anywhere"))?))
 }
 
 fn elsewhere(plan: &Plan) -> Result<&'static Cluster> {
     static SHARED: OnceLock<Result<Stage, String>> = OnceLock::new();
-    let stage = SHARED.get_or_init(|| install(plan).map_err(|error| format!("{error:#}")));
+    let open = || plan.stage(&Settings::from_environment()?, &Screen::start());
+    let stage = SHARED.get_or_init(|| open().map_err(|error| format!("{error:#}")));
     stage.as_ref().map(|stage| &stage.cluster).map_err(|error| anyhow!("{error}"))
-}
-
-fn install(plan: &Plan) -> Result<Stage> {
-    let stage = plan.stage(&Settings::from_environment()?, &Screen::start())?;
-    let program = platform::program()?;
-    let wish = Install { program: &program, shelf: &stage.shelf, namespace: demo::NAMESPACE, bucket: &stage.bucket, watch: &[] };
-    stage.cluster.block_on(platform::install(&stage.cluster, &wish, |_| {}))?;
-    Ok(stage)
 }
 
 /// Waits until an object's status is as `check` wants it.
@@ -77,9 +72,8 @@ kind: Server
 metadata: {name: second}
 spec: {model: {name: second}}
 ";
-    let cluster = cluster()?;
+    let (cluster, namespace) = place()?;
     cluster.block_on(async {
-        let namespace = cluster.namespace("anywhere").await?;
         platform::apply_text(cluster, &namespace, BOTH)?;
         let model = status(cluster, &namespace, "model/second", "to be ready", is_ready).await?;
         ensure!(model.pointer("/source/format") == Some(&json!("gguf")), "{model}");
@@ -92,11 +86,11 @@ spec: {model: {name: second}}
         let answer: Value = serde_json::from_str(&answer).context("reading the engine's answer")?;
         ensure!(answer.pointer("/usage/completion_tokens") == Some(&json!(8)), "{answer}");
 
-        platform::kubectl(cluster, &["delete", "model,server", "--all", "--namespace", &namespace])?;
+        platform::kubectl(cluster, &["delete", "model/second", "server/second", "--namespace", &namespace])?;
         eventually("children to be gone", LIMIT, async || {
             let kinds = "job,pod,deployment,service,configmap";
             let left = platform::kubectl(cluster, &["get", kinds, "--namespace", &namespace, "--output", "name"])?;
-            let left: Vec<_> = left.lines().filter(|name| !name.ends_with("kube-root-ca.crt")).collect();
+            let left: Vec<_> = left.lines().filter(|name| name.contains("second")).collect();
             ensure!(left.is_empty(), "still there: {left:?}");
             Ok(Some(()))
         })
@@ -122,15 +116,14 @@ kind: Server
 metadata: {name: waits}
 spec: {model: {name: missing}}
 ";
-    let cluster = cluster()?;
+    let (cluster, namespace) = place()?;
     cluster.block_on(async {
-        let namespace = cluster.namespace("anywhere").await?;
         platform::apply_text(cluster, &namespace, WRONG)?;
         let said = |reason: &'static str, words: &'static str| move |status: &Value| says(status, reason, words);
         status(cluster, &namespace, "model/missing", "to say that it is missing", said("NotFound", "acme/no-such-model")).await?;
         status(cluster, &namespace, "model/scheme", "to name the scheme", said("PluginNotFound", "nope")).await?;
         status(cluster, &namespace, "server/waits", "to say what for", said("ModelNotReady", "missing")).await?;
-        platform::kubectl(cluster, &["delete", "model,server", "--all", "--namespace", &namespace])?;
-        Ok(())
+        let made = ["delete", "model/missing", "model/scheme", "server/waits", "--namespace", &namespace];
+        platform::kubectl(cluster, &made).map(drop)
     })
 }

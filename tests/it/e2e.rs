@@ -8,6 +8,7 @@ mod edit;
 mod falcon;
 mod idle;
 mod notebook;
+mod registry;
 mod resume;
 mod secret;
 mod trainer;

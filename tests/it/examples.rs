@@ -173,13 +173,37 @@ fn every_family_can_be_planned() {
         let wanted: usize = family.iter().map(|file| documents(file).len()).sum();
         assert_eq!(reports.len(), wanted, "{family:?}");
         for report in reports {
-            let main = match report["kind"].as_str() {
-                Some("Model" | "Dataset") => "Job",
-                Some("Notebook") => "Pod",
-                _ => "Deployment",
-            };
-            let children = report["children"].as_array().unwrap();
-            assert!(children.iter().any(|child| child["kind"] == main), "{family:?}: {report:#}");
+            assert!(is_planned(&report), "{family:?}: {report:#}");
+        }
+    }
+}
+
+/// Whether the child that does the work is there.
+fn is_planned(report: &Value) -> bool {
+    let main = match report["kind"].as_str() {
+        Some("Model" | "Dataset") => "Job",
+        Some("Notebook") => "Pod",
+        _ => "Deployment",
+    };
+    report["children"].as_array().unwrap().iter().any(|child| child["kind"] == main)
+}
+
+/// Without a hub everything is explained that does not need one, and the rest is said to be unknown.
+#[test]
+fn every_family_is_explained_offline() {
+    let bench = Bench::start();
+    for family in families() {
+        let reports = bench.explain(&family, &["-o", "json", "--offline"]).unwrap_or_else(|said| panic!("{family:?}: {said}"));
+        let reports: Vec<Value> = serde_json::from_str(&reports).unwrap();
+        for report in reports {
+            assert!(report["stopped"].is_null() && report["route"].is_string(), "{family:?}: {report:#}");
+            let unknown = report["unknown"].as_str().unwrap_or_default();
+            match report["kind"].as_str() {
+                Some("Server") => assert!(is_planned(&report) != unknown.contains("the Model's files"), "{family:?}: {report:#}"),
+                _ => assert!(is_planned(&report), "{family:?}: {report:#}"),
+            }
+            let asks_a_hub = report["route"].as_str().unwrap().contains("loader-huggingface");
+            assert!(asks_a_hub == unknown.contains("no hub was asked"), "{family:?}: {report:#}");
         }
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 pub(crate) mod module;
+mod worker;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use substratus::limits::{PURE, STANDARD};
+use substratus::plugin::package::PackageError;
 use substratus::plugin::types::{
     Failure, FileFilter, Fitness, HttpError, HttpRequest, HttpResponse, LogLevel, ResolveRequest, ServeRequest, ServingModel,
     Subject,
@@ -144,15 +146,9 @@ async fn growing_memory_ends_at_the_memory_limit() {
 }
 
 #[tokio::test]
-async fn memories_are_counted_together() {
-    let guest = Guest { memories: vec![320; 4], ..Guest::default() };
-    assert_limit(guest, "memory", "64 MiB").await;
-}
-
-#[tokio::test]
 async fn growing_a_table_ends_at_its_limit() {
     let grow = vec![I::RefNull(wasm_encoder::HeapType::FUNC), I::I32Const(1_000), I::TableGrow(0), I::Drop];
-    let guest = Guest { body: Some(forever(grow)), table: true, ..Guest::default() };
+    let guest = Guest { body: Some(forever(grow)), tables: 1, ..Guest::default() };
     assert_limit(guest, "the size of tables", "20000 elements").await;
 }
 
@@ -163,22 +159,23 @@ async fn a_huge_answer_is_not_taken_in() {
     assert_limit(guest, "data from guest to host", "1024 KiB").await;
 }
 
-#[tokio::test]
-async fn too_many_memories_are_refused_before_the_first_run() {
-    let digest = host().add(&Guest { memories: vec![1; 9], ..Guest::default() }.component()).unwrap().digest;
-    let error = host().prepare(&digest).await.unwrap_err();
-    assert_eq!(error.to_string(), "the component needs 9 memories to start and tier `pure` has 8");
-    host_is_well().await;
-}
-
-#[tokio::test]
-async fn a_memory_that_never_fits_is_refused_before_the_first_run() {
-    let error = fit(Guest { memories: vec![2_000], ..Guest::default() }).await.unwrap_err();
-    assert!(
-        matches!(error, PluginError::Refused(Refusal::Resources { limit: "pages of memory", needed: 2_000, .. })),
-        "{error:?}"
-    );
-    host_is_well().await;
+/// What could never start is said to its author, by the packager already, in words of the author's own tools.
+#[test]
+fn what_needs_too_much_to_start_is_refused_before_it_is_compiled() {
+    for (guest, words) in [
+        (Guest { memories: vec![1; 9], ..Guest::default() }, "9 memories to start, and tier `pure` has 8"),
+        (Guest { memories: vec![2_000], ..Guest::default() }, "125 MiB of memory to start, and tier `pure` has 64 MiB of memory"),
+        (Guest { memories: vec![30_000], ..Guest::default() }, "1875 MiB of memory to start"),
+        (Guest { memories: vec![320; 4], ..Guest::default() }, "80 MiB of memory to start"),
+        (Guest { elements: 30_000, ..Guest::default() }, "30000 table elements to start, and tier `pure` has 20000"),
+        // More than any tier has: the allocator would say this in its own terms.
+        (Guest { elements: 10_000_000, ..Guest::default() }, "10000000 table elements to start"),
+        (Guest { loader: true, tables: 90, ..Guest::default() }, "90 tables to start, and tier `standard` has 50"),
+    ] {
+        let error = guest.packaged().unwrap_err();
+        assert!(matches!(&error, PackageError::Refused(Refusal::Resources { .. })), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("the component needs {words}")), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod chaos;
 mod refused;
 mod resume;
 mod spoilt;
+mod store;
 mod whole;
 
 use std::net::Ipv4Addr;
@@ -23,7 +24,7 @@ const TOKEN: &str = "hf_it_secret";
 const MIB: u64 = 1024 * 1024;
 
 /// The program, freshly built with the profile of this test.
-pub(super) fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let own = std::env::current_exe().unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value reads as null where it has no such key, and a panic fails a test")]
 
 mod anywhere;
+mod badinput;
 mod cluster;
 mod e2e;
 mod engine;

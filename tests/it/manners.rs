@@ -2,7 +2,9 @@
 //! endpoints fit together. `manners/api.rs` proves the same before a real API server.
 
 mod api;
+mod namespaces;
 mod process;
+mod standby;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -135,7 +137,7 @@ fn arguments_and_variables_are_settings() -> Result<()> {
         let name = entry["name"].as_str().unwrap_or_default();
         ensure!(known.contains(name), "no setting is called {name}");
     }
-    for overlay in ["overlays/local", "overlays/gcp"] {
+    for overlay in ["overlays/local", "overlays/gcp", "overlays/namespaces"] {
         let text = fs::read_to_string(install::deploy(overlay).join("kustomization.yaml"))?;
         let overlay: Value = serde_saphyr::from_str(&text)?;
         let literals = texts(&overlay["configMapGenerator"][0]["literals"]);

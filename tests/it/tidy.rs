@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
             "main.rs",
             "reconcile/apply.rs",
             "reconcile/caches.rs",
+            "reconcile/follow.rs",
             "reconcile/status.rs",
             "reconcile/suspend.rs",
             "run.rs",

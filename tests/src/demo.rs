@@ -68,7 +68,7 @@ struct Elsewhere {
 }
 
 impl Plan {
-    /// The plan of tests that run on a cluster that is not ours, which `make` has asked for; `None` where they have their own.
+    /// The plan of tests that run on a cluster that is not ours, where `make` asked and installed; `None` where they have their own.
     pub fn of_tests() -> Result<Option<Self>> {
         let Elsewhere { cluster, wishes } = clap::Parser::try_parse_from(["tests"]).context("reading SUBSTRATUS_CLUSTER")?;
         let place = cluster.filter(|place| *place != Place::Own);
@@ -128,6 +128,14 @@ pub fn up(settings: &Settings, plan: &Plan, wish: Option<&Wish>) -> Result<()> {
         screen.line(&format!("To remove the demo: {}", stage.command("down")));
     }
     told
+}
+
+/// Installs, for tests on a cluster that is not ours; `down` removes it.
+pub fn install(settings: &Settings, plan: &Plan) -> Result<()> {
+    let screen = Screen::start();
+    let program = platform::program()?;
+    let stage = plan.stage(settings, &screen)?;
+    stage.cluster.block_on(story::install(&stage, &program, &screen)).map(drop)
 }
 
 /// Ends the cluster and removes what it used; from a cluster that is not ours, removes the demo.

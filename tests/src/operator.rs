@@ -18,6 +18,7 @@ pub struct Operator {
     /// Its log.
     pub log: PathBuf,
     home: tempfile::TempDir,
+    admin: String,
 }
 
 /// The program under test: built by `make build` beside the test binary.
@@ -45,20 +46,39 @@ pub fn plugins() -> Result<PathBuf> {
 impl Operator {
     /// Starts it in the cluster's network and waits until it is ready. `args` come after the usual ones.
     pub async fn start(cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        Self::start_in(cluster, tempfile::tempdir()?, args).await
+        Self::start_in(cluster, tempfile::tempdir()?, ADMIN, args).await
     }
 
-    async fn start_in(cluster: &Cluster, home: tempfile::TempDir, args: &[&str]) -> Result<Self> {
+    async fn start_in(cluster: &Cluster, home: tempfile::TempDir, admin: &str, args: &[&str]) -> Result<Self> {
+        let operator = Self::spawn(cluster, home, admin, args).await?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts it and waits for nothing: its cache is in `home`, its probes answer at `admin`.
+    pub async fn spawn(cluster: &Cluster, home: tempfile::TempDir, admin: &str, args: &[&str]) -> Result<Self> {
+        Self::spawn_as(cluster, cluster.kubeconfig(), home, admin, args).await
+    }
+
+    /// The same with the rights of another kubeconfig.
+    pub async fn spawn_as(
+        cluster: &Cluster,
+        kubeconfig: &Path,
+        home: tempfile::TempDir,
+        admin: &str,
+        args: &[&str],
+    ) -> Result<Self> {
         let plugins = tokio::task::spawn_blocking(plugins).await??;
         let log = home.path().join("operator.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
         let mut command = cluster.command("setpriv");
         command
+            .env("KUBECONFIG", kubeconfig)
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program()?)
             .arg("operator")
-            .args(["--operator-image", "registry.test/substratus:test", "--namespace", "substratus"])
-            .args(["--health-probe-bind-address", ADMIN, "--metrics-bind-address", ADMIN])
+            .args(["--operator-image", "registry.test/substratus:test"])
+            .args(["--health-probe-bind-address", admin, "--metrics-bind-address", admin])
             .arg("--plugins-dir")
             .arg(plugins)
             .arg("--plugin-cache-dir")
@@ -68,14 +88,16 @@ impl Operator {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        if !args.iter().any(|argument| argument.starts_with("--namespace")) {
+            command.args(["--namespace", "substratus"]);
+        }
         let child = spawn(command).context("start the operator")?;
-        let operator = Self { child, log, home };
-        operator.ready().await?;
-        Ok(operator)
+        Ok(Self { child, log, home, admin: admin.to_owned() })
     }
 
-    async fn ready(&self) -> Result<()> {
-        let url = format!("http://{ADMIN}/readyz");
+    /// Waits until it says so.
+    pub async fn ready(&self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.admin);
         let result = eventually("the operator to be ready", Duration::from_mins(1), async || {
             Ok(reqwest::get(&url).await?.error_for_status().ok().map(drop))
         });
@@ -84,20 +106,26 @@ impl Operator {
 
     /// Stops it as a kubelet would, and starts it again on the same cache.
     pub async fn restart(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        self.pause().await?.resume(cluster, args).await
+        let admin = self.admin.clone();
+        Self::start_in(cluster, self.stop().await?, &admin, args).await
     }
 
     /// Stops it as a kubelet would, and keeps its cache.
     pub async fn pause(self) -> Result<Paused> {
-        Ok(Paused { home: self.stop().await? })
+        Ok(Paused { admin: self.admin.clone(), home: self.stop().await? })
+    }
+
+    /// Kills it, as a node that loses power does; returns its cache.
+    pub fn kill(mut self) -> Result<tempfile::TempDir> {
+        self.child.kill().context("kill the operator")?;
+        self.child.wait().context("wait for the killed operator")?;
+        Ok(std::mem::replace(&mut self.home, tempfile::tempdir()?))
     }
 
     /// Kills it, so that it can end nothing in order, and starts it again on the same cache.
-    pub async fn crash(mut self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
-        self.child.kill().context("kill the operator")?;
-        self.child.wait().context("wait for the killed operator")?;
-        let home = std::mem::replace(&mut self.home, tempfile::tempdir()?);
-        Self::start_in(cluster, home, args).await
+    pub async fn crash(self, cluster: &Cluster, args: &[&str]) -> Result<Self> {
+        let admin = self.admin.clone();
+        Self::start_in(cluster, self.kill()?, &admin, args).await
     }
 
     /// Asks it to end and waits for that.
@@ -111,7 +139,14 @@ impl Operator {
 
     /// The metrics page.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(reqwest::get(format!("http://{ADMIN}/metrics")).await?.error_for_status()?.text().await?)
+        Ok(reqwest::get(format!("http://{}/metrics", self.admin)).await?.error_for_status()?.text().await?)
+    }
+
+    /// The sum of all samples whose name and labels begin so: a whole family, or one kind of it.
+    pub async fn count(&self, prefix: &str) -> Result<u64> {
+        let text = self.metrics().await?;
+        let samples = text.lines().filter(|line| line.starts_with(prefix));
+        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
     /// The end of its log.
@@ -126,12 +161,13 @@ impl Operator {
 /// An operator that was stopped and can go on.
 pub struct Paused {
     home: tempfile::TempDir,
+    admin: String,
 }
 
 impl Paused {
     /// Starts it again on the same cache.
     pub async fn resume(self, cluster: &Cluster, args: &[&str]) -> Result<Operator> {
-        Operator::start_in(cluster, self.home, args).await
+        Operator::start_in(cluster, self.home, &self.admin, args).await
     }
 }
 

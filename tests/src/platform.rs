@@ -68,7 +68,7 @@ impl Platform {
         let hub = builder.start_at(free, free, &Handle::current()).context("starting the hub")?;
         say(&format!("model hub answers at {}", hub.url));
 
-        installed::apply(cluster, &installed::objects(&image, &bucket, &[])?).await?;
+        installed::apply(cluster, &installed::objects(&image, &bucket, &[], Some(cluster.registry()?))?).await?;
         say("manifests of examples/deploy applied");
         installed::operator_ready(cluster).await?;
         say("operator is ready");
@@ -107,14 +107,14 @@ pub struct Installed {
 /// and is not marked makes this fail before anything is changed.
 pub async fn install(cluster: &Cluster, wish: &Install<'_>, mut say: impl FnMut(&str)) -> Result<Installed> {
     // The check needs only the objects' names.
-    installed::refuse_strangers(cluster, &installed::objects("none", wish.bucket, wish.watch)?, wish.namespace).await?;
+    installed::refuse_strangers(cluster, &installed::objects("none", wish.bucket, wish.watch, None)?, wish.namespace).await?;
     let image = images::operator(wish.shelf, wish.program).await?;
     say("operator image (one static program, bundled plugins as .wasm)");
     let engine = images::engine(wish.shelf).await?;
     say("engine image (llama.cpp's server, built for CPUs)");
     let helper = images::hub(wish.shelf).await?;
     say("hub image (serves the tiny model and some others)");
-    installed::apply(cluster, &installed::objects(&image, wish.bucket, wish.watch)?).await?;
+    installed::apply(cluster, &installed::objects(&image, wish.bucket, wish.watch, None)?).await?;
     installed::namespace(cluster, wish.namespace).await?;
     say("manifests of examples/deploy applied");
     let hub = PodHub::start(wish.namespace, cluster, &helper).await?;
@@ -132,7 +132,7 @@ pub async fn install(cluster: &Cluster, wish: &Install<'_>, mut say: impl FnMut(
 
 /// Removes all that is marked as ours, and what lies in the bucket. Returns how many objects there were.
 pub async fn uninstall(cluster: &Cluster, namespace: &str, bucket: &Path) -> Result<usize> {
-    let objects = installed::objects("none", bucket, &[])?;
+    let objects = installed::objects("none", bucket, &[], None)?;
     if let Some(image) = installed::helper_image(cluster, namespace).await? {
         // While the operator still runs: what it has made goes with its owners.
         let everything = ["delete", "model,server", "--all", "--wait", "--timeout=120s", "--namespace", namespace];

@@ -22,6 +22,9 @@ pub(super) struct Report {
     /// Why it could not go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stopped: Option<String>,
+    /// What cannot be said with what is at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unknown: Option<String>,
     /// Which plugin and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) route: Option<String>,
@@ -76,6 +79,7 @@ impl Report {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             stopped: None,
+            unknown: None,
             route: None,
             source: None,
             engine: None,
@@ -100,6 +104,7 @@ impl Report {
             ("why", &self.reason),
             ("placement", &self.placement),
             ("artifacts", &self.artifacts),
+            ("unknown", &self.unknown),
         ];
         for (name, value) in rows {
             if let Some(value) = value {

@@ -8,7 +8,7 @@ use super::text::{clip, sentence};
 use super::types::{
     Container, Digest, Failure, File, Fitness, ModelFacts, Origin, Placement, PlanPage, Probe, Problem, ResolveRequest,
 };
-use crate::limits::PATH_BYTES;
+use crate::limits::{PATH_BYTES, PATH_NAME_BYTES};
 
 /// Longest name, label value, revision, … that anybody needs.
 const NAME_BYTES: usize = 512;
@@ -36,8 +36,8 @@ pub fn check_file_path(path: &str) -> Result<(), String> {
         "it has a segment `.` or `..`".to_owned()
     } else if path.split('/').any(str::is_empty) {
         "it has an empty segment".to_owned()
-    } else if path.split('/').any(|segment| segment.len() > 255) {
-        "it has a segment of more than 255 bytes".to_owned()
+    } else if path.split('/').any(|segment| segment.len() > PATH_NAME_BYTES) {
+        format!("it has a name of more than {PATH_NAME_BYTES} bytes")
     } else {
         return Ok(());
     };
@@ -320,10 +320,23 @@ mod tests {
 
     #[test]
     fn paths_stay_inside_their_folder() {
-        for good in ["a", "a/b.c", "…/ä", "..a", "a..b", ".gitattributes"] {
+        for good in ["a", "a/b.c", "…/ä", "..a", "a..b", ".gitattributes", &"a".repeat(PATH_NAME_BYTES)] {
             assert_eq!(check_file_path(good), Ok(()), "{good}");
         }
-        for bad in ["", "/a", "a//b", "a/", "..", "a/../b", "./a", "a\\b", "a\0b", "a\nb", &"a/".repeat(600), &"a".repeat(256)] {
+        for bad in [
+            "",
+            "/a",
+            "a//b",
+            "a/",
+            "..",
+            "a/../b",
+            "./a",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            &"a/".repeat(600),
+            &"a".repeat(PATH_NAME_BYTES + 1),
+        ] {
             assert!(check_file_path(bad).is_err(), "{bad}");
         }
     }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 
 use super::calls::HostCalls;
-use super::ready::{Ready, tier};
+use super::component::tier;
+use super::ready::Ready;
 use super::store::{self, LimitHit, State};
 use super::text::clip;
 use super::types::Failure;
@@ -58,7 +59,7 @@ impl Call<'_> {
         let result = match tokio::time::timeout(tier.wall, guest(&mut store)).await {
             Ok(Ok(Ok(answer))) => judge(answer).map_err(|reason| self.bad_answer(reason)),
             Ok(Ok(Err(failure))) => Err(PluginError::Failure(answers::failure(failure))),
-            Ok(Err(error)) => Err(self.trapped(&error)),
+            Ok(Err(error)) => Err(self.trapped(&error, store.data().last_error())),
             Err(_) => Err(self.limit("wall-clock time", format!("{} ms", tier.wall.as_millis()))),
         };
         if let Some(observer) = self.observer {
@@ -104,8 +105,9 @@ impl Call<'_> {
         }
     }
 
-    /// Tells limits, the host's own lack of room and crashes apart.
-    fn trapped(&self, error: &wasmtime::Error) -> PluginError {
+    /// Tells limits, the host's own lack of room and crashes apart. A crash is told in the guest's own last words, where it had
+    /// any: the SDK writes a panic's message to the log.
+    fn trapped(&self, error: &wasmtime::Error, words: Option<&str>) -> PluginError {
         let tier = tier(self.ready.manifest.role);
         if let Some(hit) = error.downcast_ref::<LimitHit>() {
             return self.limit(hit.limit, hit.value.clone());
@@ -129,11 +131,12 @@ impl Call<'_> {
                 return self.limit(limit, value);
             }
         }
-        PluginError::Trap {
-            plugin: self.ready.manifest.name.clone(),
-            function: self.function,
-            reason: clip(&text, 4 * crate::limits::SENTENCE_BYTES),
-        }
+        // Frames say nothing to a user, and in a stripped component little to its author.
+        let plugin = self.ready.manifest.name.clone();
+        tracing::debug!(plugin, function = self.function, "{text}");
+        let cause = error.root_cause().to_string();
+        let reason = words.map_or_else(|| cause.clone(), |words| format!("{words} ({cause})"));
+        PluginError::Trap { plugin, function: self.function, reason: clip(&reason, 4 * crate::limits::SENTENCE_BYTES) }
     }
 }
 

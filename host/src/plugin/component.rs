@@ -6,7 +6,7 @@ use wasmtime::Engine;
 
 use super::error::Refusal;
 use super::{HOST_VERSION, MANIFEST_SECTION, Manifest};
-use crate::limits;
+use crate::limits::{self, Tier};
 
 /// Names at the outermost level of a component.
 #[derive(Debug, Default)]
@@ -14,6 +14,45 @@ pub(super) struct Outline {
     pub(super) manifests: Vec<Vec<u8>>,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
+    /// What each core module needs to start.
+    modules: Vec<Needs>,
+}
+
+/// What something needs to start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Needs {
+    pub(super) memories: u64,
+    pub(super) tables: u64,
+    /// Of memory: 64 KiB each.
+    pub(super) pages: u64,
+    /// Of tables.
+    pub(super) elements: u64,
+}
+
+impl Needs {
+    /// Refuses what a tier does not have, in the author's terms.
+    pub(super) fn check(&self, tier: &'static Tier) -> Result<(), Refusal> {
+        let mib = |pages: u64| format!("{} MiB of memory", pages.div_ceil(16));
+        let (pages, elements) = ((tier.memory >> 16) as u64, tier.table_elements as u64);
+        let checks = [
+            (self.memories > tier.memories as u64, format!("{} memories", self.memories), tier.memories.to_string()),
+            (self.tables > tier.tables as u64, format!("{} tables", self.tables), tier.tables.to_string()),
+            (self.pages > pages, mib(self.pages), mib(pages)),
+            (self.elements > elements, format!("{} table elements", self.elements), elements.to_string()),
+        ];
+        match checks.into_iter().find(|(over, ..)| *over) {
+            Some((_, needed, max)) => Err(Refusal::Resources { needed, max, tier: tier.name }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The tier that a role runs in.
+pub(super) fn tier(role: PluginRole) -> &'static Tier {
+    match role {
+        PluginRole::ModelLoader | PluginRole::DatasetImporter => &limits::STANDARD,
+        PluginRole::GpuPolicy | PluginRole::ServerAdapter => &limits::PURE,
+    }
 }
 
 /// The manifest of a component that we are willing to compile.
@@ -25,6 +64,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Manifest, Refusal> {
         _ => return Err(Refusal::ManyManifests),
     };
     check_names(&outline, manifest.role)?;
+    outline.modules.iter().try_for_each(|needs| needs.check(tier(manifest.role)))?;
     Ok(manifest)
 }
 
@@ -54,6 +94,7 @@ fn read_names(bytes: &[u8]) -> Result<Outline, Refusal> {
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(invalid)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refusal::CoreModule),
+            Payload::Version { encoding: Encoding::Module, .. } => outline.modules.push(Needs::default()),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
@@ -68,6 +109,23 @@ fn read_names(bytes: &[u8]) -> Result<Outline, Refusal> {
             }
             Payload::CustomSection(section) if depth == 0 && section.name() == MANIFEST_SECTION => {
                 outline.manifests.push(section.data().to_vec());
+            }
+            // A module's own sections: nothing nests in a module, so the last one is meant.
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let pages = memory.map_err(invalid)?.initial;
+                    let Some(needs) = outline.modules.last_mut() else { continue };
+                    needs.memories += 1;
+                    needs.pages = needs.pages.saturating_add(pages);
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section {
+                    let elements = table.map_err(invalid)?.ty.initial;
+                    let Some(needs) = outline.modules.last_mut() else { continue };
+                    needs.tables += 1;
+                    needs.elements = needs.elements.saturating_add(elements);
+                }
             }
             _ => {}
         }

@@ -29,7 +29,7 @@ pub enum PluginError {
         plugin: String,
         /// What it was asked.
         function: &'static str,
-        /// What happened, with the guest's own frames.
+        /// What happened: the guest's last words, where it had any, and the engine's.
         reason: String,
     },
     /// The guest wanted more than its tier has.
@@ -196,14 +196,12 @@ pub enum Refusal {
         reason: String,
     },
     /// It cannot even start within its tier.
-    #[error("the component needs {needed} {limit} to start and tier `{tier}` has {max}")]
+    #[error("the component needs {needed} to start, and tier `{tier}` has {max}; build it with less")]
     Resources {
-        /// Which limit.
-        limit: &'static str,
-        /// What it needs.
-        needed: u64,
+        /// What it needs, with the unit.
+        needed: String,
         /// What there is.
-        max: u64,
+        max: String,
         /// Name of the tier.
         tier: &'static str,
     },

@@ -16,6 +16,7 @@ use super::bindings::adapter::{ServerAdapter, ServerAdapterPre};
 use super::bindings::gpu::{GpuPolicy, GpuPolicyPre};
 use super::bindings::loader::{ModelLoader, ModelLoaderPre};
 use super::cache::Cache;
+use super::component::tier;
 use super::store::State;
 use super::{Manifest, PluginError, Refusal, component};
 use crate::limits::{self, Tier};
@@ -49,14 +50,6 @@ struct Slot {
     /// A refusal is kept too: the same bytes will be refused again.
     cell: Arc<OnceCell<Result<Arc<Ready>, Refusal>>>,
     last_use: u64,
-}
-
-/// The tier that a role runs in.
-pub(super) fn tier(role: PluginRole) -> &'static Tier {
-    match role {
-        PluginRole::ModelLoader | PluginRole::DatasetImporter => &limits::STANDARD,
-        PluginRole::GpuPolicy | PluginRole::ServerAdapter => &limits::PURE,
-    }
 }
 
 impl Shelf {
@@ -121,19 +114,17 @@ fn load(engine: &Engine, cache: &Cache, digest: &str) -> Result<Ready, PluginErr
     })
 }
 
-/// Refuses what could not even start, before it ever runs.
+/// Refuses what could not even start, before it ever runs: all instances of all modules together.
 fn check_resources(component: &Component, tier: &'static Tier) -> Result<(), Refusal> {
     let Some(needed) = component.resources_required() else { return Ok(()) };
-    let checks = [
-        ("memories", u64::from(needed.num_memories), tier.memories as u64),
-        ("tables", u64::from(needed.num_tables), tier.tables as u64),
-        ("pages of memory", needed.max_initial_memory_size.unwrap_or_default(), (tier.memory >> 16) as u64),
-        ("table elements", needed.max_initial_table_size.unwrap_or_default(), tier.table_elements as u64),
-    ];
-    match checks.into_iter().find(|(_, needed, max)| needed > max) {
-        Some((limit, needed, max)) => Err(Refusal::Resources { limit, needed, max, tier: tier.name }),
-        None => Ok(()),
-    }
+    let needs = component::Needs {
+        memories: u64::from(needed.num_memories),
+        tables: u64::from(needed.num_tables),
+        // The largest of each: the sums of one module were looked at before it was compiled.
+        pages: needed.max_initial_memory_size.unwrap_or_default(),
+        elements: needed.max_initial_table_size.unwrap_or_default(),
+    };
+    needs.check(tier)
 }
 
 fn link(engine: &Engine, component: &Component, role: PluginRole) -> Result<World, Refusal> {

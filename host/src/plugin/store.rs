@@ -27,6 +27,8 @@ pub(super) struct State {
     table_elements: usize,
     log_lines: usize,
     log_bytes: usize,
+    /// The last line at level error: a panic's message, where the guest ends in a trap.
+    last_error: Option<String>,
     http_requests: usize,
     http_body: usize,
 }
@@ -37,8 +39,18 @@ pub(super) struct State {
 /// aside, is not charged for it. Between ticks it yields, so that the caller's timeout works.
 #[expect(clippy::disallowed_methods, reason = "the one place where a store is made")]
 pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCalls>) -> Store<State> {
-    let state =
-        State { tier, calls, ticks: 0, memory: 0, table_elements: 0, log_lines: 0, log_bytes: 0, http_requests: 0, http_body: 0 };
+    let state = State {
+        tier,
+        calls,
+        ticks: 0,
+        memory: 0,
+        table_elements: 0,
+        log_lines: 0,
+        log_bytes: 0,
+        last_error: None,
+        http_requests: 0,
+        http_body: 0,
+    };
     let mut store = Store::new(engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(tier.crossing);
@@ -56,6 +68,11 @@ pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCall
 }
 
 impl State {
+    /// What the guest said last at level error, one clean line.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
     fn grow(used: usize, current: usize, desired: usize, max: usize, limit: LimitHit) -> wasmtime::Result<usize> {
         let sum = used.saturating_sub(current).saturating_add(desired);
         if sum > max {
@@ -96,6 +113,10 @@ impl types::Host for State {}
 impl log::Host for State {
     /// Lines over the limit are dropped; the last one that fits says so.
     async fn write(&mut self, level: LogLevel, message: String) -> wasmtime::Result<()> {
+        if level == LogLevel::Error {
+            // Also where the log is full: whoever floods it still says why it ended.
+            self.last_error = Some(sentence(&message));
+        }
         if self.log_lines > self.tier.log_lines {
             return Ok(());
         }

@@ -92,17 +92,7 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
 fn is_current(child: &Child, known: Option<&Known>) -> bool {
     let Some(known) = known else { return false };
     let applied = known.metadata.annotations.as_ref().and_then(|all| all.get(APPLIED_HASH)).map(String::as_str);
-    let untouched = known.fields.as_ref().is_some_and(|owned| {
-        // Name and namespace belong to nobody; the kind is no field.
-        let mut desired = child.object.clone();
-        if let Some(object) = desired.as_object_mut() {
-            object.retain(|key, _| !matches!(key.as_str(), "apiVersion" | "kind"));
-        }
-        if let Some(metadata) = desired.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.retain(|key, _| !matches!(key.as_str(), "name" | "namespace" | "ownerReferences"));
-        }
-        fields::owns(&desired, owned)
-    });
+    let untouched = known.fields.as_ref().is_some_and(|owned| fields::owns_object(&child.object, owned));
     applied == child.applied_hash() && untouched
 }
 

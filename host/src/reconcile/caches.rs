@@ -1,21 +1,23 @@
 //! The watches: one per type, shared by all kinds; what they see is kept in memory and routed to the objects it concerns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use substratus_crds::{Dataset, Model, Notebook, ObjectRef as Reference, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::follow::{Scope, follow};
+use super::references::{References, Refers, own};
 use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
@@ -85,15 +87,15 @@ impl Pods {
         pods.get(object)?.get(name).cloned()
     }
 
-    fn take(&self, event: &watcher::Event<PodView>) {
+    fn take(&self, event: &Event<PodView>) {
         let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => {
+            Event::Apply(pod) | Event::InitApply(pod) => {
                 if let Some(object) = pod_owner(pod) {
                     pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
                 }
             }
-            watcher::Event::Delete(pod) => {
+            Event::Delete(pod) => {
                 if let Some(object) = pod_owner(pod)
                     && let Some(known) = pods.get_mut(&object)
                 {
@@ -103,30 +105,9 @@ impl Pods {
                     }
                 }
             }
-            watcher::Event::Init => pods.clear(),
-            watcher::Event::InitDone => {}
+            Event::Init => pods.clear(),
+            Event::InitDone => {}
         }
-    }
-}
-
-/// Who refers to which Model or Dataset.
-#[derive(Clone, Default)]
-struct References {
-    by_target: Arc<Mutex<HashMap<Trigger, BTreeSet<Trigger>>>>,
-}
-
-impl References {
-    /// Remembers what an object refers to; returns whom its change concerns: itself, and those that refer to it.
-    fn route(&self, own: Trigger, model: Option<&Reference>, dataset: Option<&Reference>, namespace: &str) -> Vec<Trigger> {
-        let mut all = self.by_target.lock().unwrap_or_else(PoisonError::into_inner);
-        let model = model.map(|reference| Trigger::Model(namespace.to_owned(), reference.name.clone()));
-        let dataset = dataset.map(|reference| Trigger::Dataset(namespace.to_owned(), reference.name.clone()));
-        for target in model.into_iter().chain(dataset) {
-            all.entry(target).or_default().insert(own.clone());
-        }
-        let mut concerned: Vec<Trigger> = all.get(&own).into_iter().flatten().cloned().collect();
-        concerned.push(own);
-        concerned
     }
 }
 
@@ -153,61 +134,88 @@ macro_rules! child {
 }
 child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
 
-/// Starts every watch. Triggers go to `queue`; the watches end when `tasks` is dropped.
-pub fn start(client: &Client, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
+/// Starts every watch of the namespaces in `scope`, and of what lies in none. Triggers go to `queue`; the watches end when
+/// `tasks` is dropped.
+pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     let references = References::default();
     let sets = FieldSets::default();
     let pods = Pods::default();
-    let mut watch = Watches { client, queue, tasks };
-    let [for_datasets, for_models, for_notebooks, for_servers] = std::array::from_fn(|_| references.clone());
-    let everything = watcher::Config::default;
+    let mut watch = Watches { client, scope, queue, tasks };
     Caches {
-        datasets: watch.start(everything(), drop_managed_fields::<Dataset>, move |dataset| {
-            let (namespace, name) = key(dataset);
-            for_datasets.route(Trigger::Dataset(namespace.clone(), name), None, None, &namespace)
-        }),
-        models: watch.start(everything(), drop_managed_fields::<Model>, move |model| {
-            let (namespace, name) = key(model);
-            let (base, dataset) = (model.spec.model.as_ref(), model.spec.dataset.as_ref());
-            for_models.route(Trigger::Model(namespace.clone(), name), base, dataset, &namespace)
-        }),
-        notebooks: watch.start(everything(), drop_managed_fields::<Notebook>, move |notebook| {
-            let (namespace, name) = key(notebook);
-            let (model, dataset) = (notebook.spec.model.as_ref(), notebook.spec.dataset.as_ref());
-            for_notebooks.route(Trigger::Notebook(namespace.clone(), name), model, dataset, &namespace)
-        }),
-        servers: watch.start(everything(), drop_managed_fields::<Server>, move |server| {
-            let (namespace, name) = key(server);
-            for_servers.route(Trigger::Server(namespace.clone(), name), server.spec.model.as_ref(), None, &namespace)
-        }),
-        plugins: watch
-            .start(watcher::Config::default(), drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
-        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, owners::<JobView>),
+        datasets: watch.referring(&references),
+        models: watch.referring(&references),
+        notebooks: watch.referring(&references),
+        servers: watch.referring(&references),
+        plugins: watch.cluster(drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
+        jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owners::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
         config_maps: watch.child(&ours, &sets),
         service_accounts: watch.child(&ours, &sets),
-        nodes: watch.start(watcher::Config::default(), tidy_node, |_: &NodeView| Vec::new()),
+        nodes: watch.cluster(tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
     }
 }
 
-fn key<T: Resource>(object: &T) -> (String, String) {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
 struct Watches<'a> {
     client: &'a Client,
+    scope: &'a Scope,
     queue: &'a mpsc::UnboundedSender<Trigger>,
     tasks: &'a mut JoinSet<()>,
 }
 
 impl Watches<'_> {
+    /// A kind whose objects may refer to others: whoever refers to one hears of it, too.
+    fn referring<T>(&mut self, references: &References) -> Store<T>
+    where
+        T: Refers
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (see, route) = (references.clone(), references.clone());
+        let see = move |event: &Event<T>| see.take(event);
+        self.start(watcher::Config::default(), drop_managed_fields::<T>, see, move |object| route.concerned(own(object)))
+    }
+
+    /// A namespaced type. `see` hears of every event before anybody is sent for.
     fn start<T>(
         &mut self,
         config: watcher::Config,
         tidy: impl Fn(&mut T) + Send + 'static,
+        see: impl Fn(&Event<T>) + Send + 'static,
+        route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
+    ) -> Store<T>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let apis = self.scope.apis(self.client);
+        self.store(apis, config, tidy, see, route)
+    }
+
+    /// A type that lies in no namespace.
+    fn cluster<T>(
+        &mut self,
+        tidy: impl Fn(&mut T) + Send + 'static,
+        route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
+    ) -> Store<T>
+    where
+        T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.store(vec![Api::all(self.client.clone())], watcher::Config::default(), tidy, |_| (), route)
+    }
+
+    fn store<T>(
+        &mut self,
+        apis: Vec<Api<T>>,
+        config: watcher::Config,
+        tidy: impl Fn(&mut T) + Send + 'static,
+        see: impl Fn(&Event<T>) + Send + 'static,
         route: impl Fn(&T) -> Vec<Trigger> + Send + 'static,
     ) -> Store<T>
     where
@@ -215,17 +223,25 @@ impl Watches<'_> {
     {
         let mut writer: Writer<T> = Writer::default();
         let store = writer.as_reader();
-        self.follow(config, move |event, queue| {
-            tidy_event(event, &tidy);
-            writer.apply_watcher_event(event);
-            send(event, &route, queue);
+        self.follow(apis, config, move |mut event, queue| {
+            tidy_event(&mut event, &tidy);
+            writer.apply_watcher_event(&event);
+            see(&event);
+            send(&event, &route, queue);
         });
         store
     }
 
     fn child<T>(&mut self, config: &watcher::Config, sets: &FieldSets) -> Store<T>
     where
-        T: Child + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        T: Child
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         let sets = sets.clone();
         let tidy = move |object: &mut T| {
@@ -233,49 +249,42 @@ impl Watches<'_> {
             object.keep(fields);
             drop_managed_fields(object);
         };
-        self.start(config.clone(), tidy, owners::<T>)
+        self.start(config.clone(), tidy, |_| (), owners::<T>)
     }
 
     fn pods(&mut self, pods: &Pods) -> Pods {
         let index = pods.clone();
-        self.follow(watcher::Config::default().labels("role=run"), move |event: &mut watcher::Event<PodView>, queue| {
-            tidy_event(event, &drop_managed_fields);
-            index.take(event);
-            send(event, &|pod| pod_owner(pod).into_iter().collect(), queue);
+        let apis = self.scope.apis(self.client);
+        self.follow(apis, watcher::Config::default().labels("role=run"), move |mut event: Event<PodView>, queue| {
+            tidy_event(&mut event, &drop_managed_fields);
+            index.take(&event);
+            send(&event, &|pod| pod_owner(pod).into_iter().collect(), queue);
         });
         pods.clone()
     }
 
     fn follow<T>(
         &mut self,
+        apis: Vec<Api<T>>,
         config: watcher::Config,
-        mut take: impl FnMut(&mut watcher::Event<T>, &mpsc::UnboundedSender<Trigger>) + Send + 'static,
+        mut take: impl FnMut(Event<T>, &mpsc::UnboundedSender<Trigger>) + Send + 'static,
     ) where
         T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<T> = Api::all(self.client.clone());
         let queue = self.queue.clone();
-        self.tasks.spawn(async move {
-            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(mut event) => take(&mut event, &queue),
-                    Err(error) => tracing::warn!(kind = %T::kind(&()), %error, "watch interrupted"),
-                }
-            }
-        });
+        self.tasks.spawn(follow(apis, config, move |event| take(event, &queue)));
     }
 }
 
-fn tidy_event<T>(event: &mut watcher::Event<T>, tidy: &impl Fn(&mut T)) {
+fn tidy_event<T>(event: &mut Event<T>, tidy: &impl Fn(&mut T)) {
     match event {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => tidy(object),
-        watcher::Event::Init | watcher::Event::InitDone => {}
+        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => tidy(object),
+        Event::Init | Event::InitDone => {}
     }
 }
 
-fn send<T>(event: &watcher::Event<T>, route: &impl Fn(&T) -> Vec<Trigger>, queue: &mpsc::UnboundedSender<Trigger>) {
-    if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) = event {
+fn send<T>(event: &Event<T>, route: &impl Fn(&T) -> Vec<Trigger>, queue: &mpsc::UnboundedSender<Trigger>) {
+    if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = event {
         for trigger in route(object) {
             // A closed queue means that the operator is stopping.
             drop(queue.send(trigger));

@@ -3,8 +3,25 @@
 
 use serde_json::Value;
 
+/// Is every field of a whole object in `owned`? Its kind is no field, and name, namespace and owners belong to nobody.
+pub fn owns_object(object: &Value, owned: &Value) -> bool {
+    fields(object).filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind")).all(|(name, value)| {
+        let Some(owned) = owned.get(format!("f:{name}")) else { return false };
+        match name.as_str() {
+            "metadata" => fields(value)
+                .filter(|(name, _)| !matches!(name.as_str(), "name" | "namespace" | "ownerReferences"))
+                .all(|(name, value)| owned.get(format!("f:{name}")).is_some_and(|owned| owns(value, owned))),
+            _ => owns(value, owned),
+        }
+    })
+}
+
+fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
+}
+
 /// Is every field of `desired` in `owned`, the field set that the API server records for our manager?
-pub fn owns(desired: &Value, owned: &Value) -> bool {
+fn owns(desired: &Value, owned: &Value) -> bool {
     let Some(owned) = owned.as_object() else { return false };
     // A leaf or an atomic list or map: owned as a whole.
     if owned.keys().all(|key| key == ".") {
@@ -49,6 +66,16 @@ mod tests {
         let image_lost = json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
             "k:{\"name\":\"serve\"}": {".": {}, "f:name": {}}}}}}});
         assert!(!owns(&desired, &image_lost));
+    }
+
+    #[test]
+    fn what_belongs_to_nobody_is_not_looked_for() {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": {
+            "name": "n", "namespace": "ns", "ownerReferences": [{"uid": "u"}], "labels": {"l": "1"}, "creationTimestamp": null}});
+        let owned = json!({"f:data": {"f:a": {}}, "f:metadata": {"f:labels": {"f:l": {}}}});
+        assert!(owns_object(&object, &owned));
+        assert!(!owns_object(&object, &json!({"f:data": {"f:a": {}}, "f:metadata": {"f:labels": {"f:other": {}}}})));
+        assert!(!owns_object(&object, &json!({"f:metadata": {"f:labels": {"f:l": {}}}})));
     }
 
     #[test]

@@ -72,17 +72,19 @@ struct Running {
     metrics: Metrics,
     reviews: Arc<AtomicUsize>,
     client: reqwest::Client,
+    acting: Arc<AtomicBool>,
 }
 
 async fn start() -> Running {
     let (reviewer, board, metrics) = (Fake::default(), ProgressBoard::default(), Metrics::new());
     let reviews = reviewer.0.clone();
     let labs = Labs::default();
-    let store = Store::new(One, labs.clone(), reviewer, board.clone(), metrics.clone());
+    let acting = Arc::new(AtomicBool::new(true));
+    let store = Store::new(One, labs.clone(), reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
     let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(admin::run(listener, store.router(), std::future::pending()));
-    Running { url, board, labs, metrics, reviews, client: client() }
+    Running { url, board, labs, metrics, reviews, client: client(), acting }
 }
 
 impl Running {
@@ -125,6 +127,21 @@ async fn a_worker_gets_a_component_by_its_digest() {
     for wrong in ["sha256:abc", "sha512:00", &DIGEST.to_uppercase(), "..%2Fetc%2Fpasswd"] {
         assert_eq!(store.get("team-a", wrong).await, 400, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_standby_serves_what_it_has_and_sends_on_what_it_cannot() {
+    let store = start().await;
+    store.acting.store(false, Ordering::Relaxed);
+    assert_eq!(store.get("team-a", DIGEST).await, 200);
+    assert_eq!(store.get("team-a", &DIGEST.replace("00", "ff")).await, 503, "the one that acts may have it");
+    let report =
+        store.client.post(format!("{}/progress/team-a/m", store.url)).bearer_auth("team-a").body(body(&progress("i", 1)));
+    let answer = report.send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["connection"].as_bytes()), (503, &b"close"[..]));
+    assert!(store.board.get("team-a", "m").is_none());
+    store.acting.store(true, Ordering::Relaxed);
+    assert_eq!(store.post("team-a", "team-a/m", body(&progress("i", 1))).await, 204);
 }
 
 #[tokio::test]

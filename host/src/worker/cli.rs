@@ -153,7 +153,8 @@ impl LoadArgs {
             let message = format!("plugin {digest} is neither bundled nor cached, and no --store is given");
             return Err(LoadError::new(reason::PLUGIN_NOT_FOUND, message));
         };
-        let fetched = fetch_plugin(base, digest, store)
+        let fetched = self
+            .fetch_patiently(base, digest, store)
             .await
             .map_err(|error| LoadError::unavailable(format!("cannot get plugin {digest} from the store: {error:#}")))?;
         let loaded = plugins.add(&fetched).map_err(|error| LoadError::new(reason::PLUGIN_FAILED, error.to_string()))?;
@@ -164,6 +165,22 @@ impl LoadArgs {
                 reason::PLUGIN_FAILED,
                 format!("the store answered with plugin {} instead of {digest}", loaded.digest),
             ))
+        }
+    }
+
+    /// A store may be restarting, or be a replica that stands by: the next attempt is another connection.
+    async fn fetch_patiently(&self, base: &Url, digest: &str, store: &Store) -> anyhow::Result<Vec<u8>> {
+        let mut failures = 0;
+        loop {
+            match fetch_plugin(base, digest, store).await {
+                Err(error) if failures + 1 < self.attempts => {
+                    failures += 1;
+                    let pause = Tuning::default().pause_after(failures);
+                    tracing::warn!(%error, ?pause, "the plugin store is asked again");
+                    tokio::time::sleep(pause).await;
+                }
+                result => return result,
+            }
         }
     }
 
@@ -233,7 +250,7 @@ fn failed(inputs: String, error: LoadError) -> Outcome {
 fn exit_code(outcome: &Outcome) -> ExitCode {
     match outcome {
         Outcome::Complete { .. } => ExitCode::SUCCESS,
-        Outcome::Failed { reason, .. } if LoadError::reason_is_final(reason) => ExitCode::from(EXIT_FINAL),
+        Outcome::Failed { .. } if outcome.is_final() => ExitCode::from(EXIT_FINAL),
         Outcome::Failed { .. } => ExitCode::FAILURE,
     }
 }
@@ -292,10 +309,14 @@ mod tests {
 
     #[test]
     fn what_another_run_would_meet_again_is_final() {
-        for (reason, code) in
-            [(reason::NOT_FOUND, EXIT_FINAL), (reason::GATED, EXIT_FINAL), (reason::UNAVAILABLE, 1), (reason::RATE_LIMITED, 1)]
-        {
-            let outcome = failed(String::new(), LoadError::new(reason, "x"));
+        for (reason, retry_after, code) in [
+            (reason::NOT_FOUND, None, EXIT_FINAL),
+            (reason::GATED, None, EXIT_FINAL),
+            (reason::UNAVAILABLE, None, 1),
+            (reason::RATE_LIMITED, None, 1),
+            (reason::RATE_LIMITED, Some(3600), EXIT_FINAL),
+        ] {
+            let outcome = failed(String::new(), LoadError { retry_after, ..LoadError::new(reason, "x") });
             assert_eq!(exit_code(&outcome), ExitCode::from(code), "{reason}");
         }
     }

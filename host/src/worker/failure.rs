@@ -28,11 +28,6 @@ impl LoadError {
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(reason::UNAVAILABLE, message)
     }
-
-    /// Whether the same pod would meet a failure for `reason` again: somebody has to change something first.
-    pub fn reason_is_final(reason: &str) -> bool {
-        !matches!(reason, reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
-    }
 }
 
 impl From<EgressError> for LoadError {

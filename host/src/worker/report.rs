@@ -1,12 +1,13 @@
 //! What a worker tells the operator: progress while it runs, and one outcome as the container's termination message.
 
 use serde::{Deserialize, Serialize};
+use substratus_crds::conditions::reason;
 use substratus_crds::{SourceStatus, TransferStatus};
 
 /// Largest termination message that Kubernetes keeps, in bytes.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
-/// Exit code of a failure that the same pod would meet again: a typed user error. The Job's failure policy ends it at once.
+/// Exit code of a failure that [`Outcome::is_final`]. The Job's failure policy ends it at once.
 pub const EXIT_FINAL: u8 = 64;
 
 /// Sent while a load runs; the newest one counts.
@@ -43,4 +44,18 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<u64>,
     },
+}
+
+impl Outcome {
+    /// Whether the next pod would end like this one: somebody has to change something first, or the source said when to come
+    /// back, which the operator keeps to and a Job would not.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Complete { .. } => true,
+            Self::Failed { reason, retry_after, .. } => {
+                retry_after.is_some()
+                    || !matches!(reason.as_str(), reason::UNAVAILABLE | reason::RATE_LIMITED | reason::JOB_FAILED)
+            }
+        }
+    }
 }

@@ -23,6 +23,8 @@ use crate::plugin::{PluginError, Plugins, describe};
 
 /// Most bytes of paths, URLs and headers of one plan: it is held in memory.
 const MAX_PLAN_BYTES: usize = 512 * 1024 * 1024;
+/// Most pages of one plan: one that never ends is noticed, whatever is on its pages.
+const MAX_PAGES: usize = 10_000;
 /// Most warnings that are kept.
 const MAX_WARNINGS: usize = 20;
 
@@ -63,7 +65,7 @@ impl Loader {
     /// The whole plan, and this loader bound to the plan's revision.
     pub async fn resolve(mut self) -> Result<(Plan, Self), LoadError> {
         let (mut plan, mut facts, mut cursor, mut bytes) = (Plan::default(), None, None, 0);
-        loop {
+        for _ in 0..MAX_PAGES {
             let page = self.page(cursor.as_deref()).await?;
             self.question.revision = Some(page.revision.clone());
             for file in page.files {
@@ -85,6 +87,9 @@ impl Loader {
             if cursor.is_none() {
                 break;
             }
+        }
+        if cursor.is_some() {
+            return Err(refused(&format!("it has more than {MAX_PAGES} pages")));
         }
         check_paths(plan.files.iter().map(|file| file.path.as_str())).map_err(|error| refused(&error.to_string()))?;
         if plan.files.is_empty() {

@@ -115,13 +115,15 @@ pub(crate) fn listing(http: &dyn Http, repo: &Repo, page: &str) -> Result<Listin
 }
 
 /// The model's own configuration. Lenient: a repository without one, or with an odd one, still loads. A refusal counts: it would
-/// meet every file.
+/// meet every file. So does a passing failure: the host asks again, and an engine gets the architecture it is chosen by.
 pub(crate) fn model_config(http: &dyn Http, repo: &Repo, commit: &str) -> Result<Option<Value>, Failure> {
     let what = "config.json";
     let url = format!("{}/{}/resolve/{}/{what}", repo.endpoint, repo.id, encode_segment(commit));
     match ask(http, repo, &url, what) {
         Ok(response) if response.body.len() <= MAX_CONFIG => Ok(serde_json::from_slice(&response.body).ok()),
-        Err(refused @ (Failure::Gated(_) | Failure::NeedsAuth(_) | Failure::RateLimited(_))) => Err(refused),
+        Err(refused @ (Failure::Gated(_) | Failure::NeedsAuth(_) | Failure::RateLimited(_) | Failure::Unavailable(_))) => {
+            Err(refused)
+        }
         Ok(_) | Err(_) => Ok(None),
     }
 }

@@ -61,11 +61,41 @@ pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Failure {
     Failure::Invalid(vec![Problem { field: field.into(), reason: reason.into() }])
 }
 
+/// A panic ends in a trap without a word; its message goes to the log first, from where the host repeats it to the user.
+#[doc(hidden)]
+pub fn panics_to_log() {
+    if cfg!(target_arch = "wasm32") {
+        std::panic::set_hook(Box::new(|info| log::write(log::Level::Error, &info.to_string())));
+    }
+}
+
 /// Makes the crate a `model-loader` component: `export_model_loader!(Type)`.
 #[macro_export]
 macro_rules! export_model_loader {
     ($plugin:ident) => {
-        $crate::loader_bindings::export_model_loader!($plugin with_types_in $crate::loader_bindings);
+        const _: () = {
+            struct Export;
+
+            impl $crate::loader::Guest for Export {
+                fn resolve(
+                    request: $crate::loader::Request,
+                    cursor: ::std::option::Option<::std::string::String>,
+                ) -> ::std::result::Result<$crate::loader::PlanPage, $crate::Failure> {
+                    $crate::panics_to_log();
+                    <$plugin as $crate::loader::Guest>::resolve(request, cursor)
+                }
+
+                fn refresh(
+                    request: $crate::loader::Request,
+                    path: ::std::string::String,
+                ) -> ::std::result::Result<$crate::loader::File, $crate::Failure> {
+                    $crate::panics_to_log();
+                    <$plugin as $crate::loader::Guest>::refresh(request, path)
+                }
+            }
+
+    $crate::loader_bindings::export_model_loader!(Export with_types_in $crate::loader_bindings);
+        };
     };
 }
 
@@ -73,7 +103,21 @@ macro_rules! export_model_loader {
 #[macro_export]
 macro_rules! export_gpu_policy {
     ($plugin:ident) => {
-        $crate::gpu_bindings::export_gpu_policy!($plugin with_types_in $crate::gpu_bindings);
+        const _: () = {
+            struct Export;
+
+            impl $crate::gpu::Guest for Export {
+                fn place(
+                    request: $crate::gpu::Request,
+                    previous: ::std::option::Option<$crate::gpu::Placement>,
+                ) -> ::std::result::Result<$crate::gpu::Placement, $crate::Failure> {
+                    $crate::panics_to_log();
+                    <$plugin as $crate::gpu::Guest>::place(request, previous)
+                }
+            }
+
+    $crate::gpu_bindings::export_gpu_policy!(Export with_types_in $crate::gpu_bindings);
+        };
     };
 }
 
@@ -81,6 +125,24 @@ macro_rules! export_gpu_policy {
 #[macro_export]
 macro_rules! export_server_adapter {
     ($plugin:ident) => {
-        $crate::adapter_bindings::export_server_adapter!($plugin with_types_in $crate::adapter_bindings);
+        const _: () = {
+            struct Export;
+
+            impl $crate::adapter::Guest for Export {
+                fn fit(request: $crate::adapter::Request) -> $crate::adapter::Fitness {
+                    $crate::panics_to_log();
+                    <$plugin as $crate::adapter::Guest>::fit(request)
+                }
+
+                fn serve(
+                    request: $crate::adapter::Request,
+                ) -> ::std::result::Result<$crate::adapter::Container, $crate::Failure> {
+                    $crate::panics_to_log();
+                    <$plugin as $crate::adapter::Guest>::serve(request)
+                }
+            }
+
+    $crate::adapter_bindings::export_server_adapter!(Export with_types_in $crate::adapter_bindings);
+        };
     };
 }

@@ -47,6 +47,47 @@ fn a_missing_image_and_missing_gpus_are_said() -> Result<()> {
 }
 
 #[test]
+fn what_the_hub_refuses_is_said_in_its_terms() -> Result<()> {
+    let stage = stage()?;
+    let cluster = stage.cluster;
+    cluster.block_on(async {
+        let began = Instant::now();
+        let namespace = cluster.namespace("refused").await?;
+        let hub = &stage.platform.hub;
+        let repo = |name: &str| Repo::model(name).file("model.gguf", Content::noise(5, 1 << 20));
+        hub.put(repo("acme/tiny-private").private().reader("somebody"))?;
+        hub.put(repo("acme/tiny-limited"))?;
+        let faults = FAULTS.lock().await;
+        hub.fault(Rule::api("tiny-limited", Fault::TooManyRequests { seconds: 40_000 }));
+        let cases = [
+            ("missing", "hf://acme/tiny-missing", "NotFound", "acme/tiny-missing"),
+            ("private", "hf://acme/tiny-private", "NotFound", "HF_TOKEN"),
+            ("limited", "hf://acme/tiny-limited", "RateLimited", "40000 s"),
+        ];
+        for (name, source, ..) in cases {
+            let model = format!(
+                "{{apiVersion: substratus.ai/v1, kind: Model, metadata: {{name: {name}}}, spec: {{source: '{source}'}}}}"
+            );
+            platform::apply_text(cluster, &namespace, &model)?;
+        }
+        for (name, _, expected, words) in cases {
+            // The pod speaks a moment before its Job has failed.
+            let said = |status: &substratus_crds::ModelStatus| {
+                let (reason, message) = condition(&status.conditions, "Complete");
+                reason == expected && message.contains("substratus.ai/retry")
+            };
+            let status = stage.model(&namespace, name, &format!("to say {expected}"), said).await?;
+            let (reason, message) = condition(&status.conditions, "Complete");
+            tell("refused", began, &format!("{name}: {reason}: {message}"));
+            ensure!(message.contains(words), "{name}: {message}");
+        }
+        hub.clear_faults();
+        drop(faults);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_model_deleted_while_it_loads_leaves_nothing() -> Result<()> {
     let stage = stage()?;
     let cluster = stage.cluster;

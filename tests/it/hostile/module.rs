@@ -1,6 +1,7 @@
 //! Writes core modules by hand, instruction by instruction, for guests that no compiler would make. Knows no host.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use substratus::plugin::package::PackageError;
 use substratus::plugin::{Manifest, package};
 use wasm_encoder::{
     CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
@@ -28,8 +29,10 @@ pub(crate) struct Guest {
     pub(crate) realloc: Option<Vec<Instruction<'static>>>,
     /// Pages of each memory.
     pub(crate) memories: Vec<u64>,
-    /// Whether there is a table to grow.
-    pub(crate) table: bool,
+    /// How many tables there are.
+    pub(crate) tables: usize,
+    /// Elements of one more table.
+    pub(crate) elements: u64,
     /// Bytes put over the others.
     pub(crate) data: Vec<(i32, Vec<u8>)>,
     /// A loader in place of an adapter.
@@ -39,6 +42,11 @@ pub(crate) struct Guest {
 impl Guest {
     /// The component, packaged as an author's would be.
     pub(crate) fn component(self) -> Vec<u8> {
+        self.packaged().unwrap()
+    }
+
+    /// What the packager says of it.
+    pub(crate) fn packaged(self) -> Result<Vec<u8>, PackageError> {
         let (world, role) = if self.loader { ("model-loader", "ModelLoader") } else { ("server-adapter", "ServerAdapter") };
         let manifest = format!("{{name: hostile, version: 0.1.0, role: {role}, host: '0.1'}}");
         let mut module = self.module();
@@ -47,7 +55,7 @@ impl Guest {
         let (package, _) = resolve.push_dir(wit).unwrap();
         let world = resolve.select_world(&[package], Some(world)).unwrap();
         wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
-        package::package_module(&module, &Manifest::from_yaml(&manifest).unwrap()).unwrap()
+        package::package_module(&module, &Manifest::from_yaml(&manifest).unwrap())
     }
 
     fn module(self) -> Vec<u8> {
@@ -70,9 +78,11 @@ impl Guest {
             functions.function(kind);
         }
         module.section(&functions);
-        if self.table {
-            let mut tables = TableSection::new();
-            tables.table(TableType { element_type: RefType::FUNCREF, table64: false, minimum: 1, maximum: None, shared: false });
+        let mut tables = TableSection::new();
+        for minimum in std::iter::repeat_n(1, self.tables).chain((self.elements > 0).then_some(self.elements)) {
+            tables.table(TableType { element_type: RefType::FUNCREF, table64: false, minimum, maximum: None, shared: false });
+        }
+        if !tables.is_empty() {
             module.section(&tables);
         }
         let mut memories = MemorySection::new();

@@ -1,6 +1,6 @@
 //! Loads that cannot go well, and say why.
 
-use substratus_tests::hub::Gated;
+use substratus_tests::hub::{Fault, Gated, Rule};
 
 use super::*;
 
@@ -30,6 +30,16 @@ fn a_private_repository_asks_for_a_token() {
 fn what_does_not_exist_is_said_once() {
     let bench = Bench::new(Hub::builder());
     bench.load().assert_failed("NotFound", true, &["acme/tiny"]);
+}
+
+#[test]
+fn a_hub_that_asks_to_come_back_much_later_is_not_waited_for() {
+    let bench = Bench::with_weights(MIB);
+    bench.hub.fault(Rule::api("", Fault::TooManyRequests { seconds: 40_000 }));
+    let loaded = bench.load();
+    // The operator keeps to the time that was named; the Job would not.
+    loaded.assert_failed("RateLimited", true, &["40000 s"]);
+    assert!(matches!(loaded.outcome, Outcome::Failed { retry_after: Some(40_000), .. }), "{}", loaded.everything);
 }
 
 #[test]

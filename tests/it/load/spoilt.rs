@@ -37,7 +37,10 @@ fn short_and_long_bodies_do_not_pass() {
 #[test]
 fn a_server_that_fails_now_and_then_is_asked_again() {
     survives(Rule::cdn("model.safetensors", Fault::Status(503)).times(2));
-    survives(Rule::resolve("config.json", Fault::Status(500)).once());
+    let bench = Bench::with_weights(SIZE);
+    bench.hub.fault(Rule::resolve("config.json", Fault::Status(500)).once());
+    let Outcome::Complete { source, .. } = bench.load().outcome else { panic!("the load failed") };
+    assert_eq!(source.architecture.as_deref(), Some("LlamaForCausalLM"), "what an engine is chosen by was lost");
     survives(Rule::api("", Fault::Status(502)).once());
 }
 

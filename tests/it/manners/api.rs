@@ -26,7 +26,13 @@ pub(super) async fn installed(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn token(cluster: &Cluster, namespace: &str, account: &str, audience: Option<&str>, pod: Option<&Pod>) -> Result<String> {
+pub(super) async fn token(
+    cluster: &Cluster,
+    namespace: &str,
+    account: &str,
+    audience: Option<&str>,
+    pod: Option<&Pod>,
+) -> Result<String> {
     let bound_object_ref = pod.map(|pod| BoundObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

@@ -131,6 +131,24 @@ impl Fixture {
         Ok(())
     }
 
+    /// Waits until none of these objects exists.
+    pub(super) async fn gone(&self, objects: &[(&str, &str)]) -> Result<()> {
+        for (kind, name) in objects {
+            let api = self.api(kind)?;
+            eventually(&format!("end of {kind} {name}"), LIMIT, async || Ok(api.get_opt(name).await?.is_none().then_some(())))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Lines of the operator's log in which something goes wrong with an object.
+    pub(super) async fn complaints(&self, name: &str) -> Result<Vec<String>> {
+        let operator = self.shared.operator.lock().await;
+        let log = std::fs::read_to_string(&operator.as_ref().context("no operator runs")?.log)?;
+        let wrong = |line: &&str| line.contains(name) && (line.contains("WARN") || line.contains("ERROR"));
+        Ok(log.lines().filter(wrong).map(str::to_owned).collect())
+    }
+
     /// Waits until the object exists and `probe` is content with it.
     pub(super) async fn wait(
         &self,
@@ -275,12 +293,6 @@ impl Fixture {
     pub(super) async fn pod(&self, label: &str) -> Result<Value> {
         let name = self.pending_pod(label).await?;
         self.get("Pod", &name).await
-    }
-
-    /// Waits until the object is gone.
-    pub(super) async fn gone(&self, kind: &str, name: &str) -> Result<()> {
-        let api = self.api(kind)?;
-        eventually(&format!("{kind} {name} to go"), LIMIT, async || Ok(api.get_opt(name).await?.is_none().then_some(()))).await
     }
 
     pub(super) async fn exists(&self, kind: &str, name: &str) -> Result<bool> {

@@ -55,7 +55,7 @@ fn notebook_is_suspended_and_resumed_with_the_same_token() -> Result<()> {
         fixture.merge("Notebook", "lab", json!({"spec": {"suspend": true}})).await?;
         let notebook = fixture.reason("Notebook", "lab", "Serving", "Suspended").await?;
         ensure!(notebook["status"]["ready"] == false, "{notebook}");
-        fixture.gone("Pod", "lab-notebook").await?;
+        fixture.gone(&[("Pod", "lab-notebook")]).await?;
         fixture.settled().await?;
         fixture.merge("Notebook", "lab", json!({"spec": {"suspend": false}})).await?;
         let again = fixture.pod(LABEL).await?;

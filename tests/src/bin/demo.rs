@@ -34,6 +34,11 @@ enum Task {
         #[arg(long, env = "MODEL", value_name = "ORG/NAME")]
         model: Option<String>,
     },
+    /// Only install, for tests on a cluster that is not of their own
+    Install {
+        #[command(flatten)]
+        place: At,
+    },
     /// Let this machine's programs talk to the Server of a demo on a cluster of its own
     Forward {
         /// Folder given to `up`
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
     let Arguments { settings, task } = Arguments::parse();
     let outcome = match task {
         Task::Up { place, hub, model } => wish(hub, model).and_then(|wish| demo::up(&settings, &place.into(), wish.as_ref())),
+        Task::Install { place } => demo::install(&settings, &place.into()),
         Task::Forward { dir, port } => demo::forward(&dir.unwrap_or_else(|| demo::default_dir(&settings, Place::Own)), port),
         Task::Down { place } => demo::down(&settings, &place.into()),
     };

@@ -40,13 +40,18 @@ spec:
 
 /// The whole way, on a cluster that runs.
 pub async fn tell(stage: &Stage, program: &Path, screen: &Screen) -> Result<Installed> {
-    screen.title("Install: the operator, its bundled plugins, and a model hub");
-    let wish = Install { program, shelf: &stage.shelf, namespace: NAMESPACE, bucket: &stage.bucket, watch: &[NAMESPACE] };
-    let installed = platform::install(&stage.cluster, &wish, |step| screen.step(step)).await?;
+    let installed = install(stage, program, screen).await?;
     import(stage, &installed, screen).await?;
     serve(&stage.cluster, screen).await?;
     answer(&stage.cluster, screen).await?;
     Ok(installed)
+}
+
+/// The first part alone.
+pub async fn install(stage: &Stage, program: &Path, screen: &Screen) -> Result<Installed> {
+    screen.title("Install: the operator, its bundled plugins, and a model hub");
+    let wish = Install { program, shelf: &stage.shelf, namespace: NAMESPACE, bucket: &stage.bucket, watch: &[NAMESPACE] };
+    platform::install(&stage.cluster, &wish, |step| screen.step(step)).await
 }
 
 async fn import(stage: &Stage, Installed { hub, helper }: &Installed, screen: &Screen) -> Result<()> {

@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_mins(3);
 const MARK: (&str, &str) = ("substratus.ai/installed-by", "demo");
 
 /// Everything of `examples/deploy/base`, with the changes of `overlays/local`. The operator looks after the namespaces of
-/// `watch`, or after all where there is none.
-pub(super) fn objects(image: &str, bucket: &Path, watch: &[&str]) -> Result<Vec<DynamicObject>> {
+/// `watch`, or after all where there is none; `registry` speaks plain HTTP.
+pub(super) fn objects(image: &str, bucket: &Path, watch: &[&str], registry: Option<&str>) -> Result<Vec<DynamicObject>> {
     let mut objects = install::objects(&install::deploy("base"))?;
     for object in &mut objects {
         if object.types.as_ref().is_some_and(|types| types.kind == "Deployment") {
@@ -38,6 +38,8 @@ pub(super) fn objects(image: &str, bucket: &Path, watch: &[&str]) -> Result<Vec<
             "CLOUD": "local",
             "CLUSTER_NAME": "substratus",
             "LOG_FORMAT": "human",
+            // Where plugins are pulled from, too.
+            "INSECURE_REGISTRIES": registry.unwrap_or_default(),
             "WATCH_NAMESPACES": watch.join(","),
             // Below the cluster's folder, so that it goes with it.
             "ARTIFACT_BUCKET_URL": format!("tar://{}", bucket.display()),

@@ -65,12 +65,12 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
         (Some(job), _) if job.holds("Complete").is_some() && !is_load => {
             status.ready = true;
             status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
-            (Say::yes(COMPLETE, reason::JOB_COMPLETE, ""), Retry::OnChange)
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, "the container's Job succeeded"), Retry::OnChange)
         }
         (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), &built.attempt, is_load),
         (job, _) => {
             progress(observed, plan, &mut status);
-            (running(observed, plan, job.is_some()), Retry::OnChange)
+            (running(observed, plan, job.is_some(), outcome.as_ref()), Retry::OnChange)
         }
     };
     say(observed, &mut status, said);
@@ -137,7 +137,13 @@ fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut Artif
     }
 }
 
-fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, exists: bool) -> Say {
+fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, exists: bool, outcome: Option<&Outcome>) -> Say {
+    if let Some(outcome @ Outcome::Failed { reason, message, .. }) = outcome
+        && observed.pods.iter().all(|pod| cause::has_ended(pod))
+    {
+        let next = if outcome.is_final() { "" } else { "; the Job starts another pod" };
+        return Say::no(COMPLETE, reason, format!("{message}{next}"));
+    }
     let note = match &plan.run {
         Run::Container(Image { note: Some(note), .. }) => format!("; {note}: it runs as a container"),
         _ => String::new(),

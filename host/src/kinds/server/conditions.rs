@@ -68,8 +68,10 @@ fn selector(observed: &Observed) -> String {
     labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// What there is to say of a Server that answers.
+/// Who answers where, and what else there is to say of a Server that answers.
 fn notes(observed: &Observed, plan: &Plan) -> String {
+    let who = plan.answers.engine.as_deref().or(plan.answers.image.as_deref()).unwrap_or("the container");
+    let answers = format!("{who} answers at http://{}.{}:8080", names::server(observed.name()), observed.owner.namespace);
     let adopted = plan.answers.adopted.then(|| "taken over as it was; the next change of spec plans it anew".to_owned());
     let rollout = observed.deployment.as_ref().map(|deployment| &deployment.status).and_then(|status| {
         let old = status.replicas.saturating_sub(status.updated_replicas);
@@ -77,7 +79,7 @@ fn notes(observed: &Observed, plan: &Plan) -> String {
             .then(|| format!("{old} of {} pods are of an earlier spec and still serve", status.replicas))
     });
     let warnings = plan.answers.container.iter().flat_map(|container| container.warnings.iter().cloned());
-    adopted.into_iter().chain(rollout).chain(warnings).collect::<Vec<_>>().join("; ")
+    std::iter::once(answers).chain(adopted).chain(rollout).chain(warnings).collect::<Vec<_>>().join("; ")
 }
 
 fn waits(observed: &Observed) -> String {

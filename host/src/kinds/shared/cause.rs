@@ -5,18 +5,28 @@ use crate::reconcile::views::{ContainerStatusView, PodView, StateView};
 /// Longest piece of a log that is repeated, in characters.
 const MAX_LOG: usize = 600;
 
-/// What holds up the pods of an object: the first one that says something, newest first. `None` where all are well.
+/// What holds up the pods of an object: the first one that says something, newest first. `None` where all are well. Pods that
+/// ended are heard only where no other is at work.
 pub fn of<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<String> {
-    let mut pods: Vec<&PodView> = pods.collect();
+    let (mut pods, ended): (Vec<&PodView>, Vec<&PodView>) = pods.partition(|pod| !has_ended(pod));
+    if pods.is_empty() {
+        pods = ended;
+    }
     pods.sort_by(|a, b| b.metadata.creation_timestamp.cmp(&a.metadata.creation_timestamp));
     pods.iter().find_map(|pod| one(pod))
+}
+
+/// Whether none of its containers will run again.
+pub fn has_ended(pod: &PodView) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// What one pod says.
 pub fn one(pod: &PodView) -> Option<String> {
     let status = pod.status.as_ref()?;
     // A pod that ended has better reasons than that it waited once.
-    let waits = !matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let waits = !has_ended(pod);
     if let Some(condition) = status.conditions.iter().find(|c| waits && c.type_ == "PodScheduled" && c.status == "False") {
         let words = condition.message.as_deref().unwrap_or("no node fits");
         let since = condition.last_transition_time.as_ref().map(|time| format!(" (since {})", time.0)).unwrap_or_default();
@@ -112,6 +122,16 @@ mod tests {
             "containerStatuses": [{"name": "model", "image": "i",
                 "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no rows"}}}]}));
         assert_eq!(one(&pod).unwrap(), "Error (exit code 3): no rows");
+    }
+
+    #[test]
+    fn a_pod_that_ended_is_silent_beside_one_at_work() {
+        let ended = pod(&serde_json::json!({"phase": "Failed", "containerStatuses": [{"name": "model", "image": "i",
+            "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "cut off"}}}]}));
+        let well = pod(&serde_json::json!({"phase": "Running", "containerStatuses": [{"name": "model", "image": "i",
+            "ready": true, "state": {"running": {}}}]}));
+        assert_eq!(of([&ended, &well].into_iter()), None);
+        assert_eq!(of([&ended].into_iter()).unwrap(), "Error (exit code 1): cut off");
     }
 
     #[test]

@@ -47,10 +47,8 @@ impl Verdict {
     pub fn from_plugin(plugin: &str, error: &PluginError) -> Self {
         match error {
             PluginError::Failure(failure) => Self::from_failure(plugin, failure),
-            error if error.is_passing() => {
-                Self::passing(reason::UNAVAILABLE, format!("plugin `{plugin}`: {error}"), Duration::from_secs(15))
-            }
-            error => Self::new(reason::PLUGIN_FAILED, format!("plugin `{plugin}`: {error}")),
+            error if error.is_passing() => Self::passing(reason::UNAVAILABLE, named(plugin, error), Duration::from_secs(15)),
+            error => Self::new(reason::PLUGIN_FAILED, named(plugin, error)),
         }
     }
 
@@ -75,4 +73,10 @@ impl Verdict {
             Failure::Internal(what) => Self::new(reason::PLUGIN_FAILED, say(what)),
         }
     }
+}
+
+/// Most errors name the plugin themselves, as its manifest does.
+fn named(plugin: &str, error: &PluginError) -> String {
+    let (name, text) = (format!("plugin `{plugin}`"), error.to_string());
+    if text.contains(&name) { text } else { format!("{name}: {text}") }
 }

@@ -14,6 +14,10 @@ pub fn fit(_: &Request) -> Fitness {
 }
 
 /// Does what was asked.
+///
+/// # Panics
+///
+/// Where that is asked.
 pub fn serve(request: &Request) -> Result<Container, Failure> {
     let how = Params::new(&request.params).text("do")?.unwrap_or_default();
     let good = good();
@@ -24,6 +28,15 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
         "loop" => loop {
             std::hint::black_box(&how);
         },
+        "panic" => panic!("an adapter's panic with {} words", 5),
+        "eat" => {
+            let mut pieces = Vec::new();
+            loop {
+                pieces.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        "recurse" => Container { reason: format!("recursed {} times", recurse(1)), ..good },
+        "recurse-wide" => Container { reason: format!("recursed {} times", recurse_wide(1)), ..good },
         "image" => Container { image: "docker.io/evil/miner:latest".into(), ..good },
         "image-prefix" => Container { image: "docker.io/hostile-not/server:1".into(), ..good },
         "image-dotdot" => Container { image: "docker.io/hostile/../evil/miner:1".into(), ..good },
@@ -50,6 +63,19 @@ pub fn serve(request: &Request) -> Result<Container, Failure> {
         "huge" => Container { reason: "x".repeat(8 << 20), ..good },
         other => return Err(invalid("spec.params.do", format!("{other:?} is no misbehaviour that this guest knows"))),
     })
+}
+
+/// Small frames: the engine's stack ends first.
+fn recurse(depth: u64) -> u64 {
+    let again: fn(u64) -> u64 = std::hint::black_box(recurse);
+    1 + again(depth + 1)
+}
+
+/// Large frames: the guest's own stack, in its memory, ends first.
+#[expect(unconditional_recursion, reason = "the point")]
+fn recurse_wide(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    recurse_wide(depth + 1) + std::hint::black_box(frame.iter().sum::<u64>())
 }
 
 fn good() -> Container {

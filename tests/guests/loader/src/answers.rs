@@ -55,6 +55,10 @@ fn other(how: &str, cursor: Option<&str>) -> Option<Result<PlanPage, Failure>> {
             let n: u64 = cursor.and_then(|text| text.parse().ok()).unwrap_or(0);
             Ok(PlanPage { next: Some((n + 1).to_string()), ..page(vec![file(&n.to_string())]) })
         }
+        "endless-empty" => {
+            let n: u64 = cursor.and_then(|text| text.parse().ok()).unwrap_or(0);
+            Ok(PlanPage { next: Some((n + 1).to_string()), ..page(Vec::new()) })
+        }
         "moving" => {
             let revision = format!("r{}", cursor.unwrap_or_default());
             Ok(PlanPage { revision, next: cursor.is_none().then(|| "2".into()), ..one() })

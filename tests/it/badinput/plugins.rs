@@ -1,0 +1,119 @@
+//! Plugins that cannot be had or used: the step that failed is named, and the objects that want them say the same.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use substratus::plugin::{PluginOptions, Plugins};
+use substratus_tests::guests;
+
+use super::registry::{HOST, Registry};
+use super::{Turn, alone, condition};
+
+/// Name, layer, announced size, the condition that is False, its reason, words of its message.
+type Case<'a> = (&'a str, &'a [u8], usize, &'a str, &'a str, &'a [&'a str]);
+
+/// Machine code as the engine compiles it: what the plugin host itself keeps, less its signature.
+async fn native(component: &[u8]) -> Result<Vec<u8>> {
+    let cache = tempfile::tempdir()?;
+    let plugins = Plugins::open(PluginOptions { cache: cache.path().to_owned(), bundled: Vec::new() })?;
+    let digest = plugins.add(component)?.digest;
+    plugins.prepare(&digest).await?;
+    let engines = std::fs::read_dir(cache.path().join("aot"))?.next().context("no compiled code")??.path();
+    let sealed = std::fs::read(engines.join(format!("{}.cwasm", digest.replace("sha256:", ""))))?;
+    Ok(sealed.get(32..).context("no code behind the signature")?.to_vec())
+}
+
+#[test]
+fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
+    alone(async |turn: &Turn| {
+        let registry = Registry::start(turn.cluster).await?;
+        let good = std::fs::read(guests::component("plugins/loader-huggingface")?)?;
+        let native = native(&good).await?;
+        // Not one of the bundled: those are there already.
+        let unknown = std::fs::read(guests::component("tests/guests/policy")?)?;
+        let mut bare = wasm_encoder::Component::new();
+        bare.section(&wasm_encoder::CustomSection { name: "other".into(), data: b"1".as_slice().into() });
+        let module = wasm_encoder::Module::new().finish();
+        let cap = usize::try_from(substratus::limits::COMPONENT_BYTES)?;
+        let cases: [Case<'_>; 7] = [
+            ("script", b"#!/bin/sh", 9, "Compatible", "NotAComponent", &["is not WebAssembly", "substratus plugin build"]),
+            (
+                "module",
+                &module,
+                module.len(),
+                "Compatible",
+                "NotAComponent",
+                &["core WebAssembly module", "substratus plugin build"],
+            ),
+            ("native", &native, native.len(), "Compatible", "NotAComponent", &["precompiled machine code", "never loaded"]),
+            ("garbage", b"\0asm\x0d\0\x01\0garbage", 15, "Compatible", "NotAComponent", &["not valid"]),
+            ("bare", &bare.finish(), 17, "Compatible", "InvalidManifest", &["substratus:manifest"]),
+            ("large", b"small", cap + 1, "Resolved", "TooLarge", &["67108865", "at most 67108864"]),
+            ("spoilt", &unknown, unknown.len(), "Verified", "DigestMismatch", &["is not used"]),
+        ];
+        for (name, bytes, announced, ..) in &cases {
+            let size = if *name == "bare" { bytes.len() } else { *announced };
+            let image = registry.push(name, bytes, size).await?;
+            if *name == "spoilt" {
+                registry.spoil(bytes)?;
+            }
+            turn.create("Plugin", name, json!({"image": image})).await?;
+            turn.create("Model", name, json!({"source": "hf://a/b", "plugin": name})).await?;
+        }
+        turn.create("Plugin", "missing", json!({"image": format!("{HOST}/plugins/none:1")})).await?;
+        turn.create("Model", "missing", json!({"source": "hf://a/b", "plugin": "missing"})).await?;
+        turn.create("Model", "nobodys", json!({"source": "nope://a/b"})).await?;
+
+        let operator = turn.operator(&["--insecure-registry", HOST]).await?;
+        for (name, _, _, about, reason, words) in cases {
+            let plugin = turn.refused("Plugin", name, about, reason, words).await?;
+            ensure!(condition(&plugin, "Active")["reason"] == reason, "{plugin}");
+            turn.refused("Model", name, "Complete", "PluginNotReady", &[name, reason]).await?;
+        }
+        turn.refused("Plugin", "missing", "Resolved", "ImageNotFound", &["plugins/none:1", "check the name"]).await?;
+        turn.refused("Model", "nobodys", "Complete", "PluginNotFound", &["nope://", "hf"]).await?;
+        turn.calm(&operator, 2).await?;
+        ensure!(turn.list("Job").await?.is_empty(), "a Job runs for a plugin that cannot");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_registry_that_goes_away_takes_nothing_that_worked_with_it() -> Result<()> {
+    alone(async |turn: &Turn| {
+        let registry = Registry::start(turn.cluster).await?;
+        let good = std::fs::read(guests::component("tests/guests/policy")?)?;
+        let image = registry.push("policy", &good, good.len()).await?;
+        turn.create("Plugin", "policy", json!({"image": image})).await?;
+        let operator = turn.operator(&["--insecure-registry", HOST]).await?;
+        let active = async |plugin: &serde_json::Value| Ok(condition(plugin, "Active")["status"] == "True");
+        let before = turn.wait("Plugin", "policy", active).await?;
+        registry.stop()?;
+
+        turn.create("Plugin", "late", json!({"image": format!("{HOST}/plugins/late:1")})).await?;
+        turn.refused("Plugin", "late", "Resolved", "RegistryUnavailable", &[HOST]).await?;
+        turn.create("Model", "late", json!({"source": "hf://a/b", "plugin": "late"})).await?;
+        turn.refused("Model", "late", "Complete", "PluginNotReady", &["RegistryUnavailable"]).await?;
+        turn.calm(&operator, 3).await?;
+
+        // A restart finds the component in its own store: no registry is asked, nothing changes.
+        let operator = operator
+            .restart(turn.cluster, &[&format!("--watch-namespace={}", turn.namespace), "--insecure-registry", HOST])
+            .await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let after = turn.wait("Plugin", "policy", active).await?;
+        ensure!(before["status"] == after["status"], "{before} became {after}");
+        // A revision that cannot be had leaves the last good one at work.
+        let broken = json!({"spec": {"image": format!("{HOST}/plugins/policy:2")}});
+        turn.api("Plugin")?.patch("policy", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(broken)).await?;
+        let kept = turn.refused("Plugin", "policy", "Resolved", "RegistryUnavailable", &[]).await?;
+        let said = condition(&kept, "Active");
+        ensure!(
+            said["status"] == "True" && said["message"].as_str().is_some_and(|words| words.contains("keeps answering")),
+            "{said}"
+        );
+        drop(operator);
+        Ok(())
+    })
+}
