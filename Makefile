@@ -42,6 +42,7 @@ tools: deps ## Build the programs of the test cluster from pinned Go modules, th
 	$(STEP) "engine" tests/engine/build.sh
 	$(STEP) "JupyterLab" tests/jupyter/build.sh
 	$(STEP) "importer in Python" examples/importer-python/build.sh
+	$(STEP) "trainer" tests/trainer/build.sh
 
 build: deps ## Build the operator and the harness
 	$(STEP) "operator and harness" cargo build --locked $(PROFILE) --workspace --bins

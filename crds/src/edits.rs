@@ -9,6 +9,7 @@ const ROLLS_OUT: &str = "An edit rolls out new pods, one after the other.";
 const SCALES: &str = "An edit adds or removes pods; the others stay as they are.";
 const REPLACES: &str = "An edit replaces the pod; the workspace stays.";
 const AT_ONCE: &str = "An edit takes effect at once.";
+const NEXT_POD: &str = "An edit that raises or removes it takes effect at once; one that sets or lowers it, with the next pod.";
 
 /// What an edit of `spec.{field}` does; nothing is said of kinds that administrators write.
 pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
@@ -21,7 +22,8 @@ pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
         ("Model" | "Dataset", _) => RUNS_AGAIN,
         ("Server", "replicas") => SCALES,
         ("Server", _) => ROLLS_OUT,
-        ("Notebook", "suspend" | "idleTimeout") => AT_ONCE,
+        ("Notebook", "suspend") => AT_ONCE,
+        ("Notebook", "idleTimeout") => NEXT_POD,
         ("Notebook", _) => REPLACES,
         _ => return None,
     })

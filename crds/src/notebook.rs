@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub struct NotebookSpec {
     /// `true` stops the pod; what is in the workspace and in `/content/artifacts` stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// Suspend after so long without a running kernel, terminal or open connection: `30m`, `1h30m`.
+    /// Suspend after so long (`30m`, `1h30m`) without a busy kernel, a terminal in use or a connection, as Jupyter tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]+[hms])+$"))]
     pub idle_timeout: Option<String>,
@@ -99,6 +99,9 @@ pub struct NotebookStatus {
     /// Secret with the token, in its key `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret: Option<String>,
+    /// Since when nobody used it, where it was suspended for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Time>,
     /// Where the pod goes and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<PlacementStatus>,

@@ -22,7 +22,8 @@
 //!
 //! # Invariants
 //!
-//! * Only `reconcile::observe`, `reconcile::apply` and `reconcile::status` talk to the API server; `run` makes the client.
+//! * Only `reconcile::observe`, `reconcile::apply`, `reconcile::status` and `reconcile::suspend` talk to the API server; `run`
+//!   makes the client. Specs belong to users: only `suspend` writes one, where the user asked for it.
 //! * Only [`plugin`] names `wasmtime`. Only [`bucket`] knows what a bucket URL means.
 //! * `kinds::*::build` is pure: the same object and answers make the same children, byte for byte; no clock, sorted maps.
 //! * A plugin never writes a Kubernetes object. It fills a record that cannot express `privileged`, `hostPath`, a service
@@ -42,6 +43,7 @@
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
+//! | Who suspends a Notebook that nobody uses? | `idle.rs` in its pod says so, `reconcile/suspend.rs` does it |
 //! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
@@ -56,6 +58,7 @@ pub mod catalog;
 pub mod context;
 pub mod controllers;
 pub mod explain;
+pub mod idle;
 pub mod kinds;
 pub mod leader;
 pub mod limits;

@@ -34,6 +34,8 @@ enum Command {
     Load(Box<worker::cli::LoadArgs>),
     /// Import a data set: by hand (`substratus import hf://datasets/org/name --to DIR`), or in a Job's pod
     Import(Box<worker::import::ImportArgs>),
+    /// Watch from a Notebook's pod whether it is used, and have it suspended where it is not
+    Idle(substratus::idle::IdleArgs),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
     #[command(visible_alias = "plan")]
     Explain(Box<explain::ExplainArgs>),
@@ -72,6 +74,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
         Command::Import(args) => args.run().await,
+        Command::Idle(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,
         Command::Plugin(command) => command.run().await,

@@ -21,6 +21,7 @@ pub mod pods;
 pub mod references;
 pub mod service_account;
 pub mod status;
+pub mod suspend;
 pub mod trigger;
 pub mod views;
 

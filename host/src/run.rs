@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches;
 use crate::reconcile::follow::Scope;
+use crate::reconcile::suspend::Suspender;
 use crate::reconcile::trigger::Trigger;
 use crate::settings::Settings;
 use crate::store::{self, ProgressBoard};
@@ -57,8 +58,10 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
         .await
         .with_context(|| format!("listen on {} for workers", settings.store_bind_address))?;
     let reviewer = store::KubeReviewer::new(client.clone());
+    let suspender = Suspender::new(client.clone(), clock);
     let acting = Arc::new(AtomicBool::new(false));
-    let endpoint = store::Store::new(Shelf(plugins.clone()), reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
+    let shelf = Shelf(plugins.clone());
+    let endpoint = store::Store::new(shelf, suspender, reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
     serve(&mut tasks, listener, endpoint.router(), &shutdown);
 
     let (queue, mut triggers) = mpsc::unbounded_channel();

@@ -1,5 +1,5 @@
-//! The one port that workers talk to: plugin components by digest, and progress the other way. Every caller shows the token
-//! of its pod. Knows nothing of how a component is pulled or what becomes of a report.
+//! The one port that workers and Notebooks talk to: plugin components by digest, and reports the other way. Every caller shows
+//! the token of its pod. Knows nothing of how a component is pulled or what becomes of a report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +18,11 @@ use crate::metrics::Metrics;
 use crate::worker::report::Progress;
 
 mod auth;
+pub mod idle;
 mod progress;
 
-pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, WORKER_ACCOUNTS};
+pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, Role, WORKER_ACCOUNTS};
+pub use idle::{Idle, IdleReport, NotSuspended, Notebooks};
 pub use progress::{ProgressBoard, Refusal};
 
 /// Largest report, in bytes.
@@ -50,6 +52,7 @@ pub struct ComponentError {
 #[derive(Clone)]
 pub struct Store {
     components: Arc<dyn Components>,
+    notebooks: Arc<dyn Notebooks>,
     callers: Arc<auth::Callers>,
     board: ProgressBoard,
     metrics: Metrics,
@@ -57,42 +60,67 @@ pub struct Store {
 }
 
 impl Store {
-    /// Serves `components` to callers that `reviewer` knows, and puts their reports on `board`. While this operator is not
-    /// `acting`, another one has the reports and may have more components: callers are sent on.
+    /// Serves `components` to callers that `reviewer` knows, puts their reports on `board`, and has `notebooks` suspended that
+    /// nobody uses. While this operator is not `acting`, another one has the reports and may have more components: callers are
+    /// sent on. Whoever is asked may suspend.
     pub fn new(
         components: impl Components,
+        notebooks: impl Notebooks,
         reviewer: impl Reviewer,
         board: ProgressBoard,
         metrics: Metrics,
         acting: Arc<AtomicBool>,
     ) -> Self {
-        Self { components: Arc::new(components), callers: Arc::new(auth::Callers::new(reviewer)), board, metrics, acting }
+        let callers = Arc::new(auth::Callers::new(reviewer));
+        Self { components: Arc::new(components), notebooks: Arc::new(notebooks), callers, board, metrics, acting }
     }
 
     fn stands_by(&self) -> bool {
         !self.acting.load(Ordering::Relaxed)
     }
 
-    /// `GET /plugins/<digest>` and `POST /progress/<namespace>/<job>`; serve it with [`crate::admin::run`].
+    /// `GET /plugins/<digest>`, `POST /progress/<namespace>/<job>` and `POST /idle/<namespace>/<notebook>`; serve it with
+    /// [`crate::admin::run`].
     pub fn router(self) -> Router {
         Router::new()
             .route("/plugins/{digest}", get(component))
             .route("/progress/{namespace}/{job}", post(report))
+            .route("/idle/{namespace}/{notebook}", post(idle::report))
             .with_state(self)
     }
 }
 
-/// Every handler takes its caller, so that no route is open by mistake.
-impl FromRequestParts<Store> for Caller {
+/// A caller that is a worker. Every handler takes its caller, so that no route is open by mistake.
+struct Worker(Caller);
+
+/// A caller that is the pod of a Notebook.
+struct Lab(Caller);
+
+impl FromRequestParts<Store> for Worker {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Response> {
+        store.caller(parts, Role::Worker).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Store> for Lab {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Response> {
+        store.caller(parts, Role::Notebook).await.map(Self)
+    }
+}
+
+impl Store {
+    async fn caller(&self, parts: &Parts, role: Role) -> Result<Caller, Response> {
         let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        store.callers.who(token).await.map_err(|denied| {
+        let caller = self.callers.who(token).await;
+        caller.and_then(|caller| if caller.role == role { Ok(caller) } else { Err(Denied::NotACaller) }).map_err(|denied| {
             let status = match denied {
                 Denied::NotAuthenticated => StatusCode::UNAUTHORIZED,
-                Denied::NotAWorker => StatusCode::FORBIDDEN,
+                Denied::NotACaller => StatusCode::FORBIDDEN,
                 Denied::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             };
             (status, format!("{denied}\n")).into_response()
@@ -100,7 +128,16 @@ impl FromRequestParts<Store> for Caller {
     }
 }
 
-async fn component(State(store): State<Store>, _: Caller, Path(digest): Path<String>) -> Response {
+/// Reads a report, which is small and comes at once.
+async fn read<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Response> {
+    let body = tokio::time::timeout(REPORT_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_REPORT));
+    let Ok(body) = body.await else { return Err(StatusCode::REQUEST_TIMEOUT.into_response()) };
+    let Ok(body) = body else { return Err(StatusCode::PAYLOAD_TOO_LARGE.into_response()) };
+    serde_json::from_slice(&body)
+        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, format!("read report: {error}\n")).into_response())
+}
+
+async fn component(State(store): State<Store>, _: Worker, Path(digest): Path<String>) -> Response {
     if !is_digest(&digest) {
         return (StatusCode::BAD_REQUEST, "a digest is written sha256:<64 lower-case hexadecimal digits>\n").into_response();
     }
@@ -121,7 +158,7 @@ async fn component(State(store): State<Store>, _: Caller, Path(digest): Path<Str
 
 async fn report(
     State(store): State<Store>,
-    caller: Caller,
+    Worker(caller): Worker,
     Path((namespace, job)): Path<(String, String)>,
     request: Request,
 ) -> Response {
@@ -131,12 +168,9 @@ async fn report(
     if store.stands_by() {
         return elsewhere();
     }
-    let body = tokio::time::timeout(REPORT_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_REPORT));
-    let Ok(body) = body.await else { return StatusCode::REQUEST_TIMEOUT.into_response() };
-    let Ok(body) = body else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
-    let progress: Progress = match serde_json::from_slice(&body) {
+    let progress: Progress = match read(request).await {
         Ok(progress) => progress,
-        Err(error) => return (StatusCode::UNPROCESSABLE_ENTITY, format!("read report: {error}\n")).into_response(),
+        Err(refusal) => return refusal,
     };
     match store.board.put(&namespace, &job, progress) {
         Ok(moved) => {

@@ -7,10 +7,12 @@ mod contract;
 mod dataset;
 mod edit;
 mod falcon;
+mod idle;
 mod notebook;
 mod registry;
 mod resume;
 mod secret;
+mod trainer;
 
 use std::path::PathBuf;
 use std::process::Command;

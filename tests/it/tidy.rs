@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
             "reconcile/caches.rs",
             "reconcile/follow.rs",
             "reconcile/status.rs",
+            "reconcile/suspend.rs",
             "run.rs",
             "store/auth.rs",
             "sub/",
@@ -42,7 +43,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         words: &["reqwest::"],
-        allowed: &["worker.rs", "worker/", "plugin/push.rs", "plugin/registry.rs"],
+        allowed: &["idle/jupyter.rs", "worker.rs", "worker/", "plugin/push.rs", "plugin/registry.rs"],
         why: "the operator itself talks to the API server and to registries only",
     },
     Rule {

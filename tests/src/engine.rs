@@ -1,5 +1,5 @@
-//! A real inference engine, a real `JupyterLab` and a model small enough for tests, made once by the scripts beside this package and cached
-//! outside the work tree. Must not know images, registries or clusters.
+//! A real inference engine, a real `JupyterLab`, a real trainer and a model small enough for tests, made once by the scripts
+//! beside this package and cached outside the work tree. Must not know images, registries or clusters.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +25,11 @@ pub fn root(cache: &Path) -> Result<PathBuf> {
 /// The root file system of an image with `JupyterLab`, where `jupyter` is on the path.
 pub fn jupyter(cache: &Path) -> Result<PathBuf> {
     made_by("jupyter/build.sh", cache)
+}
+
+/// The root file system that the small trainer of `examples/trainer` runs in.
+pub fn trainer(cache: &Path) -> Result<PathBuf> {
+    made_by("trainer/build.sh", cache)
 }
 
 /// A random llama of 0.5 MB, the same weights in two layouts.

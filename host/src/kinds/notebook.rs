@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod conditions;
+pub mod idle;
 pub mod observe;
 pub mod plan;
 pub mod validate;

@@ -1,5 +1,5 @@
-//! Who calls: a pod's projected token, reviewed by the API server and remembered for a minute. Only the service account of
-//! workers may call. Knows nothing of what the caller wants.
+//! Who calls: a pod's projected token, reviewed by the API server and remembered for a minute. Only the service accounts of
+//! workers and of Notebooks may call. Knows nothing of what the caller wants.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -31,14 +31,28 @@ const CONCURRENT_REVIEWS: usize = 8;
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 /// A pod that may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    /// What it may call for.
+    pub role: Role,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub pod: String,
+    /// Its UID: another pod of the same name is another caller.
+    pub uid: String,
+}
+
+/// What a caller is, by its service account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A worker, one of [`WORKER_ACCOUNTS`].
+    Worker,
+    /// The pod of a Notebook.
+    Notebook,
 }
 
 /// The caller gets nothing.
@@ -48,8 +62,8 @@ pub enum Denied {
     #[error("show a token of audience 'substratus-store' as bearer")]
     NotAuthenticated,
     /// A good token of somebody else.
-    #[error("only pods of the service accounts 'modeller' and 'data-loader' may call")]
-    NotAWorker,
+    #[error("only pods of the service accounts 'modeller' and 'data-loader' may call, and of 'notebook' to report for itself")]
+    NotACaller,
     /// The API server does not answer, or too many ask.
     #[error("the token cannot be checked now, try again")]
     Unavailable,
@@ -93,14 +107,19 @@ fn verdict(review: &TokenReview) -> Result<Caller, Denied> {
     if status.authenticated != Some(true) || !ours {
         return Err(Denied::NotAuthenticated);
     }
-    status.user.as_ref().and_then(worker).ok_or(Denied::NotAWorker)
+    status.user.as_ref().and_then(caller).ok_or(Denied::NotACaller)
 }
 
-fn worker(user: &UserInfo) -> Option<Caller> {
+fn caller(user: &UserInfo) -> Option<Caller> {
     let account = user.username.as_deref()?.strip_prefix("system:serviceaccount:")?;
     let (namespace, name) = account.split_once(':')?;
-    let pod = user.extra.as_ref()?.get(POD_NAME)?.first()?;
-    WORKER_ACCOUNTS.contains(&name).then(|| Caller { namespace: namespace.to_owned(), pod: pod.clone() })
+    let role = match name {
+        names::NOTEBOOK => Role::Notebook,
+        name if WORKER_ACCOUNTS.contains(&name) => Role::Worker,
+        _ => return None,
+    };
+    let said = |key: &str| user.extra.as_ref()?.get(key)?.first().cloned();
+    Some(Caller { role, namespace: namespace.to_owned(), pod: said(POD_NAME)?, uid: said(POD_UID)? })
 }
 
 type Verdict = Result<Caller, Denied>;
@@ -162,7 +181,9 @@ mod tests {
     fn review(username: &str, audiences: &[&str], pod: Option<&str>) -> TokenReview {
         let user = UserInfo {
             username: Some(username.to_owned()),
-            extra: pod.map(|pod| [(POD_NAME.to_owned(), vec![pod.to_owned()])].into()),
+            extra: pod.map(|pod| {
+                [(POD_NAME.to_owned(), vec![pod.to_owned()]), (POD_UID.to_owned(), vec![format!("{pod}-uid")])].into()
+            }),
             ..UserInfo::default()
         };
         let status = TokenReviewStatus {
@@ -175,9 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_its_namespace_and_pod() {
-        let good = review("system:serviceaccount:team-a:modeller", &[AUDIENCE], Some("opt-modeller-x1"));
-        assert_eq!(verdict(&good), Ok(Caller { namespace: "team-a".to_owned(), pod: "opt-modeller-x1".to_owned() }));
+    fn a_caller_is_its_role_namespace_and_pod() {
+        for (account, role) in [("modeller", Role::Worker), ("data-loader", Role::Worker), ("notebook", Role::Notebook)] {
+            let good = review(&format!("system:serviceaccount:team-a:{account}"), &[AUDIENCE], Some("opt-x1"));
+            let (namespace, pod, uid) = ("team-a".to_owned(), "opt-x1".to_owned(), "opt-x1-uid".to_owned());
+            assert_eq!(verdict(&good), Ok(Caller { role, namespace, pod, uid }));
+        }
     }
 
     #[test]
@@ -186,10 +210,10 @@ mod tests {
         for (username, audiences, pod, denied) in [
             (modeller, &["https://kubernetes.default.svc"][..], Some("p"), Denied::NotAuthenticated),
             (modeller, &[], Some("p"), Denied::NotAuthenticated),
-            (modeller, &[AUDIENCE], None, Denied::NotAWorker),
-            ("system:serviceaccount:team-a:default", &[AUDIENCE], Some("p"), Denied::NotAWorker),
-            ("system:serviceaccount:team-a:x:modeller", &[AUDIENCE], Some("p"), Denied::NotAWorker),
-            ("modeller", &[AUDIENCE], Some("p"), Denied::NotAWorker),
+            (modeller, &[AUDIENCE], None, Denied::NotACaller),
+            ("system:serviceaccount:team-a:default", &[AUDIENCE], Some("p"), Denied::NotACaller),
+            ("system:serviceaccount:team-a:x:modeller", &[AUDIENCE], Some("p"), Denied::NotACaller),
+            ("modeller", &[AUDIENCE], Some("p"), Denied::NotACaller),
         ] {
             assert_eq!(verdict(&review(username, audiences, pod)), Err(denied), "{username} {audiences:?} {pod:?}");
         }

@@ -1,4 +1,4 @@
-//! The endpoint over real connections, with a reviewer that knows four tokens.
+//! The endpoint over real connections, with a reviewer that knows five tokens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,16 +25,34 @@ impl Components for One {
     }
 }
 
+/// Remembers what it was asked to suspend; what was used just now goes on.
+#[derive(Clone, Default)]
+struct Labs(Arc<std::sync::Mutex<Vec<Idle>>>);
+
+impl Notebooks for Labs {
+    fn suspend<'a>(&'a self, idle: &'a Idle) -> BoxFuture<'a, Result<(), NotSuspended>> {
+        let refused = idle.idle.is_zero();
+        self.0.lock().unwrap().push(idle.clone());
+        Box::pin(async move { if refused { Err(NotSuspended::Refused("it was used")) } else { Ok(()) } })
+    }
+}
+
 #[derive(Clone, Default)]
 struct Fake(Arc<AtomicUsize>);
 
 impl Reviewer for Fake {
     fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Denied>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        let caller = |namespace: &str| Caller { namespace: namespace.to_owned(), pod: "p".to_owned() };
+        let caller = |role, namespace: &str, pod: &str| Caller {
+            role,
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            uid: "u1".to_owned(),
+        };
         let verdict = match token {
-            "team-a" | "team-b" => Ok(caller(token)),
-            "server" => Err(Denied::NotAWorker),
+            "team-a" | "team-b" => Ok(caller(Role::Worker, token, "p")),
+            "lab" => Ok(caller(Role::Notebook, "team-a", "lab-notebook")),
+            "server" => Err(Denied::NotACaller),
             "down" => Err(Denied::Unavailable),
             _ => Err(Denied::NotAuthenticated),
         };
@@ -50,6 +68,7 @@ fn client() -> reqwest::Client {
 struct Running {
     url: String,
     board: ProgressBoard,
+    labs: Labs,
     metrics: Metrics,
     reviews: Arc<AtomicUsize>,
     client: reqwest::Client,
@@ -59,12 +78,13 @@ struct Running {
 async fn start() -> Running {
     let (reviewer, board, metrics) = (Fake::default(), ProgressBoard::default(), Metrics::new());
     let reviews = reviewer.0.clone();
+    let labs = Labs::default();
     let acting = Arc::new(AtomicBool::new(true));
-    let store = Store::new(One, reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
+    let store = Store::new(One, labs.clone(), reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
     let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(admin::run(listener, store.router(), std::future::pending()));
-    Running { url, board, metrics, reviews, client: client(), acting }
+    Running { url, board, labs, metrics, reviews, client: client(), acting }
 }
 
 impl Running {
@@ -74,7 +94,11 @@ impl Running {
     }
 
     async fn post(&self, token: &str, path: &str, body: impl Into<reqwest::Body>) -> u16 {
-        let request = self.client.post(format!("{}/progress/{path}", self.url)).bearer_auth(token).body(body);
+        self.send(token, &format!("progress/{path}"), body).await
+    }
+
+    async fn send(&self, token: &str, path: &str, body: impl Into<reqwest::Body>) -> u16 {
+        let request = self.client.post(format!("{}/{path}", self.url)).bearer_auth(token).body(body);
         request.send().await.unwrap().status().as_u16()
     }
 }
@@ -130,6 +154,36 @@ async fn nobody_else_gets_anything() {
         assert_eq!(store.post(token, "team-a/opt", body(&progress("i", 1))).await, status, "{token:.10}");
     }
     assert!(store.board.get("team-a", "opt").is_none());
+}
+
+#[tokio::test]
+async fn a_notebook_speaks_of_itself_and_of_nothing_else() {
+    let store = start().await;
+    let idle = |seconds: i64| format!(r#"{{"idleSeconds": {seconds}}}"#);
+    for (token, path, body, status) in [
+        ("lab", "idle/team-a/lab", idle(7), 204),
+        ("lab", "idle/team-a/lab", idle(0), 409),
+        ("lab", "idle/team-a/other", idle(7), 403),
+        ("lab", "idle/team-b/lab", idle(7), 403),
+        ("team-a", "idle/team-a/lab", idle(7), 403),
+        ("forged", "idle/team-a/lab", idle(7), 401),
+        ("down", "idle/team-a/lab", idle(7), 503),
+        ("lab", "idle/team-a/lab", idle(-1), 422),
+        ("lab", "idle/team-a/lab", "{}".to_owned(), 422),
+        ("lab", "idle/team-a/lab", r#"{"idleSeconds": 7, "suspend": "others"}"#.to_owned(), 422),
+        ("lab", "idle/team-a/lab", " ".repeat(MAX_REPORT + 1), 413),
+        ("lab", "progress/team-a/opt", body_of_a_worker(), 403),
+    ] {
+        assert_eq!(store.send(token, path, body.clone()).await, status, "{token} {path} {body:.60}");
+    }
+    assert_eq!(store.get("lab", DIGEST).await, 403, "plugins are for workers");
+    let asked: Vec<(String, String, u64)> =
+        store.labs.0.lock().unwrap().iter().map(|idle| (idle.notebook.clone(), idle.uid.clone(), idle.idle.as_secs())).collect();
+    assert_eq!(asked, [("lab".to_owned(), "u1".to_owned(), 7), ("lab".to_owned(), "u1".to_owned(), 0)]);
+}
+
+fn body_of_a_worker() -> String {
+    body(&progress("i", 1))
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
 }
 
 /// The image that a Notebook without one runs, with a real `JupyterLab` in it.
-async fn publish(registry: &str) -> Result<()> {
+pub(super) async fn publish(registry: &str) -> Result<()> {
     let (_, name) = NOTEBOOK_IMAGE.split_once('/').context("a registry in the image's name")?;
     let (name, tag) = name.split_once(':').context("a tag in the image's name")?;
     let image = Image {
@@ -70,13 +70,13 @@ async fn publish(registry: &str) -> Result<()> {
 }
 
 /// A running `kubectl open notebook lab --on-exit suspend`.
-struct Opened {
+pub(super) struct Opened {
     process: Child,
     url: Url,
 }
 
 impl Opened {
-    fn start(cluster: &Cluster, namespace: &str) -> Result<Self> {
+    pub(super) fn start(cluster: &Cluster, namespace: &str) -> Result<Self> {
         let mut process = cluster
             .command(platform::program()?)
             .args(["open", "notebook", "lab", "--on-exit", "suspend", "--output", "json", "--namespace", namespace])
@@ -93,14 +93,20 @@ impl Opened {
     }
 
     /// A path of `JupyterLab`, with the token.
-    fn at(&self, path: &str) -> Url {
+    pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(path);
         url
     }
 
+    /// Waits for the command to end by itself, which it does when the Notebook is suspended.
+    pub(super) fn ended(mut self) -> Result<()> {
+        ensure!(self.process.wait()?.success(), "the command failed");
+        Ok(())
+    }
+
     /// Ctrl-C.
-    fn stop(mut self) -> Result<()> {
+    pub(super) fn stop(mut self) -> Result<()> {
         let interrupted = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status()?;
         ensure!(interrupted.success(), "the command is gone");
         ensure!(self.process.wait()?.success(), "the command failed");

@@ -10,8 +10,8 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use substratus::leader::{self, Timing};
-use substratus::store::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer as _, WORKER_ACCOUNTS};
-use substratus_crds::{Model, Server};
+use substratus::store::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer as _, Role, WORKER_ACCOUNTS};
+use substratus_crds::{Model, Notebook, Server};
 use substratus_tests::cluster::Cluster;
 use substratus_tests::install;
 use tokio::sync::OnceCell;
@@ -142,6 +142,10 @@ fn the_operators_account_can_do_its_work_and_nothing_else() -> Result<()> {
         ensure!(code(tokens.create(&PostParams::default(), &token).await)? == 200, "a token may be made");
         ensure!(code(tokens.get("nb-notebook-token").await)? == 403, "and never be read");
         ensure!(code(tokens.delete("nb-notebook-token", &DeleteParams::default()).await)? == 403);
+        let notebooks = Api::<Notebook>::namespaced(client.clone(), &namespace);
+        let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
+        ensure!(code(notebooks.patch("lab", &PatchParams::default(), &suspend).await)? == 404, "a Notebook may be suspended");
+        ensure!(code(models.patch("opt", &PatchParams::default(), &suspend).await)? == 403, "and nothing else be written");
         // The calls that `apply` and `status` make: server-side apply of a new child, and of a status.
         let account = ServiceAccount {
             metadata: ObjectMeta { name: Some(WORKER_ACCOUNT.to_owned()), ..ObjectMeta::default() },
@@ -207,16 +211,18 @@ fn a_worker_is_known_by_the_token_of_its_pod() -> Result<()> {
         }
         let [worker, server] = pods.as_slice() else { bail!("two pods") };
         let good = token(cluster, &namespace, WORKER_ACCOUNT, Some(AUDIENCE), Some(worker)).await?;
-        ensure!(reviewer.review(&good).await? == Caller { namespace: namespace.clone(), pod: "opt-modeller".to_owned() });
+        let uid = worker.uid().context("a pod without UID")?;
+        let pod = "opt-modeller".to_owned();
+        ensure!(reviewer.review(&good).await? == Caller { role: Role::Worker, namespace: namespace.clone(), pod, uid });
         let everyday = token(cluster, &namespace, WORKER_ACCOUNT, None, Some(worker)).await?;
         ensure!(
             reviewer.review(&everyday).await == Err(Denied::NotAuthenticated),
             "a token for the API server is worth nothing here"
         );
         let podless = token(cluster, &namespace, WORKER_ACCOUNT, Some(AUDIENCE), None).await?;
-        ensure!(reviewer.review(&podless).await == Err(Denied::NotAWorker));
+        ensure!(reviewer.review(&podless).await == Err(Denied::NotACaller));
         let other = token(cluster, &namespace, "model-server", Some(AUDIENCE), Some(server)).await?;
-        ensure!(reviewer.review(&other).await == Err(Denied::NotAWorker));
+        ensure!(reviewer.review(&other).await == Err(Denied::NotACaller));
         let mut forged = good.clone();
         forged.replace_range(good.len() - 8.., "AAAAAAAA");
         ensure!(reviewer.review(&forged).await == Err(Denied::NotAuthenticated));

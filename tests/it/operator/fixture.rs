@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use substratus_tests::cluster::{Cluster, eventually};
@@ -338,6 +340,26 @@ impl Fixture {
         let running = operator.take().context("no operator runs")?;
         *operator = Some(running.crash(self.cluster, &[]).await?);
         Ok(())
+    }
+
+    /// The token for the operator's store that a pod of this service account mounts, or one for somebody else.
+    pub(super) async fn token(&self, account: &str, audience: &str, pod: &Value) -> Result<String> {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+        };
+        let spec = TokenRequestSpec {
+            audiences: vec![audience.to_owned()],
+            bound_object_ref: Some(bound),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let accounts = Api::<ServiceAccount>::namespaced(self.cluster.client(), &self.namespace);
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        Ok(answer.status.context("a token request without token")?.token)
     }
 
     pub(super) fn namespace(&self) -> &str {

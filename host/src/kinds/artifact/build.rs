@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    PodTemplateSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, VolumeMount};
 
 use super::Artifact;
 use super::jobs;
@@ -22,15 +20,12 @@ use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
-use crate::store;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
 /// Folder where the worker finds its request.
 const REQUEST_DIR: &str = "/etc/substratus/request";
 /// Folder that the worker may write to, besides its target.
 const SCRATCH_DIR: &str = "/tmp";
-/// Folder where the worker finds its token for the store.
-const TOKEN_DIR: &str = "/var/run/secrets/substratus.ai";
 
 /// The children, and which try the Job is.
 pub fn build<A: Artifact>(
@@ -97,7 +92,7 @@ pub(super) fn worker<A: Artifact>(
                 format!("--store={}", environment.store_url),
             ],
             part,
-            &[format!("--token-file={TOKEN_DIR}/token"), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
+            &[format!("--token-file={}", mounts::TOKEN_FILE), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
         ]
         .concat(),
         env: env::to_worker(secrets, &plan.env),
@@ -105,7 +100,7 @@ pub(super) fn worker<A: Artifact>(
         mounts: vec![
             mounts::target(&plan.target)?,
             request_mount(job),
-            token_mount(),
+            mounts::store_token(),
             mounts::scratch("scratch", SCRATCH_DIR, None, false),
         ],
         placement: plan.placement.clone(),
@@ -128,30 +123,6 @@ fn request_mount(config_map: String) -> Mount {
         mount: VolumeMount {
             name: "request".to_owned(),
             mount_path: REQUEST_DIR.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        },
-    }
-}
-
-fn token_mount() -> Mount {
-    let token = ServiceAccountTokenProjection {
-        audience: Some(store::AUDIENCE.to_owned()),
-        expiration_seconds: Some(3600),
-        path: "token".to_owned(),
-    };
-    Mount {
-        volume: Volume {
-            name: "store-token".to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(vec![VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() }]),
-                ..ProjectedVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        mount: VolumeMount {
-            name: "store-token".to_owned(),
-            mount_path: TOKEN_DIR.to_owned(),
             read_only: Some(true),
             ..VolumeMount::default()
         },

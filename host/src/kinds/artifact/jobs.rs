@@ -126,6 +126,8 @@ fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, na
     let annotations =
         BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
     let metadata = ObjectMeta { name: Some(name), annotations: Some(annotations), ..ObjectMeta::default() };
+    // Never two pods at a time in one folder: one that is being stopped is replaced when it has ended.
+    let spec = JobSpec { pod_replacement_policy: Some("Failed".to_owned()), ..spec };
     let job = Job { metadata, spec: Some(spec), ..Job::default() };
     Child::new(ChildKind::Job, Policy::Run { identity: identity(basis, attempt) }, &observed.owner, job)
 }

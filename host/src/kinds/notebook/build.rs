@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, Pod, PodTemplateSpec, Secret, SecretKeySelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::idle;
 use super::observe::Observed;
 use super::plan::Plan;
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
@@ -90,7 +91,7 @@ fn notebook(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         // Node paths belong to root, and so must the one who writes there.
         options.security_context.get_or_insert_default().run_as_user.get_or_insert(0);
     }
-    let template = pod::template(Parts {
+    let mut template = pod::template(Parts {
         object: ("notebook", observed.name().to_owned()),
         container: "notebook",
         service_account: names::NOTEBOOK,
@@ -104,6 +105,7 @@ fn notebook(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         options,
         ..Parts::default()
     });
+    idle::watch(&mut template, observed, environment, &variables(observed, plan));
     let identity = plan.inputs.clone();
     Ok(Child::new(ChildKind::Pod, Policy::Run { identity }, &observed.owner, pod_of(template, observed.name())))
 }

@@ -4,6 +4,7 @@ use substratus_crds::conditions::{SERVING, reason};
 use substratus_crds::{NotebookStatus, PlacementStatus};
 
 use super::build::{TOKEN_VARIABLE, workspace};
+use super::idle;
 use super::observe::Observed;
 use super::plan::Plan;
 use crate::kinds::shared::conditions::{Say, set};
@@ -14,8 +15,11 @@ use crate::kinds::shared::{cause, names};
 pub fn planned(observed: &Observed, plan: &Plan) -> NotebookStatus {
     let mut status = observed.notebook.status.clone().unwrap_or_default();
     if plan.is_suspended {
+        // An edit of what is suspended does not change why it is.
+        status.idle_since = idle::since(observed).or(status.idle_since);
         return status;
     }
+    status.idle_since = None;
     status.plan = Some(plan.record());
     status.placement = plan.answers.placement.as_ref().map(|placement| PlacementStatus { reason: placement.reason.clone() });
     if !plan.answers.adopted {
@@ -30,6 +34,8 @@ pub fn planned(observed: &Observed, plan: &Plan) -> NotebookStatus {
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (NotebookStatus, Retry) {
     let mut status = observed.notebook.status.clone().unwrap_or_default();
     status.ready = observed.is_ready();
+    // What is suspended does not come here.
+    status.idle_since = None;
     say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));
     (status, verdict.retry)
 }
@@ -39,7 +45,7 @@ pub fn conclude(observed: &Observed, plan: &Plan) -> NotebookStatus {
     let mut status = planned(observed, plan);
     status.ready = !plan.is_suspended && observed.is_ready();
     let said = if plan.is_suspended {
-        Say::no(SERVING, reason::SUSPENDED, "the workspace is kept; spec.suspend: false resumes it")
+        Say::no(SERVING, reason::SUSPENDED, suspended(observed, &status))
     } else if status.ready {
         Say::yes(SERVING, reason::POD_READY, notes(observed, plan))
     } else {
@@ -51,6 +57,15 @@ pub fn conclude(observed: &Observed, plan: &Plan) -> NotebookStatus {
     status
 }
 
+/// Why it is suspended, and the way out.
+fn suspended(observed: &Observed, status: &NotebookStatus) -> String {
+    let rest = "the workspace is kept; spec.suspend: false resumes it";
+    let Some(since) = &status.idle_since else { return rest.to_owned() };
+    let timeout = observed.notebook.spec.idle_timeout.as_deref();
+    let timeout = timeout.map(|text| format!(", longer than spec.idleTimeout ({text})")).unwrap_or_default();
+    format!("nobody used it since {}{timeout}; {rest}", since.0)
+}
+
 /// What there is to say of a Notebook that answers.
 fn notes(observed: &Observed, plan: &Plan) -> String {
     let spec = &observed.notebook.spec;
@@ -59,7 +74,7 @@ fn notes(observed: &Observed, plan: &Plan) -> String {
         (wanted && found.is_none()).then(|| format!("the {kind} is not ready at the moment; the Pod keeps what it has"))
     };
     let adopted = plan.answers.adopted.then(|| "taken over as it was; the next change of spec plans it anew".to_owned());
-    let idle = spec.idle_timeout.as_ref().map(|_| "spec.idleTimeout is not watched by this version".to_owned());
+    let idle = idle::outdated(observed);
     let model = lost(named(&spec.model), &plan.model, "Model");
     let dataset = lost(named(&spec.dataset), &plan.dataset, "Dataset");
     adopted.into_iter().chain(model).chain(dataset).chain(idle).collect::<Vec<_>>().join("; ")

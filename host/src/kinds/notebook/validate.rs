@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::observe::Observed;
-use crate::kinds::shared::env;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::route::{Image, unsupported_build};
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::workload::Workload;
+use crate::kinds::shared::{duration, env};
 
 /// A Notebook that can be planned.
 #[derive(Clone, Debug)]
@@ -49,6 +49,11 @@ impl Route {
 pub fn validate(observed: &Observed, environment: &Environment) -> Result<Valid, Verdict> {
     let workload = Workload::from(&observed.notebook.spec);
     let env = workload.check()?;
+    if let Some(text) = &observed.notebook.spec.idle_timeout
+        && duration::read(text).is_none()
+    {
+        return Err(Verdict::invalid("spec.idleTimeout", format!("`{text}` is no time to wait; write `30m` or `1h30m`")));
+    }
     let route = match (workload.image, workload.build) {
         (Some(image), _) => Route::Own(Image::plain(image)),
         (None, Some(_)) => return Err(unsupported_build("")),

@@ -2,12 +2,21 @@
 
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, ProjectedVolumeSource, ServiceAccountTokenProjection,
+    Volume, VolumeMount, VolumeProjection,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use substratus_crds::conditions::reason;
 
 use super::verdict::Verdict;
 use crate::bucket::BucketUrl;
+use crate::store;
+
+/// Where a container of ours finds its token for the store.
+pub const TOKEN_FILE: &str = "/var/run/secrets/substratus.ai/token";
+/// The folder of that file, and its name.
+const TOKEN: (&str, &str) = ("/var/run/secrets/substratus.ai", "token");
 
 /// Folder of the contract that holds everything a container may read or write.
 pub const CONTENT: &str = "/content";
@@ -84,6 +93,31 @@ pub fn config_map_volume(volume: &str, config_map: String) -> Volume {
         name: volume.to_owned(),
         config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
+    }
+}
+
+/// The pod's token for the operator's store, and for nobody else.
+pub fn store_token() -> Mount {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(store::AUDIENCE.to_owned()),
+        expiration_seconds: Some(3600),
+        path: TOKEN.1.to_owned(),
+    };
+    Mount {
+        volume: Volume {
+            name: "store-token".to_owned(),
+            projected: Some(ProjectedVolumeSource {
+                sources: Some(vec![VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() }]),
+                ..ProjectedVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        mount: VolumeMount {
+            name: "store-token".to_owned(),
+            mount_path: TOKEN.0.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        },
     }
 }
 

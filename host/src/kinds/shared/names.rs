@@ -12,6 +12,10 @@ pub const JOB_IDENTITY: &str = "substratus.ai/identity";
 pub const ATTEMPT: &str = "substratus.ai/attempt";
 /// Annotation of a Model or Dataset that starts a failed load again at once; any new value counts.
 pub const RETRY: &str = "substratus.ai/retry";
+/// Annotation of a Notebook's pod: the `idleTimeout` that its sidecar watches.
+pub const IDLE_TIMEOUT: &str = "substratus.ai/idle-timeout";
+/// Annotation of a Notebook: the generation that suspended it because nobody used it, and since when: `4@2026-11-24T04:00:00Z`.
+pub const IDLE: &str = "substratus.ai/idle";
 
 /// Service account of loaders and trainers.
 pub const MODELLER: &str = "modeller";

@@ -15,6 +15,9 @@ use super::mounts::Mount;
 use super::{names, options};
 use crate::plugin::types::{Placement, Probe as AskedProbe};
 
+/// User and group of our own image.
+const OWN_USER: i64 = 65_532;
+
 /// Everything that a pod of ours may be made of.
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
@@ -58,6 +61,8 @@ pub enum Security {
     Engine,
     /// Our own worker on a node path: uid 0 for the folder's sake, and no capability at all.
     Worker,
+    /// Our own sidecar, which touches no file: as confined as a container can be.
+    Watcher,
 }
 
 /// The template.
@@ -191,7 +196,8 @@ fn tolerations(placement: &Placement) -> Option<Vec<Toleration>> {
     )
 }
 
-fn security_context(security: Security) -> Option<SecurityContext> {
+/// What a container may do.
+pub fn security_context(security: Security) -> Option<SecurityContext> {
     let seccomp = Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() });
     match security {
         Security::Image => None,
@@ -205,6 +211,17 @@ fn security_context(security: Security) -> Option<SecurityContext> {
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
             read_only_root_filesystem: Some(true),
             run_as_user: Some(0),
+            seccomp_profile: seccomp,
+            ..SecurityContext::default()
+        }),
+        Security::Watcher => Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            read_only_root_filesystem: Some(true),
+            run_as_group: Some(OWN_USER),
+            run_as_non_root: Some(true),
+            // Said here, because the pod of a user's image may be root's.
+            run_as_user: Some(OWN_USER),
             seccomp_profile: seccomp,
             ..SecurityContext::default()
         }),
