@@ -1,4 +1,5 @@
-//! A Notebook that nobody uses suspends itself, with a real `JupyterLab`; one whose kernel computes does not.
+//! A Notebook that nobody uses suspends itself, with a real `JupyterLab`; one whose kernel computes does not, nor one whose page
+//! is open.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,14 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const MANIFEST: &str = r"
 apiVersion: substratus.ai/v1
 kind: Notebook
-metadata: {name: lab}
+metadata: {name: NAME}
 spec: {idleTimeout: 15s}
 ";
 
-/// How long the cell computes: longer than the timeout.
+/// How long the cell computes, and how long the page is open: longer than the timeout.
 const BUSY: Duration = Duration::from_secs(30);
+/// What the clock of this test may be behind: the use began a moment before it was looked at.
+const LATE: Duration = Duration::from_secs(3);
 /// Runs a cell as a notebook does, and goes without waiting for its end: what is left is a kernel that nobody is connected to.
 const CELL: &str = "
 import sys, time
@@ -36,6 +39,30 @@ client.execute(f'import time; time.sleep({sys.argv[2]}); open(\"/content/cell.tx
 while client.get_iopub_msg(timeout=60)['content'].get('execution_state') != 'busy': pass
 ";
 
+/// Keeps the connection of a page to an idle kernel, and does nothing with it.
+const PAGE: &str = "
+import os, sys, time, requests, websocket
+kernels, token = 'localhost:8888/api/kernels', os.environ['NOTEBOOK_TOKEN']
+kernel = requests.post(f'http://{kernels}', headers={'Authorization': f'token {token}'}).json()['id']
+page = websocket.create_connection(f'ws://{kernels}/{kernel}/channels?token={token}')
+time.sleep(float(sys.argv[1]))
+";
+
+/// Runs a program in a Notebook's container.
+fn python(namespace: &str, notebook: &str, program: &[&str]) -> Result<String> {
+    let pod = format!("{notebook}-notebook");
+    let python = ["exec", &pod, "--container", "notebook", "--namespace", namespace, "--", "/usr/bin/python3", "-c"];
+    platform::kubectl(stage()?.cluster, &python.into_iter().chain(program.iter().copied()).collect::<Vec<_>>())
+}
+
+/// Waits until a Notebook is suspended, and says when it was.
+async fn suspended(notebooks: &Api<Notebook>, name: &str) -> Result<Instant> {
+    eventually("Notebook to be suspended", LIMIT, async || {
+        Ok((notebooks.get(name).await?.spec.suspend == Some(true)).then_some(Instant::now()))
+    })
+    .await
+}
+
 #[test]
 fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Result<()> {
     let stage = stage()?;
@@ -44,7 +71,7 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
         let began = Instant::now();
         let namespace = cluster.namespace("idle").await?;
         publish(cluster.registry()?).await?;
-        platform::apply_text(cluster, &namespace, MANIFEST)?;
+        platform::apply_text(cluster, &namespace, &MANIFEST.replace("NAME", "lab"))?;
         let notebooks = Api::<Notebook>::namespaced(cluster.client(), &namespace);
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
 
@@ -55,25 +82,13 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
         let kernel: Value = client.post(first.at("/api/kernels")).json(&json!({"name": "python3"})).send().await?.json().await?;
         let kernel = kernel["id"].as_str().context("no kernel was started")?;
         let seconds = BUSY.as_secs().to_string();
-        let cell = ["exec", "lab-notebook", "--container", "notebook", "--namespace", &namespace, "--", "/usr/bin/python3", "-c"];
-        let cell: Vec<&str> = cell.into_iter().chain([CELL, kernel, &seconds]).collect();
-        platform::kubectl(cluster, &cell)?;
+        python(&namespace, "lab", &[CELL, kernel, &seconds])?;
         let computes = Instant::now();
         tell("idle", began, "a kernel computes, and nobody is connected to it");
 
         // The sidecar knows of nothing else that happens here: the page is not open, and no request is made.
-        let suspended = eventually("Notebook to be suspended", LIMIT, async || {
-            let notebook = notebooks.get("lab").await?;
-            Ok((notebook.spec.suspend == Some(true)).then_some(Instant::now()))
-        })
-        .await?;
-        // The cell began a moment before this looked at the clock.
-        let late = Duration::from_secs(3);
-        ensure!(
-            suspended - computes + late > BUSY + TIMEOUT,
-            "suspended {:?} after its kernel began to compute",
-            suspended - computes
-        );
+        let suspended = suspended(&notebooks, "lab").await?;
+        ensure!(suspended - computes + LATE > BUSY + TIMEOUT, "suspended {:?} after its kernel began", suspended - computes);
         first.ended()?;
         tell("idle", began, "suspended by itself, after the kernel was done");
         let status = eventually("status to say so", LIMIT, async || {
@@ -93,5 +108,30 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
             ensure!(kept["content"] == content, "{file}: {kept}");
         }
         second.stop()
+    })
+}
+
+#[test]
+fn notebook_whose_page_is_open_is_not_suspended() -> Result<()> {
+    let stage = stage()?;
+    let cluster = stage.cluster;
+    cluster.block_on(async {
+        let began = Instant::now();
+        let namespace = cluster.namespace("page").await?;
+        publish(cluster.registry()?).await?;
+        platform::apply_text(cluster, &namespace, &MANIFEST.replace("NAME", "page"))?;
+        let ready = ["wait", "notebook", "page", "--for", "jsonpath={.status.ready}=true", "--timeout=240s", "--namespace"];
+        platform::kubectl(cluster, &ready.into_iter().chain([namespace.as_str()]).collect::<Vec<_>>())?;
+        tell("page", began, "ready");
+        let notebooks = Api::<Notebook>::namespaced(cluster.client(), &namespace);
+        // A pod that goes takes the program with it, and that is an error.
+        python(&namespace, "page", &[PAGE, &BUSY.as_secs().to_string()]).context("the page was cut off")?;
+        let closed = Instant::now();
+        ensure!(notebooks.get("page").await?.spec.suspend != Some(true), "suspended while its page was open");
+        tell("page", began, "the page is closed");
+        let suspended = suspended(&notebooks, "page").await?;
+        ensure!(suspended - closed + LATE > TIMEOUT, "suspended {:?} after its page was closed", suspended - closed);
+        tell("page", began, "suspended by itself");
+        Ok(())
     })
 }
