@@ -21,25 +21,29 @@ export SUBSTRATUS_TOOLS := $(TOOLS)
 
 # One after the other: a step may use what the one before it has made.
 .NOTPARALLEL:
-.PHONY: help preflight demo demo-down test soak build plugins image bench tools deps lint doc deny
+.PHONY: help preflight demo demo-down test soak build plugins image bench demo-tools tools deps lint doc deny
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 preflight: ## Say where demo and tests would run, what they change on this machine, and what is missing
 	@CLUSTER='$(CLUSTER)' TOOLS='$(TOOLS)' PACKAGES='$(DEBIAN)' tests/preflight.sh $(or $(filter demo test soak,$(MAKECMDGOALS)),demo)
 
-deps: ## Install Debian packages (root) and Rust targets that are missing
+deps: ## Install Debian packages (root), Rust targets and crates that are missing
 	@command -v dpkg >/dev/null || exit 0; \
 	 missing=$$(for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	 if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
 	@rustup target list --installed | grep -q wasm32-unknown-unknown && rustup target list --installed | grep -q x86_64-unknown-linux-musl \
 	 || rustup target add wasm32-unknown-unknown x86_64-unknown-linux-musl
+# Guests are built by programs that run in a network namespace without a way out.
+	@for w in . plugins tests/guests; do cargo fetch --quiet --locked --manifest-path $$w/Cargo.toml || exit 1; done
 
-tools: deps ## Build the programs of the test cluster from pinned Go modules, the tiny model and the engine, once
+demo-tools: deps ## Build the programs of the demo's cluster from pinned Go modules, the tiny model and the engine, once
 	$(if $(filter own,$(MODE)),$(STEP) "programs of the cluster" tests/cluster/build-tools.sh $(TOOLS))
-	$(STEP) "Python with the hub's real client" tests/python.sh
 	$(STEP) "tiny model" tests/model/build.sh
 	$(STEP) "engine" tests/engine/build.sh
+
+tools: demo-tools ## Build what tests and benches need beside that, once
+	$(STEP) "Python with the hub's real client" tests/python.sh
 	$(STEP) "JupyterLab" tests/jupyter/build.sh
 	$(STEP) "importer in Python" examples/importer-python/build.sh
 	$(STEP) "trainer" tests/trainer/build.sh
@@ -68,7 +72,7 @@ endif
 soak: preflight tools build ## Run the tests that kill things with many seeds: SEEDS=20
 	SUBSTRATUS_SEEDS=$(SEEDS) cargo test --locked --workspace --test it -- chaos --nocapture
 
-demo: preflight tools build ## Import and serve a model on a Kubernetes; HUB= and MODEL= name a real one
+demo: preflight demo-tools build ## Import and serve a model on a Kubernetes; HUB= and MODEL= name a real one
 	$(TARGET)/substratus-demo up --cluster $(MODE) $(if $(filter own,$(MODE)),--yes)
 
 demo-down: ## Remove what the demo started
