@@ -6,7 +6,7 @@ mod gpus;
 mod guests;
 mod killed;
 mod plugins;
-mod registry;
+pub(super) mod registry;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,13 +18,13 @@ use substratus_tests::cluster::{Cluster, Mode, eventually};
 use substratus_tests::install;
 use substratus_tests::operator::Operator;
 
-const LIMIT: Duration = Duration::from_mins(1);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 /// How long a hot loop is looked for.
 const WATCHED: Duration = Duration::from_secs(5);
 
 /// One test's turn on the cluster, with a namespace of its own.
-struct Turn {
-    cluster: &'static Cluster,
+pub(super) struct Turn {
+    pub(super) cluster: &'static Cluster,
     namespace: String,
     _alone: Option<MutexGuard<'static, ()>>,
 }
@@ -46,7 +46,7 @@ fn cluster() -> Result<&'static Cluster> {
 }
 
 /// Runs a test when it is its turn.
-fn alone(test: impl AsyncFnOnce(&Turn) -> Result<()>) -> Result<()> {
+pub(super) fn alone(test: impl AsyncFnOnce(&Turn) -> Result<()>) -> Result<()> {
     static TURNS: Mutex<()> = Mutex::new(());
     let turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = cluster()?;
@@ -63,20 +63,25 @@ fn alone(test: impl AsyncFnOnce(&Turn) -> Result<()>) -> Result<()> {
 }
 
 /// A condition of an object, or null.
-fn condition(object: &Value, kind: &str) -> Value {
+pub(super) fn condition(object: &Value, kind: &str) -> Value {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().find(|condition| condition["type"] == kind).cloned().unwrap_or(Value::Null)
 }
 
 impl Turn {
+    /// The argument by which an operator looks after this test's namespace alone.
+    pub(super) fn scope(&self) -> String {
+        format!("--watch-namespace={}", self.namespace)
+    }
+
     /// An operator that looks after this test's namespace alone.
-    async fn operator(&self, args: &[&str]) -> Result<Operator> {
-        let scope = format!("--watch-namespace={}", self.namespace);
+    pub(super) async fn operator(&self, args: &[&str]) -> Result<Operator> {
+        let scope = self.scope();
         let all: Vec<&str> = std::iter::once(scope.as_str()).chain(args.iter().copied()).collect();
         Operator::start(self.cluster, &all).await
     }
 
-    fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
+    pub(super) fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
         let (group, version) = match kind {
             "Model" | "Server" => ("substratus.ai", "v1"),
             "Plugin" => ("substratus.ai", "v1alpha1"),
@@ -92,7 +97,7 @@ impl Turn {
         })
     }
 
-    async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
+    pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
         let api = self.api(kind)?;
         let version = if kind == "Plugin" { "substratus.ai/v1alpha1" } else { "substratus.ai/v1" };
         let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
@@ -113,7 +118,7 @@ impl Turn {
         Ok(())
     }
 
-    async fn list(&self, kind: &str) -> Result<Vec<DynamicObject>> {
+    pub(super) async fn list(&self, kind: &str) -> Result<Vec<DynamicObject>> {
         Ok(self.api(kind)?.list(&ListParams::default()).await?.items)
     }
 
@@ -130,7 +135,7 @@ impl Turn {
     }
 
     /// Waits until the object is as `good` wants it.
-    async fn wait(&self, kind: &str, name: &str, good: impl AsyncFn(&Value) -> Result<bool>) -> Result<Value> {
+    pub(super) async fn wait(&self, kind: &str, name: &str, good: impl AsyncFn(&Value) -> Result<bool>) -> Result<Value> {
         let api = self.api(kind)?;
         eventually(&format!("{kind} {name}"), LIMIT, async || {
             let Some(object) = api.get_opt(name).await? else { return Ok(None) };
@@ -142,7 +147,7 @@ impl Turn {
     }
 
     /// Nobody spins: once what was written has been read back, there are at most `most` reconciles more over some seconds.
-    async fn calm(&self, operator: &Operator, most: u64) -> Result<()> {
+    pub(super) async fn calm(&self, operator: &Operator, most: u64) -> Result<()> {
         let count = async || operator.count("substratus_reconciles_total").await;
         let quiet = async || {
             let before = count().await?;

@@ -21,4 +21,5 @@ mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;
 mod relay;
+mod rollouts;
 mod tidy;

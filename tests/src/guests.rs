@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use sha2::{Digest as _, Sha256};
-use substratus::plugin::package;
+use substratus::plugin::{MANIFEST_SECTION, package};
 
 /// Folder of the importer in Python.
 pub const PYTHON: &str = "examples/importer-python";
@@ -52,6 +52,18 @@ pub fn python_importer() -> anyhow::Result<PathBuf> {
         fs::rename(&tmp, &file)?;
     }
     Ok(file)
+}
+
+/// A plugin crate as a later version of itself: its manifest is the last section of the component.
+pub fn later(folder: &str, version: &str) -> anyhow::Result<Vec<u8>> {
+    let bytes = fs::read(component(folder)?)?;
+    let mut manifest = package::read_manifest(&root().join(folder).join("plugin.yaml"))?;
+    let section = wasm_encoder::CustomSection { name: MANIFEST_SECTION.into(), data: manifest.to_json().into_bytes().into() };
+    let mut embedded = Vec::new();
+    wasm_encoder::ComponentSection::append_to_component(&section, &mut embedded);
+    let bare = bytes.strip_suffix(embedded.as_slice()).context("the manifest is not the last section")?;
+    version.clone_into(&mut manifest.version);
+    Ok(package::package_module(bare, &manifest)?)
 }
 
 /// Every plugin crate of the repository: the folders of `plugins/` with a `plugin.yaml`.

@@ -98,9 +98,7 @@ fn a_registry_that_goes_away_takes_nothing_that_worked_with_it() -> Result<()> {
         turn.calm(&operator, 3).await?;
 
         // A restart finds the component in its own store: no registry is asked, nothing changes.
-        let operator = operator
-            .restart(turn.cluster, &[&format!("--watch-namespace={}", turn.namespace), "--insecure-registry", HOST])
-            .await?;
+        let operator = operator.restart(turn.cluster, &[&turn.scope(), "--insecure-registry", HOST]).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let after = turn.wait("Plugin", "policy", active).await?;
         ensure!(before["status"] == after["status"], "{before} became {after}");

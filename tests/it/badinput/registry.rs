@@ -13,17 +13,17 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use substratus_tests::cluster::{Cluster, eventually};
 
-pub(super) const HOST: &str = "127.0.0.1:5055";
+pub(crate) const HOST: &str = "127.0.0.1:5055";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The registry's process.
-pub(super) struct Registry {
+pub(crate) struct Registry {
     child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Registry {
-    pub(super) async fn start(cluster: &Cluster) -> Result<Self> {
+    pub(crate) async fn start(cluster: &Cluster) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let settings = folder.path().join("registry.json");
         let written = json!({
@@ -46,7 +46,7 @@ impl Registry {
     }
 
     /// Pushes one layer of these bytes as a plugin of that name, with the size that is announced for it.
-    pub(super) async fn push(&self, name: &str, bytes: &[u8], announced: usize) -> Result<String> {
+    pub(crate) async fn push(&self, name: &str, bytes: &[u8], announced: usize) -> Result<String> {
         let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
         let image = format!("{HOST}/plugins/{name}:1");
         let reference: Reference = image.parse()?;

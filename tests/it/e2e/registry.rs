@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::Api;
 use serde_json::{Value, json};
-use substratus::plugin::{Manifest, PlainHttp, RegistryAuth, package, push};
+use substratus::plugin::{PlainHttp, RegistryAuth, push};
 use substratus_crds::Plugin;
 use substratus_tests::cluster::eventually;
 use substratus_tests::guests;
@@ -17,22 +17,6 @@ use super::{FAULTS, LIMIT, Stage, folder, stage, tell};
 
 const SLOW: &str = "acme/tiny-slow";
 const BYTES: u64 = 24 << 20;
-
-/// The bundled loader as a later version: its manifest is the last section of the component.
-fn later(version: &str) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(guests::component("plugins/loader-huggingface")?)?;
-    let yaml = std::fs::read_to_string(guests::root().join("plugins/loader-huggingface/plugin.yaml"))?;
-    let mut manifest = Manifest::from_yaml(&yaml)?;
-    let section = wasm_encoder::CustomSection {
-        name: substratus::plugin::MANIFEST_SECTION.into(),
-        data: manifest.to_json().into_bytes().into(),
-    };
-    let mut embedded = Vec::new();
-    wasm_encoder::ComponentSection::append_to_component(&section, &mut embedded);
-    let bare = bytes.strip_suffix(embedded.as_slice()).context("the manifest is not the last section")?;
-    version.clone_into(&mut manifest.version);
-    Ok(package::package_module(bare, &manifest)?)
-}
 
 async fn pushed(stage: &Stage, name: &str, component: &[u8]) -> Result<String> {
     let registry = stage.cluster.registry()?;
@@ -104,7 +88,7 @@ fn a_registrys_version_takes_the_place_of_a_bundled_one() -> Result<()> {
     let cluster = stage.cluster;
     cluster.block_on(async {
         let namespace = cluster.namespace("override").await?;
-        let image = pushed(stage, "loader-huggingface", &later("0.9.0")?).await?;
+        let image = pushed(stage, "loader-huggingface", &guests::later("plugins/loader-huggingface", "0.9.0")?).await?;
         let patch = json!({"spec": {"image": image}}).to_string();
         let plugin = ["patch", "plugin", "loader-huggingface", "--type=merge", "--patch"];
         platform::kubectl(cluster, &[&plugin[..], &[&patch]].concat())?;

@@ -8,9 +8,12 @@ use substratus_plugin::{
     params::Params,
 };
 
-/// Always the best, and more than that.
-pub fn fit(_: &Request) -> Fitness {
-    Fitness { score: 255, reason: "me\nme \u{1b}[31mme".into() }
+/// More than the best, or better than an engine on a processor where it is to be good.
+pub fn fit(request: &Request) -> Fitness {
+    match Params::new(&request.params).text("do") {
+        Ok(Some(how)) if how == "good" => Fitness { score: 90, reason: "good".into() },
+        _ => Fitness { score: 255, reason: "me\nme \u{1b}[31mme".into() },
+    }
 }
 
 /// Does what was asked.
