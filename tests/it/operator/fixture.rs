@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use substratus_tests::cluster::{Cluster, eventually};
-use substratus_tests::install;
 use substratus_tests::operator::Operator;
+use substratus_tests::{install, platform};
 use tokio::sync::{Mutex, OnceCell, RwLock};
 
 use super::LIMIT;
@@ -331,6 +331,11 @@ impl Fixture {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         anyhow::ensure!(output.status.success(), "kubectl {arguments:?}: {out}{err}");
         Ok(out.into_owned())
+    }
+
+    /// Applies an object as users do.
+    pub(super) fn apply(&self, object: &Value) -> Result<()> {
+        platform::apply_text(self.cluster, &self.namespace, &object.to_string()).map(drop)
     }
 
     /// Kills it as the kernel would, and starts it again.

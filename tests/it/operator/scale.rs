@@ -1,7 +1,7 @@
 //! Replicas of a Server: `kubectl scale`, autoscalers, and nobody who fights over the field.
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::LIMIT;
 use super::fixture::{Fixture, condition, on_cluster};
@@ -53,6 +53,48 @@ fn servers_scale_and_rest() -> Result<()> {
             })
             .await?;
         ensure!(server["status"]["ready"] == false, "{server}");
+        Ok(())
+    })
+}
+
+/// Without metrics the real autoscaler keeps to its bounds, which is enough to see who owns the field.
+#[test]
+fn autoscaler_moves_a_server_and_nobody_moves_it_back() -> Result<()> {
+    on_cluster(async |fixture: &Fixture| {
+        fixture.create("Model", "m", json!({"image": "i"})).await?;
+        fixture.pod_ends("m-modeller", 0, &json!({})).await?;
+        let manifest = json!({"apiVersion": "substratus.ai/v1", "kind": "Server", "metadata": {"name": "scaled"},
+            "spec": {"image": "example.test/server", "model": {"name": "m"}}});
+        fixture.apply(&manifest)?;
+        fixture.wait("Deployment", "scaled-server", LIMIT, async |_| Ok(Some(()))).await?;
+        let scaled = async |replicas: i64| {
+            let asked = async |object: &Value| Ok((object["spec"]["replicas"] == replicas).then_some(()));
+            fixture.wait("Server", "scaled", LIMIT, asked).await?;
+            fixture.wait("Deployment", "scaled-server", LIMIT, asked).await
+        };
+        let bounds = |least: i64, most: i64| {
+            json!({"minReplicas": least, "maxReplicas": most,
+                "scaleTargetRef": {"apiVersion": "substratus.ai/v1", "kind": "Server", "name": "scaled"},
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu",
+                    "target": {"type": "Utilization", "averageUtilization": 50}}}]})
+        };
+        let hpa = |spec: Value| json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "scaled"}, "spec": spec});
+        fixture.apply(&hpa(bounds(3, 5)))?;
+        scaled(3).await?;
+        // A manifest that says nothing of replicas leaves them to the autoscaler, before and after an edit.
+        fixture.apply(&manifest)?;
+        let mut edited = manifest.clone();
+        edited["spec"]["args"] = json!(["--fast"]);
+        fixture.apply(&edited)?;
+        let rolled = async |deployment: &Value| {
+            Ok((deployment["spec"]["template"]["spec"]["containers"][0]["args"] == json!(["--fast"])).then_some(()))
+        };
+        let deployment = fixture.wait("Deployment", "scaled-server", LIMIT, rolled).await?;
+        ensure!(deployment["spec"]["replicas"] == 3, "{deployment}");
+        fixture.settled().await?;
+        scaled(3).await?;
+        fixture.apply(&hpa(bounds(1, 2)))?;
+        scaled(2).await?;
         Ok(())
     })
 }
