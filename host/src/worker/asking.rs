@@ -111,14 +111,12 @@ impl Asker {
             PluginError::Failure(failure) => describe(failure),
             error => error.to_string(),
         };
-        if let (reason::GATED, [first, ..]) = (reason, self.tokens.as_slice()) {
-            // The page alone is half of the way: who was let in shows it by a token.
+        if let (reason::GATED | reason::NEEDS_AUTH, [first, ..]) = (reason, self.tokens.as_slice()) {
+            // A page alone is half of the way: who was let in shows it by a token.
+            let when = if reason == reason::GATED { "once access is given, " } else { "" };
             let names = self.tokens.join(" or ");
             // Writing to a string cannot fail.
-            let _ = write!(
-                message,
-                "; once access is given, set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}"
-            );
+            let _ = write!(message, "; {when}set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}");
         }
         LoadError::new(reason, self.egress.redact(&message))
     }

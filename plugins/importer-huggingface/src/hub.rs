@@ -131,7 +131,11 @@ fn refused(asked: &Asked, response: &Response, revision: &str) -> Failure {
     let message = header(response, "x-error-message").unwrap_or_default();
     match (response.status, code) {
         _ if message.contains("is disabled") => Failure::NotFound(format!("{id} was disabled by {endpoint}: choose another")),
-        (401 | 403, "GatedRepo") => Failure::Gated(format!("{endpoint}/datasets/{id}")),
+        // 401 to who shows no token, 403 to who shows one and was not let in.
+        (401, "GatedRepo") => {
+            Failure::NeedsAuth(format!("{id} is gated: ask for access at {endpoint}/datasets/{id}, and show a token"))
+        }
+        (403, "GatedRepo") => Failure::Gated(format!("{endpoint}/datasets/{id}")),
         (401, _) if message.contains("Invalid credentials") => Failure::NeedsAuth(format!(
             "the token given as HF_TOKEN is not valid at {endpoint}: make a new one at {endpoint}/settings/tokens"
         )),

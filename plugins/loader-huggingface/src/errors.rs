@@ -17,7 +17,9 @@ pub(crate) fn failure(repo: &Repo, response: &Response, what: &str) -> Failure {
         return Failure::NotFound(format!("{id} was disabled by {endpoint}: choose another repository"));
     }
     match (response.status, code) {
-        (401 | 403, "GatedRepo") => Failure::Gated(repo.page()),
+        // 401 to who shows no token, 403 to who shows one and was not let in.
+        (401, "GatedRepo") => Failure::NeedsAuth(format!("{id} is gated: ask for access at {}, and show a token", repo.page())),
+        (403, "GatedRepo") => Failure::Gated(repo.page()),
         (401, _) if says("Invalid credentials in Authorization header") => Failure::NeedsAuth(format!(
             "the token given as HF_TOKEN is not valid at {endpoint}: make a new one at {endpoint}/settings/tokens"
         )),
@@ -75,7 +77,8 @@ mod tests {
     #[test]
     fn the_table() {
         let gated = Failure::Gated("https://hub.example/org/name".into());
-        assert_eq!(answered(401, &[("x-error-code", "GatedRepo")], ""), gated);
+        let no_token = answered(401, &[("x-error-code", "GatedRepo")], "");
+        assert!(matches!(no_token, Failure::NeedsAuth(text) if text.contains("https://hub.example/org/name")));
         assert_eq!(answered(403, &[("x-error-code", "GatedRepo")], ""), gated);
         assert!(matches!(answered(401, &[("x-error-code", "RepoNotFound")], ""), Failure::NotFound(_)));
         assert!(matches!(answered(401, &[], ""), Failure::NotFound(_)));

@@ -18,7 +18,7 @@ fn a_gated_model_says_what_it_needs_and_loads_with_the_secret() -> Result<()> {
         // The pod speaks a moment before its Job has failed.
         let refused = |status: &substratus_crds::ModelStatus| {
             let (reason, message) = condition(&status.conditions, "Complete");
-            matches!(reason.as_str(), "NeedsAuth" | "Gated") && message.contains("substratus.ai/retry")
+            reason == "NeedsAuth" && message.contains("substratus.ai/retry")
         };
         let status = stage.model(&namespace, "llama-2-7b", "to be refused", refused).await?;
         let (reason, message) = condition(&status.conditions, "Complete");

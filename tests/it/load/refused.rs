@@ -12,6 +12,7 @@ fn repo() -> Repo {
 fn a_gated_repository_says_where_to_ask() {
     let bench = Bench::new(Hub::builder().token(TOKEN).repo(repo().gated(Gated::Manual).reader("hf_reader")));
     let page = format!("{}/acme/tiny", bench.hub.url);
+    bench.load().assert_failed("NeedsAuth", true, &[&page, "HF_TOKEN", "secrets."]);
     Loaded::of(bench.command().env("HF_TOKEN", TOKEN).output().unwrap()).assert_failed("Gated", true, &[&page, "HF_TOKEN"]);
     assert_eq!(bench.hub.stats().cdn.bytes, 0);
     Loaded::of(bench.command().env("HF_TOKEN", "hf_reader").output().unwrap()).assert_complete();
