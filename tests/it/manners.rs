@@ -180,6 +180,11 @@ fn ports_services_and_policies_meet() -> Result<()> {
     let labels = find(&objects, "Deployment", "substratus")?["spec"]["template"]["metadata"]["labels"].clone();
     let policy = find(&objects, "NetworkPolicy", "substratus")?;
     ensure!(policy["spec"]["podSelector"]["matchLabels"] == labels && service["spec"]["selector"] == labels);
+    // The pods of every kind that call the store are let in: workers, and the sidecars of Notebooks.
+    let store = list(&policy["spec"]["ingress"]).iter().find(|rule| rule["ports"][0]["port"] == "store").context("no rule")?;
+    let kinds: BTreeSet<&str> =
+        list(&store["from"]).iter().filter_map(|from| from["podSelector"]["matchExpressions"][0]["key"].as_str()).collect();
+    ensure!(kinds == BTreeSet::from(["dataset", "model", "notebook"]), "{kinds:?}");
     for rule in list(&policy["spec"]["ingress"]) {
         ensure!(!list(&rule["from"]).is_empty(), "{rule} lets everybody in");
         for allowed in list(&rule["ports"]) {
