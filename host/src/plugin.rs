@@ -31,7 +31,7 @@ mod text;
 pub mod types;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use wasmtime::Engine;
 
@@ -106,7 +106,7 @@ struct Inner {
     cache: Arc<Cache>,
     shelf: Shelf,
     bundled: Vec<Loaded>,
-    observer: OnceLock<Arc<dyn Observer>>,
+    observer: call::Watcher,
 }
 
 impl Plugins {
@@ -115,9 +115,10 @@ impl Plugins {
         let PluginOptions { cache, bundled: folders } = options;
         let engine = engine::open()?;
         let cache = Arc::new(Cache::open(&cache, &engine)?);
-        let shelf = Shelf::new(engine.clone(), Arc::clone(&cache));
+        let observer = call::Watcher::default();
+        let shelf = Shelf::new(engine.clone(), Arc::clone(&cache), Arc::clone(&observer));
         let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
-        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer: OnceLock::new() }) })
+        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer }) })
     }
 
     /// Tells somebody of every call from now on; the first one to ask for it stays.

@@ -23,7 +23,7 @@ use crate::kinds;
 use crate::kinds::plugin::bundle::{self, InstalledPlugins};
 use crate::kinds::shared::environment::Environment;
 use crate::leader;
-use crate::metrics::Metrics;
+use crate::metrics::{Lookup, Metrics};
 use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches;
 use crate::reconcile::follow::Scope;
@@ -172,6 +172,10 @@ impl Observer for CallMetrics {
         if event.outcome == "trap" || event.outcome == "limit" {
             self.0.plugin_trapped(event.plugin, event.outcome);
         }
+    }
+
+    fn code(&self, found: bool) {
+        self.0.cache_asked(if found { Lookup::Hit } else { Lookup::Miss });
     }
 }
 

@@ -5,8 +5,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use substratus::plugin::{PluginError, PluginOptions, Plugins};
+use substratus::plugin::{CallEvent, Observer, PluginError, PluginOptions, Plugins};
 
 use crate::hostile::module::{FIT, Guest};
 use crate::hostile::serve_request;
@@ -125,6 +127,8 @@ async fn a_digest_is_no_path() {
 async fn many_that_ask_at_once_get_one_compilation() {
     let root = tempfile::tempdir().unwrap();
     let plugins = open(root.path());
+    let counted = Arc::new(Counted::default());
+    plugins.observe(Arc::clone(&counted) as Arc<dyn Observer>);
     let digest = plugins.add(&scoring(7)).unwrap().digest;
     let asked = futures::future::join_all((0..32).map(|_| plugins.prepare(&digest))).await;
     assert!(asked.iter().all(Result::is_ok), "{asked:?}");
@@ -133,4 +137,24 @@ async fn many_that_ask_at_once_get_one_compilation() {
     plugins.prepare(&digest).await.unwrap();
     assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), written);
     assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+    assert_eq!((counted.compiled.load(Ordering::Relaxed), counted.found.load(Ordering::Relaxed)), (1, 0));
+    let again = open(root.path());
+    again.observe(Arc::clone(&counted) as Arc<dyn Observer>);
+    again.prepare(&digest).await.unwrap();
+    assert_eq!((counted.compiled.load(Ordering::Relaxed), counted.found.load(Ordering::Relaxed)), (1, 1));
+}
+
+/// How often native code was made, and found.
+#[derive(Default)]
+struct Counted {
+    compiled: AtomicUsize,
+    found: AtomicUsize,
+}
+
+impl Observer for Counted {
+    fn call(&self, _: &CallEvent<'_>) {}
+
+    fn code(&self, found: bool) {
+        if found { &self.found } else { &self.compiled }.fetch_add(1, Ordering::Relaxed);
+    }
 }

@@ -1,7 +1,7 @@
 //! One call of a guest: a fresh store, the question, the answer or the reason why there is none. Knows nothing about where
 //! components come from.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -33,7 +33,13 @@ pub struct CallEvent<'a> {
 pub trait Observer: Send + Sync {
     /// A call ended.
     fn call(&self, event: &CallEvent<'_>);
+
+    /// Native code was needed, and found in the cache or made.
+    fn code(&self, found: bool);
 }
+
+/// Who is told, from the moment that somebody asks for it.
+pub(super) type Watcher = Arc<OnceLock<Arc<dyn Observer>>>;
 
 /// A question about to be asked.
 pub(super) struct Call<'a> {

@@ -17,6 +17,7 @@ use super::bindings::gpu::{GpuPolicy, GpuPolicyPre};
 use super::bindings::importer::{DatasetImporter, DatasetImporterPre};
 use super::bindings::loader::{ModelLoader, ModelLoaderPre};
 use super::cache::Cache;
+use super::call::Watcher;
 use super::component::tier;
 use super::store::State;
 use super::{Manifest, PluginError, Refusal, component};
@@ -45,6 +46,7 @@ pub(super) struct Shelf {
     slots: Mutex<HashMap<String, Slot>>,
     uses: AtomicU64,
     compiling: Semaphore,
+    observer: Watcher,
 }
 
 #[derive(Clone, Default)]
@@ -55,9 +57,10 @@ struct Slot {
 }
 
 impl Shelf {
-    pub(super) fn new(engine: Engine, cache: Arc<Cache>) -> Self {
+    pub(super) fn new(engine: Engine, cache: Arc<Cache>, observer: Watcher) -> Self {
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { engine, cache, slots: Mutex::default(), uses: AtomicU64::new(0), compiling: Semaphore::new((cpus / 2).max(1)) }
+        let compiling = Semaphore::new((cpus / 2).max(1));
+        Self { engine, cache, slots: Mutex::default(), uses: AtomicU64::new(0), compiling, observer }
     }
 
     /// The component of a digest, from memory, from the cache of compiled code, or compiled now.
@@ -89,31 +92,38 @@ impl Shelf {
         let stopped = |_| PluginError::Engine { action: "compile a component", reason: "the host is stopping".to_owned() };
         let _turn = self.compiling.acquire().await.map_err(stopped)?;
         let (engine, cache, digest) = (self.engine.clone(), Arc::clone(&self.cache), digest.to_owned());
-        tokio::task::spawn_blocking(move || load(&engine, &cache, &digest)).await.map_err(|error| PluginError::Engine {
+        let loaded = tokio::task::spawn_blocking(move || load(&engine, &cache, &digest)).await;
+        let (ready, found) = loaded.map_err(|error| PluginError::Engine {
             action: "compile a component",
             // A panic of the compiler: the process lives on.
             reason: error.to_string(),
-        })?
+        })??;
+        if let Some(observer) = self.observer.get() {
+            observer.code(found);
+        }
+        Ok(ready)
     }
 }
 
-fn load(engine: &Engine, cache: &Cache, digest: &str) -> Result<Ready, PluginError> {
+/// The component, and whether its native code was in the cache.
+fn load(engine: &Engine, cache: &Cache, digest: &str) -> Result<(Ready, bool), PluginError> {
     let bytes = cache.blob(digest)?;
     let manifest = component::check(&bytes)?;
-    let component = if let Some(component) = cache.code(engine, digest) {
-        component
+    let (component, found) = if let Some(component) = cache.code(engine, digest) {
+        (component, true)
     } else {
         let code = engine.precompile_component(&bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
-        cache.keep_code(engine, digest, &code)?
+        (cache.keep_code(engine, digest, &code)?, false)
     };
     let tier = tier(manifest.role);
     check_resources(&component, tier)?;
-    Ok(Ready {
+    let ready = Ready {
         world: link(engine, &component, manifest.role)?,
         manifest,
         turns: Semaphore::new(tier.concurrent),
         waiting: AtomicUsize::new(0),
-    })
+    };
+    Ok((ready, found))
 }
 
 /// Refuses what could not even start, before it ever runs: all instances of all modules together.
