@@ -5,7 +5,7 @@
 //! | `Complete` | Model, Dataset | the artifact is whole and in the bucket |
 //! | `Serving` | Server, Notebook | at least one pod answers |
 //! | `Resolved` … `Active` | Plugin | see [`plugin`] |
-//! | `PlanOutdated` | Server, Model | a newer revision of its plugin is active; it keeps the one it was planned with |
+//! | `PlanOutdated` | Server | a newer revision of its plugin is active; it keeps the one it was planned with |
 
 /// The artifact of a Model or Dataset is whole.
 pub const COMPLETE: &str = "Complete";

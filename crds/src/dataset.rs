@@ -64,7 +64,8 @@ pub struct DatasetSpec {
     pub resources: Option<Resources>,
     /// Pods that work on the shards of an import at the same time, beside one that leads; what is imported stays the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    // The index of a pod is part of its host name, which has room for two digits behind the longest name.
+    #[schemars(range(min = 1, max = 100))]
     pub parallelism: Option<i32>,
     /// How often a pod that failed is started again before the Dataset counts as failed; 2 for a container, 6 for a
     /// plugin's worker, where nothing is said.

@@ -185,11 +185,25 @@ pub struct PlanRecord {
     /// Bucket URL that a load writes to; `status.artifacts` switches to it when the load is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// What was planned is whole: it stays so, whatever becomes of the Job that made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
+    /// How often the operator has started it anew: pauses grow with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: i32,
     /// Answers by role, as the plugins gave them.
     #[schemars(schema_with = "free_form")]
     pub answers: serde_json::Value,
 }
 
+/// Replaced as a whole: merged field by field, an object that becomes empty would become null.
 fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    schemars::json_schema!({
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-map-type": "atomic"
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }

@@ -151,7 +151,7 @@ async fn drive<K, F, Fut>(
     let policy = move |object: Arc<K>, error: &Error, _: Arc<Context>| {
         let name = ObjectRef::from_obj(object.as_ref());
         let pause = failed.next(&name);
-        tracing::warn!(object = %name, error = error as &dyn std::error::Error, ?pause, "reconcile failed, trying again");
+        tracing::warn!(object = %name, error = chain(error), ?pause, "reconcile failed, trying again");
         Action::requeue(pause)
     };
     let mut outcomes = std::pin::pin!(applier(each, policy, context, store, queue, config));
@@ -163,4 +163,10 @@ async fn drive<K, F, Fut>(
             Err(error) => tracing::debug!(%error, "reconcile ended"),
         }
     }
+}
+
+/// An error and what it comes from, in one line.
+fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

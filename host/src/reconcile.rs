@@ -59,8 +59,6 @@ pub trait Kind:
     const MANAGER: &'static str;
     /// Label in metrics.
     const METRIC: crate::metrics::Kind;
-    /// The condition that sums it up.
-    const CONDITION: &'static str;
 
     /// Step 1.
     fn observe(self: Arc<Self>, context: &Context) -> Self::Observed;

@@ -3,6 +3,7 @@
 mod artifact;
 mod chaos;
 mod fixture;
+mod generations;
 mod idle;
 mod imports;
 mod manifests;

@@ -18,7 +18,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use substratus_crds::conditions::COMPLETE;
 use substratus_crds::{ArtifactStatus, FileFilter, ObjectRef, PluginRole};
 
 use self::observe::Observed;
@@ -106,7 +105,6 @@ impl<A: Artifact> Kind for A {
     type Built = Built;
     const MANAGER: &'static str = A::FACTS.manager;
     const METRIC: crate::metrics::Kind = A::FACTS.metric;
-    const CONDITION: &'static str = COMPLETE;
 
     fn observe(self: Arc<Self>, context: &Context) -> Observed<A> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::conditions::SERVING;
 use substratus_crds::{Notebook, NotebookStatus};
 
 use self::observe::Observed;
@@ -32,7 +31,6 @@ impl Kind for Notebook {
     type Built = Retry;
     const MANAGER: &'static str = "notebook-controller";
     const METRIC: crate::metrics::Kind = crate::metrics::Kind::Notebook;
-    const CONDITION: &'static str = SERVING;
 
     fn observe(self: Arc<Self>, context: &Context) -> Observed {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use kube::api::Api;
 use kube::runtime::controller::Action;
+use substratus_crds::conditions::plugin::ACTIVE;
 use substratus_crds::{Plugin, PluginStatus};
 
 use crate::context::Context;
+use crate::kinds::shared::conditions::find;
 use crate::reconcile::{Error, status};
 
 /// Field manager of a Plugin's status.
@@ -39,5 +41,11 @@ async fn write(object: &Plugin, status: &PluginStatus, context: &Context) -> Res
         return Ok(());
     }
     let api: Api<Plugin> = Api::all(context.client.clone());
-    status::apply(&api, object, MANAGER, status).await.map(drop)
+    if status::apply(&api, object, MANAGER, status).await? {
+        // The steps are told by what they lead to.
+        let summed_up = |status: &PluginStatus| find(&status.conditions, ACTIVE).cloned();
+        let (before, now) = (object.status.as_ref().and_then(summed_up), summed_up(status));
+        status::announce(object, before.as_slice(), now.as_slice(), context).await;
+    }
+    Ok(())
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::conditions::SERVING;
 use substratus_crds::{Server, ServerStatus};
 
 use self::observe::Observed;
@@ -31,7 +30,6 @@ impl Kind for Server {
     type Built = ();
     const MANAGER: &'static str = "server-controller";
     const METRIC: crate::metrics::Kind = crate::metrics::Kind::Server;
-    const CONDITION: &'static str = SERVING;
 
     fn observe(self: Arc<Self>, context: &Context) -> Observed {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());

@@ -14,7 +14,7 @@ use super::fields;
 use super::trigger::Trigger;
 use crate::context::Context;
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
-use crate::kinds::shared::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
+use crate::kinds::shared::names::{APPLIED_HASH, IDENTITY, MANAGED_BY};
 use crate::kinds::shared::verdict::Verdict;
 
 /// When a child that was refused is tried again.
@@ -70,7 +70,15 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
         return Ok(Err(Verdict::new(reason::REFUSED, message)));
     }
     let done = match &child.policy {
-        Policy::Run { identity } => run(&api, child, identity, known).await,
+        Policy::Run { identity } => {
+            if known.is_none()
+                && child.kind == ChildKind::Job
+                && let Err(source) = rehearse(context, owner, child).await
+            {
+                return refused(child, "pods of", source);
+            }
+            run(&api, child, identity, known).await
+        }
         Policy::Token { key } => token(&api, child, key).await,
         Policy::Adopt => adopt(&api, manager, child, known).await,
         Policy::Own | Policy::Share if is_current(child, known.as_ref()) => Ok(Ok(())),
@@ -81,12 +89,35 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
     };
     match done {
         Ok(outcome) => Ok(outcome),
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-            let message = format!("the API server refuses {:?} `{}`: {}", child.kind, child.name, status.message);
+        Err(source) => refused(child, "", source),
+    }
+}
+
+/// What the API server does not want is a condition in its own words; anything else is tried again.
+fn refused(child: &Child, part: &str, source: kube::Error) -> Result<Result<(), Verdict>, Error> {
+    let what = format!("{part}{}{:?} `{}`", if part.is_empty() { "" } else { " " }, child.kind, child.name);
+    match source {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+            let message = format!("the API server refuses {what}: {}", status.message);
             Ok(Err(Verdict::passing(reason::REJECTED, message, SOON)))
         }
-        Err(source) => Err(failed(source)),
+        source => Err(Error::Apply { action: format!("apply {what}"), source: Box::new(source) }),
     }
+}
+
+/// Would the pods of a Job be let in? A Job whose pods meet a quota or a Pod Security level is accepted, and says so in an Event
+/// of its controller alone; to try one of its pods without keeping it says it at once.
+async fn rehearse(context: &Context, owner: &Owner, child: &Child) -> kube::Result<()> {
+    let Some(template) = child.object.pointer("/spec/template") else { return Ok(()) };
+    let mut pod = template.clone();
+    if let Some(metadata) = pod.as_object_mut().map(|pod| pod.entry("metadata").or_insert_with(|| serde_json::json!({}))) {
+        metadata["generateName"] = format!("{}-", child.name).into();
+    }
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    let pod: DynamicObject = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    api(context, ChildKind::Pod, &owner.namespace).create(&dry, &pod).await.map(drop)
 }
 
 /// Nothing would change: the same hash, and every field of ours still recorded as ours.
@@ -108,7 +139,7 @@ async fn run(api: &Api<DynamicObject>, child: &Child, identity: &str, known: Opt
             other => other.map(|_| Ok(())),
         };
     };
-    let current = known.metadata.annotations.as_ref().and_then(|all| all.get(JOB_IDENTITY)).map(String::as_str);
+    let current = known.metadata.annotations.as_ref().and_then(|all| all.get(IDENTITY)).map(String::as_str);
     if current == Some(identity) || known.metadata.deletion_timestamp.is_some() {
         return Ok(Ok(()));
     }

@@ -187,6 +187,68 @@ mod tests {
         assert!(!granted_key("node-role.kubernetes.io/control-plane", &granted));
     }
 
+    /// A Job as `build` makes them, and what is put into its pod.
+    fn job(pod: &Value, container: &Value) -> Child {
+        let mut object = serde_json::json!({"metadata": {"namespace": "team", "name": "m-modeller"}, "spec": {"template": {"spec": {
+            "serviceAccountName": "modeller",
+            "containers": [{"name": "model", "image": "i", "securityContext": {"allowPrivilegeEscalation": false}}]}}}});
+        let spec = &mut object["spec"]["template"]["spec"];
+        for (into, what) in [("/", pod), ("/containers/0", container)] {
+            let into = spec.pointer_mut(into.trim_end_matches('/')).and_then(Value::as_object_mut).unwrap();
+            into.extend(what.as_object().unwrap().clone());
+        }
+        Child { kind: ChildKind::Job, name: "m-modeller".to_owned(), policy: Policy::Own, object }
+    }
+
+    fn owner(namespace: &str) -> Owner {
+        Owner {
+            namespace: namespace.to_owned(),
+            reference: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference::default(),
+        }
+    }
+
+    #[test]
+    fn children_that_ask_for_more_than_a_child_may_are_refused() {
+        use serde_json::json;
+        let none = json!({});
+        assert_eq!(children(&[job(&none, &none)], &owner("team"), &[]), Ok(()));
+        assert!(children(&[job(&none, &none)], &owner("other"), &[]).is_err(), "another namespace");
+        for pod in [
+            json!({"hostNetwork": true}),
+            json!({"hostPID": true}),
+            json!({"hostIPC": true}),
+            json!({"serviceAccountName": "substratus"}),
+            json!({"serviceAccountName": null}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/var/run"}}]}),
+            json!({"initContainers": [{"name": "i", "securityContext": {"privileged": true}}]}),
+        ] {
+            assert!(children(&[job(&pod, &none)], &owner("team"), &[]).is_err(), "{pod}");
+        }
+        for security in [
+            json!({"privileged": true}),
+            json!({"allowPrivilegeEscalation": true}),
+            json!({"capabilities": {"add": ["SYS_ADMIN"]}}),
+        ] {
+            let container = json!({ "securityContext": security });
+            assert!(children(&[job(&none, &container)], &owner("team"), &[]).is_err(), "{container}");
+        }
+        let secret = |object: Value, policy: Policy| Child { kind: ChildKind::Secret, name: "t".to_owned(), policy, object };
+        let token = || Policy::Token { key: "token" };
+        let of = |more: &Value| {
+            let mut object = json!({"metadata": {"namespace": "team"}, "type": "Opaque"});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object
+        };
+        assert_eq!(children(&[secret(of(&none), token())], &owner("team"), &[]), Ok(()));
+        for (object, policy) in [
+            (of(&json!({"data": {"token": "AA=="}})), token()),
+            (of(&json!({"type": "kubernetes.io/service-account-token"})), token()),
+            (of(&none), Policy::Own),
+        ] {
+            assert!(children(&[secret(object.clone(), policy)], &owner("team"), &[]).is_err(), "{object}");
+        }
+    }
+
     #[test]
     fn host_paths_outside_the_artifacts_are_refused() {
         let buckets = ["/bucket/aa".to_owned()];

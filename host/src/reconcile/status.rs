@@ -1,7 +1,8 @@
-//! Writes a status where it differs from the one on record, and an Event where the summing-up condition changed.
+//! Writes a status where it differs from the one on record, and an Event for every condition that changed.
 
 use std::fmt::Debug;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
@@ -23,6 +24,7 @@ const EXPECTED: &[&str] = &[
     reason::MODEL_NOT_READY,
     reason::BASE_MODEL_NOT_READY,
     reason::DATASET_NOT_READY,
+    reason::UP_TO_DATE,
 ];
 
 /// Longest note of an Event, in bytes.
@@ -36,7 +38,7 @@ pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     if apply(&api, object, K::MANAGER, status).await? {
-        announce(object, status, context).await;
+        announce(object, object.status().map_or(&[], K::conditions), K::conditions(status), context).await;
     }
     Ok(())
 }
@@ -63,13 +65,21 @@ where
     }
 }
 
-async fn announce<K: Kind>(object: &K, status: &K::Status, context: &Context) {
-    let Some(now) = find(K::conditions(status), K::CONDITION) else { return };
-    let before = object.status().and_then(|status| find(K::conditions(status), K::CONDITION));
-    if before.is_some_and(|before| before.reason == now.reason && before.status == now.status) {
-        return;
+/// An Event for every condition that changed, and a line in the log.
+pub async fn announce<K>(object: &K, before: &[Condition], now: &[Condition], context: &Context)
+where
+    K: Resource<DynamicType = ()>,
+{
+    for condition in now {
+        let known = find(before, &condition.type_);
+        if known.is_none_or(|known| known.reason != condition.reason || known.status != condition.status) {
+            tell(object, condition, context).await;
+        }
     }
-    tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = now.reason, message = now.message, "{}", K::CONDITION);
+}
+
+async fn tell<K: Resource<DynamicType = ()>>(object: &K, now: &Condition, context: &Context) {
+    tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = now.reason, message = now.message, "{}", now.type_);
     let warning = now.status != "True" && !EXPECTED.contains(&now.reason.as_str());
     let mut note = now.message.clone();
     if note.len() > MAX_NOTE {

@@ -246,9 +246,19 @@ impl Fixture {
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in
-            ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"]
-        {
+        for kind in [
+            "Dataset",
+            "Model",
+            "Notebook",
+            "Server",
+            "Job",
+            "Deployment",
+            "Service",
+            "ConfigMap",
+            "Secret",
+            "ServiceAccount",
+            "Event",
+        ] {
             for object in self.api(kind)?.list(&ListParams::default()).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
@@ -335,7 +345,12 @@ impl Fixture {
 
     /// Applies an object as users do.
     pub(super) fn apply(&self, object: &Value) -> Result<()> {
-        platform::apply_text(self.cluster, &self.namespace, &object.to_string()).map(drop)
+        self.apply_text(&object.to_string())
+    }
+
+    /// The same as a manifest's text.
+    pub(super) fn apply_text(&self, manifest: &str) -> Result<()> {
+        platform::apply_text(self.cluster, &self.namespace, manifest).map(drop)
     }
 
     /// Kills it as the kernel would, and starts it again.

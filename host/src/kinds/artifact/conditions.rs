@@ -11,18 +11,22 @@ use super::observe::Observed;
 use super::plan::{Plan, Run};
 use super::retry::{Attempt, Built};
 use crate::kinds::shared::cause;
-use crate::kinds::shared::conditions::{Say, set};
+use crate::kinds::shared::conditions::{Say, find, set};
 use crate::kinds::shared::names::RETRY;
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::{Retry, Verdict};
+use crate::reconcile::views::JobView;
 use crate::worker::report::Outcome;
+
+/// All that is known of what a container made.
+const SUCCEEDED: &str = "the container's Job succeeded";
 
 /// The status before any child exists: the plan is on record before anything runs by it.
 pub fn planned<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> ArtifactStatus {
     let mut status = observed.status();
     if matches!(plan.run, Run::Done) {
         // Ready before we came: nobody knows what it was made from, but an edit from now on is noticed.
-        status.plan.get_or_insert_with(|| plan.record());
+        status.plan.get_or_insert_with(|| plan.record()).complete = true;
         return status;
     }
     let again = status.plan.as_ref().is_some_and(|record| record.inputs != plan.inputs);
@@ -52,8 +56,13 @@ pub fn stopped<A: Artifact>(observed: &Observed<A>, verdict: &Verdict) -> (Artif
 pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {
     let mut status = planned(observed, plan);
     if matches!(plan.run, Run::Done) {
-        status.observed_generation = observed.generation();
+        let said = whole(&status);
+        status.ready = true;
+        say(observed, &mut status, said);
         return (status, Retry::OnChange);
+    }
+    if let Some(record) = &mut status.plan {
+        record.attempt = i32::try_from(built.attempt.number).unwrap_or(i32::MAX);
     }
     let is_load = matches!(plan.run, Run::Load { .. });
     let decisive = jobs::failed(observed).or(observed.job.as_deref());
@@ -65,23 +74,39 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
             (Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source)), Retry::OnChange)
         }
         (Some(job), _) if job.holds("Complete").is_some() && !is_load => {
-            status.ready = true;
-            status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
-            (Say::yes(COMPLETE, reason::JOB_COMPLETE, "the container's Job succeeded"), Retry::OnChange)
+            ready(&mut status, plan);
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, SUCCEEDED), Retry::OnChange)
         }
         (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), &built.attempt, is_load),
         (job, _) => {
             progress(observed, plan, &mut status);
-            (running(observed, plan, job.is_some(), outcome.as_ref()), Retry::OnChange)
+            (running(observed, plan, job, outcome.as_ref()), Retry::OnChange)
         }
     };
     say(observed, &mut status, said);
     (status, retry)
 }
 
-fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus) {
+/// What the condition goes on saying of an artifact that is whole.
+fn whole(status: &ArtifactStatus) -> Say {
+    match (find(&status.conditions, COMPLETE), &status.source) {
+        (Some(said), _) if said.status == "True" => Say::yes(COMPLETE, &said.reason, said.message.clone()),
+        (_, Some(source)) => Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source)),
+        (_, None) => Say::yes(COMPLETE, reason::JOB_COMPLETE, SUCCEEDED),
+    }
+}
+
+/// The artifact is whole, and readers are led to it.
+fn ready(status: &mut ArtifactStatus, plan: &Plan) {
     status.ready = true;
     status.artifacts = Some(Artifacts { url: Some(plan.target.clone()) });
+    if let Some(record) = &mut status.plan {
+        record.complete = true;
+    }
+}
+
+fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus) {
+    ready(status, plan);
     status.source = Some(source.clone());
     status.transfer = Some(TransferStatus {
         progress: "100%".to_owned(),
@@ -104,7 +129,7 @@ fn summary(source: &SourceStatus) -> String {
 
 fn failed<A: Artifact>(
     observed: &Observed<A>,
-    job: &crate::reconcile::views::JobView,
+    job: &JobView,
     outcome: Option<&Outcome>,
     attempt: &Attempt,
     is_load: bool,
@@ -139,7 +164,7 @@ fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut Artif
     }
 }
 
-fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, exists: bool, outcome: Option<&Outcome>) -> Say {
+fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: Option<&JobView>, outcome: Option<&Outcome>) -> Say {
     if let Some(outcome @ Outcome::Failed { reason, message, .. }) = outcome
         && observed.pods.iter().all(|pod| cause::has_ended(pod))
     {
@@ -150,10 +175,10 @@ fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, exists: bool, outco
         Run::Container(Image { note: Some(note), .. }) => format!("; {note}: it runs as a container"),
         _ => String::new(),
     };
-    let message = match cause::of(observed.pods.iter().map(AsRef::as_ref)) {
-        Some(cause) if exists => cause,
-        _ if exists => "the Job runs".to_owned(),
-        _ => "the Job is being created".to_owned(),
+    let message = match (job, cause::of(observed.pods.iter().map(AsRef::as_ref))) {
+        (Some(_), Some(cause)) => cause,
+        (Some(job), None) => format!("the Job runs{}", cause::since(job.metadata.creation_timestamp.as_ref())),
+        (None, _) => "the Job is being created".to_owned(),
     };
     Say::no(COMPLETE, reason::JOB_NOT_COMPLETE, format!("{message}{note}"))
 }

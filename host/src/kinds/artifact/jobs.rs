@@ -40,7 +40,9 @@ pub(super) fn of_worker<A: Artifact>(
     let decisive = failed(observed).or(observed.job.as_deref());
     let outcome = decisive.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
     let same = decisive.is_some_and(|job| is_of(job, &basis));
-    let attempt = retry::attempt(decisive, same, outcome.as_ref(), observed.annotation(RETRY), observed.now);
+    let recorded = observed.recorded().filter(|record| record.inputs == plan.inputs).map_or(0, |record| record.attempt);
+    let recorded = u32::try_from(recorded).unwrap_or_default();
+    let attempt = retry::attempt(decisive, recorded, same, outcome.as_ref(), observed.annotation(RETRY), observed.now);
     let retries = observed.wanted().retries.unwrap_or(WORKER_RETRIES);
     let name = (A::FACTS.job)(observed.name());
     let mut part = vec![format!("--progress-url={}/progress/{}/{name}", environment.store_url, observed.owner.namespace)];
@@ -110,7 +112,7 @@ fn basis<A: Artifact>(observed: &Observed<A>, plan: &Plan, shards: Option<i32>) 
 }
 
 fn is_of(job: &JobView, basis: &str) -> bool {
-    job.annotation(names::JOB_IDENTITY).is_some_and(|identity| identity.starts_with(basis))
+    job.annotation(names::IDENTITY).is_some_and(|identity| identity.starts_with(basis))
 }
 
 fn identity(basis: &str, attempt: &Attempt) -> String {
@@ -119,7 +121,7 @@ fn identity(basis: &str, attempt: &Attempt) -> String {
 
 fn built(job: Option<&JobView>, basis: &str, attempt: Attempt) -> Built {
     let identity = identity(basis, &attempt);
-    Built { attempt, is_there: job.is_some_and(|job| job.annotation(names::JOB_IDENTITY) == Some(&identity)) }
+    Built { attempt, is_there: job.is_some_and(|job| job.annotation(names::IDENTITY) == Some(&identity)) }
 }
 
 fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, name: String, spec: JobSpec) -> Child {

@@ -86,7 +86,9 @@ impl Plan {
         PlanRecord {
             inputs: self.inputs.clone(),
             target: Some(self.target.clone()),
+            complete: matches!(self.run, Run::Done),
             answers: serde_json::to_value(answers).unwrap_or_default(),
+            ..PlanRecord::default()
         }
     }
 }
@@ -130,11 +132,12 @@ pub fn inputs<A: Artifact>(observed: &Observed<A>) -> String {
 pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment, plugins: &Plugins) -> Result<Plan, Verdict> {
     let inputs = inputs(observed);
     let recorded = observed.recorded().filter(|record| record.inputs == inputs);
-    // Ready before we came (no record, an artifact URL), or ready by this very plan: nothing runs.
-    if observed.is_ready()
-        && (recorded.is_some() || observed.recorded().is_none())
-        && let Some(url) = observed.artifacts_url()
-    {
+    // Ready before we came (no record, an artifact URL), or whole by this very plan, also where a bad edit came and went: nothing runs.
+    let is_whole = match observed.recorded() {
+        None => observed.is_ready(),
+        Some(_) => recorded.is_some_and(|record| record.complete || observed.is_ready()),
+    };
+    if is_whole && let Some(url) = observed.artifacts_url() {
         let (target, env) = (url.to_owned(), BTreeMap::new());
         return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
     }

@@ -34,15 +34,19 @@ pub struct Built {
 }
 
 /// The try that should exist now. `token` is the object's retry annotation; `basis` says whether the Job at hand is for the
-/// same inputs at all.
+/// same inputs at all; `recorded` is the try on record for these inputs, which counts while one Job goes and the next comes.
 pub fn attempt(
     job: Option<&JobView>,
+    recorded: u32,
     same_basis: bool,
     outcome: Option<&Outcome>,
     token: Option<&str>,
     now: Timestamp,
 ) -> Attempt {
-    let Some(job) = job.filter(|_| same_basis) else { return fresh(token) };
+    let Some(job) = job else { return Attempt { number: recorded, ..fresh(token) } };
+    if !same_basis {
+        return fresh(token);
+    }
     let current = current(job);
     if job.holds("Complete").is_some() {
         // The message was lost with the pod: a re-run finds the manifest and says it again.
@@ -118,9 +122,9 @@ mod tests {
     #[test]
     fn pauses_grow_and_end_in_the_next_try() {
         let (job, outcome) = (failed("1", ""), needs_auth(None));
-        let waiting = attempt(Some(&job), true, Some(&outcome), None, at(1010));
+        let waiting = attempt(Some(&job), 0, true, Some(&outcome), None, at(1010));
         assert_eq!(waiting, Attempt { number: 1, token: String::new(), wait: Some(Duration::from_secs(50)) });
-        let due = attempt(Some(&job), true, Some(&outcome), None, at(1060));
+        let due = attempt(Some(&job), 0, true, Some(&outcome), None, at(1060));
         assert_eq!((due.number, due.wait), (2, None));
         assert_eq!(pause(50), LONGEST_PAUSE);
     }
@@ -128,14 +132,20 @@ mod tests {
     #[test]
     fn source_may_ask_for_a_longer_pause() {
         let outcome = needs_auth(Some(500));
-        let waiting = attempt(Some(&failed("0", "")), true, Some(&outcome), None, at(1100));
+        let waiting = attempt(Some(&failed("0", "")), 0, true, Some(&outcome), None, at(1100));
         assert_eq!(waiting.wait, Some(Duration::from_secs(400)));
+    }
+
+    #[test]
+    fn count_goes_on_while_no_job_is_there() {
+        let between = attempt(None, 3, false, None, None, at(1000));
+        assert_eq!((between.number, between.wait), (3, None));
     }
 
     #[test]
     fn annotation_starts_again_at_once() {
         let outcome = needs_auth(None);
-        let again = attempt(Some(&failed("5", "old")), true, Some(&outcome), Some("new"), at(1001));
+        let again = attempt(Some(&failed("5", "old")), 5, true, Some(&outcome), Some("new"), at(1001));
         assert_eq!(again, Attempt { number: 0, token: "new".into(), wait: None });
     }
 
@@ -153,7 +163,7 @@ mod tests {
 
     #[test]
     fn other_inputs_start_from_zero() {
-        let again = attempt(Some(&failed("5", "")), false, None, None, at(1001));
+        let again = attempt(Some(&failed("5", "")), 5, false, None, None, at(1001));
         assert_eq!(again, Attempt::default());
     }
 }

@@ -30,10 +30,11 @@ pub fn planned(observed: &Observed, plan: &Plan) -> NotebookStatus {
     status
 }
 
-/// The status of a Notebook that cannot go on. What already runs keeps running.
+/// The status of a Notebook that cannot go on. What already runs keeps running, and is not what is asked for now.
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (NotebookStatus, Retry) {
     let mut status = observed.notebook.status.clone().unwrap_or_default();
-    status.ready = observed.is_ready();
+    // What is being taken over is known by it.
+    status.ready = observed.is_taken_over();
     // What is suspended does not come here.
     status.idle_since = None;
     say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));
@@ -43,18 +44,27 @@ pub fn stopped(observed: &Observed, verdict: &Verdict) -> (NotebookStatus, Retry
 /// The status of a Notebook whose children are as planned.
 pub fn conclude(observed: &Observed, plan: &Plan) -> NotebookStatus {
     let mut status = planned(observed, plan);
-    status.ready = !plan.is_suspended && observed.is_ready();
+    status.ready = !plan.is_suspended && observed.is_ready() && is_of(observed, plan);
     let said = if plan.is_suspended {
         Say::no(SERVING, reason::SUSPENDED, suspended(observed, &status))
     } else if status.ready {
         Say::yes(SERVING, reason::POD_READY, notes(observed, plan))
     } else {
         let cause = observed.pod.as_deref().and_then(cause::one);
-        let waits = if observed.pod.is_some() { "the Pod starts" } else { "the Pod is being created" };
-        Say::no(SERVING, reason::POD_NOT_READY, cause.unwrap_or_else(|| waits.to_owned()))
+        let waits = || match observed.pod.as_deref() {
+            Some(pod) => format!("the Pod starts{}", cause::since(pod.metadata.creation_timestamp.as_ref())),
+            None => "the Pod is being created".to_owned(),
+        };
+        Say::no(SERVING, reason::POD_NOT_READY, cause.unwrap_or_else(waits))
     };
     say(observed, &mut status, said);
     status
+}
+
+/// The Pod is this plan's, and not one that is about to be replaced.
+fn is_of(observed: &Observed, plan: &Plan) -> bool {
+    let annotations = observed.pod.as_ref().and_then(|pod| pod.metadata.annotations.as_ref());
+    plan.answers.adopted || annotations.and_then(|all| all.get(names::IDENTITY)) == Some(&plan.inputs)
 }
 
 /// Why it is suspended, and the way out.

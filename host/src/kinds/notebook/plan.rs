@@ -56,7 +56,8 @@ pub struct Answers {
 impl Plan {
     /// What the status keeps of it.
     pub fn record(&self) -> PlanRecord {
-        PlanRecord { inputs: self.inputs.clone(), target: None, answers: serde_json::to_value(&self.answers).unwrap_or_default() }
+        let answers = serde_json::to_value(&self.answers).unwrap_or_default();
+        PlanRecord { inputs: self.inputs.clone(), answers, ..PlanRecord::default() }
     }
 }
 

@@ -73,7 +73,11 @@ fn deployment(observed: &Observed, environment: &Environment, plan: &Plan) -> Re
     let selector = BTreeMap::from([("server".to_owned(), observed.name().to_owned())]);
     let gpus = resources::gpu_count(observed.server.spec.resources.as_ref()) > 0;
     let object = Deployment {
-        metadata: ObjectMeta { name: Some(names::server(observed.name())), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(names::server(observed.name())),
+            annotations: Some(BTreeMap::from([(names::IDENTITY.to_owned(), plan.inputs.clone())])),
+            ..ObjectMeta::default()
+        },
         spec: Some(DeploymentSpec {
             // One is what Kubernetes assumes. Left out, the field is nobody's: whoever scales the Deployment itself may have it.
             replicas: observed.server.spec.replicas.filter(|replicas| *replicas != 1),

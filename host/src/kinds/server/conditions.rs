@@ -9,11 +9,15 @@ use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::{Say, find, set};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
+use crate::reconcile::views::DeploymentView;
 
 /// The status before any child exists: the plan is on record before anything runs by it.
 pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
     let mut status = observed.server.status.clone().unwrap_or_default();
     let answers = &plan.answers;
+    if status.plan.as_ref().is_some_and(|record| record.inputs != plan.inputs) {
+        status.ready = false;
+    }
     status.plan = Some(plan.record());
     status.engine.clone_from(&answers.engine);
     status.plugin.clone_from(&answers.adapter);
@@ -23,19 +27,23 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
     status
 }
 
-/// The status of a Server that cannot go on. What already serves keeps serving.
+/// The status of a Server that cannot go on. What already serves keeps serving, and is not what is asked for now.
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ServerStatus, Retry) {
     let mut status = observed.server.status.clone().unwrap_or_default();
-    status.ready = ready(observed);
-    say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));
+    // What is being taken over is in no cache yet, and this is all that tells of it.
+    status.ready &= observed.deployment.is_none() && (observed.recorded().is_none() || observed.is_adopted());
+    let still = match answering(observed) {
+        0 => "",
+        _ => "; the pods of the earlier spec keep serving",
+    };
+    say(observed, &mut status, Say::no(SERVING, verdict.reason, format!("{}{still}", verdict.message)));
     (status, verdict.retry)
 }
 
 /// The status of a Server whose children are as planned.
 pub fn conclude(observed: &Observed, plan: &Plan) -> (ServerStatus, Retry) {
     let mut status = planned(observed, plan);
-    // What was just taken over is in no cache yet.
-    status.ready = ready(observed) || (plan.answers.adopted && observed.deployment.is_none() && observed.says_ready());
+    status.ready = ready(observed, plan);
     status.replicas = observed.deployment.as_ref().map(|deployment| deployment.status.replicas);
     status.selector = Some(selector(observed));
     let said = if status.ready {
@@ -51,15 +59,41 @@ pub fn conclude(observed: &Observed, plan: &Plan) -> (ServerStatus, Retry) {
             Some(0) => "scaled to 0 replicas".to_owned(),
             _ => waits(observed),
         };
-        Say::no(SERVING, reason::DEPLOYMENT_NOT_READY, cause.unwrap_or_else(waits))
+        let rolling = observed.deployment.as_deref().and_then(rolling).filter(|_| answering(observed) > 0);
+        let said = std::iter::once(cause.unwrap_or_else(waits)).chain(rolling).collect::<Vec<_>>().join("; ");
+        Say::no(SERVING, reason::DEPLOYMENT_NOT_READY, said)
     };
     say(observed, &mut status, said);
     outdated(observed, plan, &mut status);
     (status, Retry::OnChange)
 }
 
-fn ready(observed: &Observed) -> bool {
-    observed.deployment.as_ref().is_some_and(|deployment| deployment.status.ready_replicas > 0)
+/// Whether a pod of this very plan answers. Where the cache is behind what was applied last, what is on record holds.
+fn ready(observed: &Observed, plan: &Plan) -> bool {
+    // What was just taken over is in no cache yet.
+    let Some(deployment) = observed.deployment.as_deref() else { return plan.answers.adopted && observed.says_ready() };
+    if plan.answers.adopted {
+        return answering(observed) > 0;
+    }
+    let identity = deployment.metadata.annotations.as_ref().and_then(|all| all.get(names::IDENTITY));
+    if identity.is_some_and(|identity| *identity != plan.inputs) {
+        return false;
+    }
+    let is_behind = deployment.metadata.generation.is_some_and(|newest| deployment.status.observed_generation < newest);
+    if identity.is_none() || is_behind {
+        return observed.says_ready() && observed.recorded().is_some_and(|record| record.inputs == plan.inputs);
+    }
+    answering(observed) > earlier(deployment)
+}
+
+/// Pods that answer, of whatever spec.
+fn answering(observed: &Observed) -> i32 {
+    observed.deployment.as_ref().map_or(0, |deployment| deployment.status.ready_replicas)
+}
+
+/// Pods of an earlier template.
+fn earlier(deployment: &DeploymentView) -> i32 {
+    deployment.status.replicas.saturating_sub(deployment.status.updated_replicas)
 }
 
 /// Labels of the pods, as an autoscaler asks for them.
@@ -73,24 +107,27 @@ fn notes(observed: &Observed, plan: &Plan) -> String {
     let who = plan.answers.engine.as_deref().or(plan.answers.image.as_deref()).unwrap_or("the container");
     let answers = format!("{who} answers at http://{}.{}:8080", names::server(observed.name()), observed.owner.namespace);
     let adopted = plan.answers.adopted.then(|| "taken over as it was; the next change of spec plans it anew".to_owned());
-    let rollout = observed.deployment.as_ref().map(|deployment| &deployment.status).and_then(|status| {
-        let old = status.replicas.saturating_sub(status.updated_replicas);
-        (old > 0 && status.replicas > 0)
-            .then(|| format!("{old} of {} pods are of an earlier spec and still serve", status.replicas))
-    });
+    let rollout = observed.deployment.as_deref().and_then(rolling);
     let warnings = plan.answers.container.iter().flat_map(|container| container.warnings.iter().cloned());
     std::iter::once(answers).chain(adopted).chain(rollout).chain(warnings).collect::<Vec<_>>().join("; ")
+}
+
+/// How many pods of an earlier spec there still are.
+fn rolling(deployment: &DeploymentView) -> Option<String> {
+    let (old, all) = (earlier(deployment), deployment.status.replicas);
+    (old > 0).then(|| format!("{old} of {all} pods are of an earlier spec and still serve"))
 }
 
 fn waits(observed: &Observed) -> String {
     observed.deployment.as_deref().map_or_else(|| "the Deployment is being created".to_owned(), rollout)
 }
 
-fn rollout(deployment: &crate::reconcile::views::DeploymentView) -> String {
+fn rollout(deployment: &DeploymentView) -> String {
     let failing = deployment.status.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
     match failing.and_then(|condition| condition.message.clone()) {
         Some(message) => message,
-        None => "waiting for the first pod".to_owned(),
+        None if earlier(deployment) > 0 => "waiting for the first new pod".to_owned(),
+        None => format!("waiting for the first pod{}", cause::since(deployment.metadata.creation_timestamp.as_ref())),
     }
 }
 

@@ -53,6 +53,11 @@ impl Observed {
         self.recorded().is_none() && self.says_ready()
     }
 
+    /// The plan on record says no more than that the pod served before we came.
+    pub fn is_adopted(&self) -> bool {
+        self.recorded().is_some_and(|record| record.answers.get("adopted") == Some(&true.into()))
+    }
+
     /// What the status on record says.
     pub fn says_ready(&self) -> bool {
         self.server.status.as_ref().is_some_and(|status| status.ready)

@@ -1,5 +1,7 @@
 //! Why a pod is in the state it is in, in the words of who stops it: the scheduler, the kubelet, the container. Pure.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::reconcile::views::{ContainerStatusView, PodView, StateView};
 
 /// Longest piece of a log that is repeated, in characters.
@@ -29,10 +31,11 @@ pub fn one(pod: &PodView) -> Option<String> {
     let waits = !has_ended(pod);
     if let Some(condition) = status.conditions.iter().find(|c| waits && c.type_ == "PodScheduled" && c.status == "False") {
         let words = condition.message.as_deref().unwrap_or("no node fits");
-        let since = condition.last_transition_time.as_ref().map(|time| format!(" (since {})", time.0)).unwrap_or_default();
-        return Some(format!("unschedulable{since}: {words}"));
+        return Some(format!("unschedulable{}: {words}", since(condition.last_transition_time.as_ref())));
     }
-    let from_container = status.init_container_statuses.iter().chain(&status.container_statuses).find_map(of_container);
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let from_container = containers.into_iter().find_map(|container| of_container(container, created));
     if from_container.is_some() {
         return from_container;
     }
@@ -40,7 +43,12 @@ pub fn one(pod: &PodView) -> Option<String> {
     Some(format!("{reason}: {}", status.message.as_deref().unwrap_or("")))
 }
 
-fn of_container(container: &ContainerStatusView) -> Option<String> {
+/// ` (since 2026-11-24T04:00:00Z)`: behind what is waited for.
+pub fn since(time: Option<&Time>) -> String {
+    time.map(|time| format!(" (since {})", time.0)).unwrap_or_default()
+}
+
+fn of_container(container: &ContainerStatusView, created: Option<&Time>) -> Option<String> {
     let StateView { waiting, running, terminated } = &container.state;
     if let Some(waiting) = waiting {
         let reason = waiting.reason.as_deref().unwrap_or("Waiting");
@@ -50,7 +58,9 @@ fn of_container(container: &ContainerStatusView) -> Option<String> {
                 format!("{reason}: image `{}`: {words}", container.image)
             }
             "CrashLoopBackOff" => format!("{reason}{}", last_words(container)),
-            "ContainerCreating" | "PodInitializing" if words.is_empty() => format!("{reason}: waiting for image and volumes"),
+            "ContainerCreating" | "PodInitializing" if words.is_empty() => {
+                format!("{reason}{}: waiting for image and volumes", since(created))
+            }
             _ => format!("{reason}: {words}"),
         });
     }
@@ -61,7 +71,7 @@ fn of_container(container: &ContainerStatusView) -> Option<String> {
         return Some(death(ended.reason.as_deref(), ended.exit_code, ended.message.as_deref()));
     }
     if running.is_some() && !container.ready {
-        let since = running.as_ref().and_then(|r| r.started_at.as_ref()).map(|t| format!(" since {}", t.0)).unwrap_or_default();
+        let since = since(running.as_ref().and_then(|running| running.started_at.as_ref()));
         return Some(match container.restart_count {
             0 => format!("container `{}` runs{since} and does not answer its probe yet", container.name),
             n => format!(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::hash;
-use super::names::{APPLIED_HASH, JOB_IDENTITY, MANAGED_BY};
+use super::names::{APPLIED_HASH, IDENTITY, MANAGED_BY};
 
 /// Kinds that the operator makes, in the order they are applied: what others refer to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +74,7 @@ impl Child {
             meta.owner_references = Some(vec![owner.reference.clone()]);
         }
         if let Policy::Run { identity } = &policy {
-            meta.annotations.get_or_insert_default().insert(JOB_IDENTITY.to_owned(), identity.clone());
+            meta.annotations.get_or_insert_default().insert(IDENTITY.to_owned(), identity.clone());
         }
         let name = meta.name.clone().unwrap_or_default();
         let mut object = serde_json::to_value(&object).unwrap_or(Value::Null);

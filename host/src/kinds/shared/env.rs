@@ -36,17 +36,26 @@ pub fn parse(env: Option<&BTreeMap<String, String>>) -> Result<BTreeMap<String, 
 }
 
 fn parse_value(text: &str) -> Result<Value, String> {
-    let Some((_, rest)) = text.split_once("${{") else { return Ok(Value::Literal(text.to_owned())) };
+    let Some((_, rest)) = text.split_once("${{") else {
+        // `{{ secrets.a.b }}`, `${secrets.a.b}`: braces were forgotten, and nobody means these words.
+        let is_near =
+            text.split_once('{').is_some_and(|(_, inside)| inside.trim_start_matches('{').trim().starts_with("secrets."));
+        return if is_near { Err(teach(text)) } else { Ok(Value::Literal(text.to_owned())) };
+    };
     let expression = rest.split_once("}}").map(|(inside, _)| inside.trim());
     let reference = expression.and_then(|inside| inside.strip_prefix("secrets.")).and_then(|path| path.split_once('.'));
     match reference {
         Some((name, key)) if is_secret_name(name.trim()) && is_secret_key(key.trim()) => {
             Ok(Value::Secret(SecretRef { name: name.trim().to_owned(), key: key.trim().to_owned() }))
         }
-        _ => Err(format!(
-            "`{text}` is no secret reference; write ${{{{ secrets.NAME.KEY }}}} with the name of a Secret of this namespace and one of its keys"
-        )),
+        _ => Err(teach(text)),
     }
+}
+
+fn teach(text: &str) -> String {
+    format!(
+        "`{text}` is no secret reference; write ${{{{ secrets.NAME.KEY }}}} with the name of a Secret of this namespace and one of its keys"
+    )
 }
 
 fn is_secret_name(name: &str) -> bool {
@@ -122,7 +131,14 @@ mod tests {
 
     #[test]
     fn typo_is_a_mistake_and_not_a_literal() {
-        for typo in ["${{ secret.ai.TOKEN }}", "${{ secrets.ai }}", "${{ secrets.ai.TOKEN", "${{ secrets..X }}"] {
+        for typo in [
+            "${{ secret.ai.TOKEN }}",
+            "${{ secrets.ai }}",
+            "${{ secrets.ai.TOKEN",
+            "${{ secrets..X }}",
+            "{{ secrets.ai.TOKEN }}",
+            "${secrets.ai.TOKEN}",
+        ] {
             assert!(parsed(typo).is_err(), "{typo}");
         }
         assert_eq!(parsed("$(OTHER)"), Ok(Value::Literal("$(OTHER)".to_owned())));

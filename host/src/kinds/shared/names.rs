@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "substratus");
 /// Hash of what was applied: an apply that would change nothing is left out.
 pub const APPLIED_HASH: &str = "substratus.ai/applied-hash";
-/// Identity of a Job: an existing Job with the same identity is never touched.
-pub const JOB_IDENTITY: &str = "substratus.ai/identity";
+/// What a Job, a Notebook's Pod or a Deployment was made for. A Job or Pod with the identity that is wanted is never touched.
+pub const IDENTITY: &str = "substratus.ai/identity";
 /// How often a Job was started anew by the operator.
 pub const ATTEMPT: &str = "substratus.ai/attempt";
 /// Annotation of a Model or Dataset that starts a failed load again at once; any new value counts.

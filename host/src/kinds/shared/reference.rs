@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use substratus_crds::conditions::COMPLETE;
 use substratus_crds::{ArtifactStatus, ObjectRef};
 
+use super::cause;
 use super::conditions::find;
 use super::verdict::Verdict;
 use crate::kinds::artifact::Artifact;
@@ -46,6 +47,8 @@ pub fn resolve<A: Artifact>(
 
 fn why(status: Option<&ArtifactStatus>) -> String {
     let condition: Option<&Condition> = status.and_then(|status| find(&status.conditions, COMPLETE));
-    let why = condition.map(|said| format!(": {} {}", said.reason, said.message)).unwrap_or_default();
+    let why = condition
+        .map(|said| format!("{}: {} {}", cause::since(Some(&said.last_transition_time)), said.reason, said.message))
+        .unwrap_or_default();
     why.trim_end().chars().take(MAX_QUOTE).collect()
 }
