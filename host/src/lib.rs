@@ -39,7 +39,7 @@
 //! | What happens when an object changes? | `reconcile.rs`, first screen; then `kinds/<kind>/` in file order |
 //! | What may a plugin do, and who decides? | `wit/worlds.wit`, then `plugin/manifest.rs` and `plugin/grant.rs` |
 //! | What stops a plugin that never returns or eats memory? | `plugin/store.rs`; proof in `tests/it/hostile.rs` |
-//! | What stops a plugin that asks for too much? | `reconcile/guard.rs` |
+//! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
@@ -49,6 +49,8 @@
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |
+//! | How do I give plugins something more to call? | an interface of its own in `wit/`, imported by a world of `wit/worlds.wit`; then as `plugin/http.rs` does |
+//! | How do I add a kind? | the type beside `crds/src/notebook.rs`, its steps beside `kinds/notebook/`, and [`reconcile::Kind`] for it |
 //! | What does a good run look like? | `examples/README.md`, `make demo` |
 
 pub mod admin;

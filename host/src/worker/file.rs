@@ -98,7 +98,8 @@ impl FileLoad {
             sink_file.finish(verified).await?;
             transfer.journal.finish(&file.path, verified)?;
             transfer.counters.file();
-            tracing::info!(path = %file.path, bytes = verified.size, "file complete");
+            let sha256 = hex::encode(verified.sha256);
+            tracing::info!(path = %file.path, bytes = verified.size, sha256, "file complete");
         }
         Ok(verified)
     }

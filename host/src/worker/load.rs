@@ -27,6 +27,9 @@ use crate::plugin::Plugins;
 /// How often the journal is written. A killed load fetches again what came after the last time.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
+/// Files of a plan that are listed in the log; the manifest lists all of them.
+const LISTED: usize = 1000;
+
 /// What a load needs beside its request.
 pub struct Surroundings {
     /// Knows the loader by its digest.
@@ -82,6 +85,10 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
     let work = async {
         let (plan, loader) = loader.resolve().await?;
         tracing::info!(revision = plan.revision, files = plan.files.len(), bytes = plan.source.bytes, "the plan is made");
+        for file in plan.files.iter().take(LISTED) {
+            let sha256 = file.sha256.map(hex::encode);
+            tracing::info!(path = %file.path, bytes = file.size, sha256, "planned");
+        }
         let (journal, stale) = Journal::open(sink.records(), &request.inputs, &plan)?;
         for path in stale {
             sink.remove(&path).await?;

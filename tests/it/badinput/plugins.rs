@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use oci_client::secrets::RegistryAuth;
 use serde_json::json;
 use substratus::plugin::{PluginOptions, Plugins};
 use substratus_tests::guests;
@@ -75,6 +78,39 @@ fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
         turn.refused("Model", "nobodys", "Complete", "PluginNotFound", &["nope://", "hf"]).await?;
         turn.calm(&operator, 2).await?;
         ensure!(turn.list("Job").await?.is_empty(), "a Job runs for a plugin that cannot");
+        Ok(())
+    })
+}
+
+/// `user` and `secret`, by bcrypt.
+const HTPASSWD: &str = "user:$2b$05$/.AeTZmHNcBlAFqF0UmABubrkmB4O5la76TmxkW9sl62jts7asnWm";
+
+#[test]
+fn a_registry_that_wants_credentials_gets_those_of_the_pull_secret() -> Result<()> {
+    alone(async |turn: &Turn| {
+        let registry = Registry::start_with(turn.cluster, Some(HTPASSWD)).await?;
+        let good = std::fs::read(guests::component("tests/guests/policy")?)?;
+        let right = RegistryAuth::Basic("user".to_owned(), "secret".to_owned());
+        let image = registry.push_as(&right, "private", &good, good.len()).await?;
+        let secrets = Api::<Secret>::namespaced(turn.cluster.client(), &turn.namespace);
+        for (name, password) in [("wrong", "guess"), ("right", "secret")] {
+            let config = json!({"auths": {HOST: {"username": "user", "password": password}}}).to_string();
+            let secret = json!({"metadata": {"name": name}, "type": "kubernetes.io/dockerconfigjson",
+                "stringData": {".dockerconfigjson": config}});
+            secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
+        }
+        for (name, secret) in [("nobody", None), ("absent", Some("absent")), ("wrong", Some("wrong")), ("right", Some("right"))] {
+            turn.create("Plugin", name, json!({"image": image, "pullSecret": secret})).await?;
+        }
+        // The operator's own namespace is where pull secrets are.
+        let namespace = format!("--namespace={}", turn.namespace);
+        let _operator = turn.operator(&["--insecure-registry", HOST, &namespace]).await?;
+        for (name, words) in [("nobody", "private"), ("absent", "absent"), ("wrong", "private")] {
+            let plugin = turn.refused("Plugin", name, "Resolved", "RegistryAuth", &[words]).await?;
+            ensure!(!plugin.to_string().contains("guess"), "the password shows: {plugin}");
+        }
+        let active = async |plugin: &serde_json::Value| Ok(condition(plugin, "Active")["status"] == "True");
+        turn.wait("Plugin", "right", active).await?;
         Ok(())
     })
 }

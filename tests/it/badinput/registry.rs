@@ -24,22 +24,32 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) async fn start(cluster: &Cluster) -> Result<Self> {
+        Self::start_with(cluster, None).await
+    }
+
+    /// The same for who knows the name and the password alone, as lines of `htpasswd` (bcrypt) have them.
+    pub(crate) async fn start_with(cluster: &Cluster, htpasswd: Option<&str>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let settings = folder.path().join("registry.json");
-        let written = json!({
+        let mut written = json!({
             "version": "0.1",
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
             "http": {"addr": HOST},
         });
+        if let Some(lines) = htpasswd {
+            let path = folder.path().join("htpasswd");
+            std::fs::write(&path, lines)?;
+            written["auth"] = json!({"htpasswd": {"realm": "test", "path": path}});
+        }
         std::fs::write(&settings, written.to_string())?;
         let mut command = cluster.command("docker-registry");
         command.arg("serve").arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { child: command.spawn().context("starting docker-registry")?, folder };
         let client = reqwest::Client::builder().no_proxy().build()?;
         eventually("registry", Duration::from_secs(30), async || {
-            client.get(format!("http://{HOST}/v2/")).send().await?.error_for_status()?;
-            Ok(Some(()))
+            let status = client.get(format!("http://{HOST}/v2/")).send().await?.status();
+            Ok((status.is_success() || status == 401).then_some(()))
         })
         .await?;
         Ok(registry)
@@ -47,10 +57,15 @@ impl Registry {
 
     /// Pushes one layer of these bytes as a plugin of that name, with the size that is announced for it.
     pub(crate) async fn push(&self, name: &str, bytes: &[u8], announced: usize) -> Result<String> {
+        self.push_as(&RegistryAuth::Anonymous, name, bytes, announced).await
+    }
+
+    /// The same with these credentials.
+    pub(crate) async fn push_as(&self, auth: &RegistryAuth, name: &str, bytes: &[u8], announced: usize) -> Result<String> {
         let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
         let image = format!("{HOST}/plugins/{name}:1");
         let reference: Reference = image.parse()?;
-        client.auth(&reference, &RegistryAuth::Anonymous, RegistryOperation::Push).await?;
+        client.auth(&reference, auth, RegistryOperation::Push).await?;
         let (layer, config) = (digest(bytes), b"{}".to_vec());
         client.push_blob(&reference, bytes.to_vec(), &layer).await?;
         client.push_blob(&reference, config.clone(), &digest(&config)).await?;
