@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, TypeMeta};
 use kube::core::ObjectMeta;
 use serde_json::Value;
 use substratus_crds::conditions::reason;
@@ -109,13 +109,9 @@ fn refused(child: &Child, part: &str, source: kube::Error) -> Result<Result<(), 
 /// of its controller alone; to try one of its pods without keeping it says it at once.
 async fn rehearse(context: &Context, owner: &Owner, child: &Child) -> kube::Result<()> {
     let Some(template) = child.object.pointer("/spec/template") else { return Ok(()) };
-    let mut pod = template.clone();
-    if let Some(metadata) = pod.as_object_mut().map(|pod| pod.entry("metadata").or_insert_with(|| serde_json::json!({}))) {
-        metadata["generateName"] = format!("{}-", child.name).into();
-    }
-    pod["apiVersion"] = "v1".into();
-    pod["kind"] = "Pod".into();
-    let pod: DynamicObject = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
+    let mut pod: DynamicObject = serde_json::from_value(template.clone()).map_err(kube::Error::SerdeError)?;
+    pod.types = Some(TypeMeta { api_version: "v1".to_owned(), kind: "Pod".to_owned() });
+    pod.metadata.generate_name = Some(format!("{}-", child.name));
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     api(context, ChildKind::Pod, &owner.namespace).create(&dry, &pod).await.map(drop)
 }
