@@ -195,6 +195,11 @@ async fn point_engine(cluster: &Cluster, image: &str) -> Result<()> {
     installed::plugin(cluster, &object).await
 }
 
+/// Puts a real `JupyterLab` where the node finds the image of a Notebook that names none.
+pub async fn publish_notebook(cluster: &Cluster) -> Result<()> {
+    images::notebook(cluster.registry()?).await
+}
+
 /// Stops the operator's pod and waits for the next one to be ready.
 pub async fn restart_operator(cluster: &Cluster) -> Result<()> {
     installed::restart(cluster).await
