@@ -24,7 +24,7 @@ use crate::hub::{Hub, Repo};
 use pod_hub::PodHub;
 use shelf::Shelf;
 
-pub use models::{GATED, LARGE, LARGE_BYTES, SECOND, TINY, TOKEN, repositories, repositories_of};
+pub use models::{ENCODER, GATED, LARGE, LARGE_BYTES, SECOND, TINY, TOKEN, repositories, repositories_of};
 
 /// Where the operator lives.
 pub const NAMESPACE: &str = "substratus";

@@ -31,7 +31,7 @@ metadata: {name: lab}
 spec: {}
 ";
 /// The same image, asked as the operator asks it.
-const PLAIN: &str = r#"
+const PLAIN: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: plain}
@@ -43,7 +43,7 @@ spec:
     command: [jupyter, lab, --allow-root, --ip=0.0.0.0, --NotebookApp.token=plain, --notebook-dir=/content]
     volumeMounts: [{name: content, mountPath: /content}]
   volumes: [{name: content, emptyDir: {}}]
-"#;
+";
 
 /// One situation.
 #[derive(Debug, Serialize)]
