@@ -81,7 +81,7 @@ demo-down: ## Remove what the demo started
 # What is measured is what ships: everything below `bench` is built, packed and run in the release profile.
 bench: PROFILE := --release
 bench: TARGET := target/x86_64-unknown-linux-musl/release
-bench: tools image ## Measure, in a release build; SECTION=load|small|killed|datasets|plugins|operator|sizes
+bench: tools image ## Measure, in a release build; SECTION=load|small|killed|datasets|plugins|operator|notebook|sizes
 	$(TARGET)/substratus-bench $(or $(SECTION),all)
 
 lint: deps ## Check format and lints of every workspace

@@ -103,6 +103,9 @@ pub struct ServerStatus {
     /// The engine that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// What may be asked of it, where an adapter says so: `openai/completions`, `openai/chat`, `openai/embeddings`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<String>,
     /// The adapter that planned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginUsed>,

@@ -2,6 +2,8 @@
 //! Must not look into the worker; what a user and the hub see is all there is.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod bounded;
+mod converted;
 mod hostile;
 mod shared;
 

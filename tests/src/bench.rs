@@ -7,12 +7,14 @@
 //! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
 //! | What does a question to a plugin cost, cold and warm? | [`plugins`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
+//! | How soon does a Notebook answer, beyond what its image takes? | [`notebook`] |
 //! | How large is what is shipped? | [`sizes`] |
 
 pub mod child;
 pub mod datasets;
 pub mod killed;
 pub mod load;
+pub mod notebook;
 pub mod operator;
 mod peers;
 mod place;

@@ -32,13 +32,18 @@ pub fn trainer(cache: &Path) -> Result<PathBuf> {
     made_by("trainer/build.sh", cache)
 }
 
-/// A random llama of 0.5 MB, the same weights in two layouts.
+/// Length of the encoder's vectors, as its script has it.
+pub const ENCODED: usize = 32;
+
+/// A random llama of 0.5 MB, the same weights in two layouts, and a random encoder.
 #[derive(Debug, Clone)]
 pub struct TinyModel {
     /// One GGUF file.
     pub gguf: PathBuf,
     /// A Hugging Face repository: safetensors, config, tokenizer.
     pub repository: PathBuf,
+    /// A BERT as one GGUF file: it makes vectors of [`ENCODED`] numbers.
+    pub encoder: PathBuf,
 }
 
 /// Makes the tiny model, or finds it.
@@ -49,7 +54,7 @@ pub fn tiny_model(cache: &Path) -> Result<TinyModel> {
 impl TinyModel {
     /// The one in a folder that the script has made.
     pub fn of(made: &Path) -> Self {
-        Self { gguf: made.join("tiny.gguf"), repository: made.join("hf") }
+        Self { gguf: made.join("tiny.gguf"), repository: made.join("hf"), encoder: made.join("encoder.gguf") }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::hub::{Hub, Repo};
 use pod_hub::PodHub;
 use shelf::Shelf;
 
-pub use models::{GATED, LARGE, LARGE_BYTES, SECOND, TINY, TOKEN, repositories, repositories_of};
+pub use models::{ENCODER, GATED, LARGE, LARGE_BYTES, SECOND, TINY, TOKEN, repositories, repositories_of};
 
 /// Where the operator lives.
 pub const NAMESPACE: &str = "substratus";
@@ -193,6 +193,11 @@ async fn point_engine(cluster: &Cluster, image: &str) -> Result<()> {
         "spec": {"config": {"image": image, "cudaImage": image}, "grants": {"images": [image]}},
     });
     installed::plugin(cluster, &object).await
+}
+
+/// Puts a real `JupyterLab` where the node finds the image of a Notebook that names none.
+pub async fn publish_notebook(cluster: &Cluster) -> Result<()> {
+    images::notebook(cluster.registry()?).await
 }
 
 /// Stops the operator's pod and waits for the next one to be ready.

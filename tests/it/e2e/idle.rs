@@ -12,7 +12,7 @@ use substratus_crds::conditions::SERVING;
 use substratus_tests::cluster::eventually;
 use substratus_tests::platform;
 
-use super::notebook::{Opened, publish};
+use super::notebook::Opened;
 use super::{LIMIT, condition, stage, tell};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,7 +70,7 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
     cluster.block_on(async {
         let began = Instant::now();
         let namespace = cluster.namespace("idle").await?;
-        publish(cluster.registry()?).await?;
+        platform::publish_notebook(cluster).await?;
         platform::apply_text(cluster, &namespace, &MANIFEST.replace("NAME", "lab"))?;
         let notebooks = Api::<Notebook>::namespaced(cluster.client(), &namespace);
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
@@ -118,7 +118,7 @@ fn notebook_whose_page_is_open_is_not_suspended() -> Result<()> {
     cluster.block_on(async {
         let began = Instant::now();
         let namespace = cluster.namespace("page").await?;
-        publish(cluster.registry()?).await?;
+        platform::publish_notebook(cluster).await?;
         platform::apply_text(cluster, &namespace, &MANIFEST.replace("NAME", "page"))?;
         let ready = ["wait", "notebook", "page", "--for", "jsonpath={.status.ready}=true", "--timeout=240s", "--namespace"];
         platform::kubectl(cluster, &ready.into_iter().chain([namespace.as_str()]).collect::<Vec<_>>())?;

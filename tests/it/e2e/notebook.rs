@@ -9,10 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
-use substratus::settings::NOTEBOOK_IMAGE;
 use substratus_tests::cluster::{Cluster, eventually};
-use substratus_tests::image::{Image, Layer};
-use substratus_tests::{engine, platform};
+use substratus_tests::platform;
 
 use super::{LIMIT, stage, tell};
 
@@ -30,7 +28,7 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
     cluster.block_on(async {
         let began = Instant::now();
         let namespace = cluster.namespace("notebook").await?;
-        publish(cluster.registry()?).await?;
+        platform::publish_notebook(cluster).await?;
         platform::apply_text(cluster, &namespace, MANIFEST)?;
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
 
@@ -54,19 +52,6 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
         ensure!(kept["content"] == "the work of a day", "{kept}");
         second.stop()
     })
-}
-
-/// The image that a Notebook without one runs, with a real `JupyterLab` in it.
-pub(super) async fn publish(registry: &str) -> Result<()> {
-    let (_, name) = NOTEBOOK_IMAGE.split_once('/').context("a registry in the image's name")?;
-    let (name, tag) = name.split_once(':').context("a tag in the image's name")?;
-    let image = Image {
-        layers: vec![Layer::default().tree("", &engine::jupyter(&engine::cache()?)?)?],
-        env: [("PATH".to_owned(), "/usr/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())].into(),
-        ..Image::default()
-    };
-    image.build()?.push(registry, name, tag).await?;
-    Ok(())
 }
 
 /// A running `kubectl open notebook lab --on-exit suspend`.

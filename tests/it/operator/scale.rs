@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use substratus::store::AUDIENCE;
+use substratus_tests::cluster::eventually;
 
 use super::LIMIT;
 use super::fixture::{Fixture, condition, on_cluster};
@@ -120,4 +122,61 @@ fn kubectl_waits_and_lists() -> Result<()> {
         });
         Ok(())
     })
+}
+
+/// Names as manifests have them, the longest reasons, a load that runs. The list of all kinds repeats the kind in every name.
+#[test]
+fn lists_of_a_kind_fit_a_terminal() -> Result<()> {
+    const NAME: &str = "llama2-13b-chat-gguf";
+    on_cluster(async |fixture: &Fixture| {
+        fixture.create("Model", NAME, json!({"source": "hf://substratusai/llama-2-13b-chat-gguf"})).await?;
+        fixture.create("Model", "small", json!({"source": "hf://substratusai/small-gguf"})).await?;
+        fixture.create("Dataset", NAME, json!({"source": "hf://datasets/acme/data"})).await?;
+        fixture.create("Notebook", NAME, json!({"image": "i"})).await?;
+        fixture.load("small", 1 << 30).await?;
+        fixture.create("Server", NAME, json!({"model": {"name": "small"}})).await?;
+        let tuned = json!({"image": "trainer", "model": {"name": "small"}, "dataset": {"name": NAME}});
+        fixture.create("Model", "llama2-13b-finetuned", tuned).await?;
+
+        half_way(fixture, NAME).await?;
+        fixture.reason("Server", NAME, "Serving", "DeploymentNotReady").await?;
+        fixture.reason("Model", "llama2-13b-finetuned", "Complete", "ReasonDatasetNotReady").await?;
+        fixture.reason("Notebook", NAME, "Serving", "PodNotReady").await?;
+        for (kind, words) in [
+            ("models", ["JobNotComplete", "47%"]),
+            ("models", ["ReasonDatasetNotReady", "llama2-13b-finetuned"]),
+            ("datasets", ["JobNotComplete", NAME]),
+            ("servers", ["DeploymentNotReady", "llama.cpp"]),
+            ("notebooks", ["PodNotReady", NAME]),
+        ] {
+            let listed = fixture.kubectl(&["get", kind]).await?;
+            ensure!(listed.lines().any(|line| words.iter().all(|word| line.contains(word))), "no {words:?}:\n{listed}");
+            ensure!(listed.lines().all(|line| line.trim_end().len() + DAYS <= 80), "wider than a terminal:\n{listed}");
+        }
+        Ok(())
+    })
+}
+
+/// The widest age (`2y364d`) has four letters more than the youngest (`0s`).
+const DAYS: usize = 4;
+
+/// Reports as the worker of a load does, and waits until the status says so.
+async fn half_way(fixture: &Fixture, name: &str) -> Result<()> {
+    let job = format!("{name}-modeller");
+    let pod = fixture.pod(&format!("batch.kubernetes.io/job-name={job}")).await?;
+    let token = fixture.token("modeller", AUDIENCE, &pod).await?;
+    let inputs = fixture.get("Model", name).await?["status"]["plan"]["inputs"].clone();
+    let transfer = json!({"progress": "47%", "bytesDone": 47 << 20, "bytesTotal": 100 << 20, "bytesPerSecond": 1 << 20,
+        "filesDone": 0, "filesTotal": 1});
+    let (client, report) = (reqwest::Client::builder().no_proxy().build()?, json!({"inputs": inputs, "transfer": transfer}));
+    let url = format!("http://127.0.0.1:8090/progress/{}/{job}", fixture.namespace());
+    // Another test may start the operator anew, which forgets what it was told.
+    eventually("the load to be half way", LIMIT, async || {
+        let answer = client.post(&url).bearer_auth(&token).json(&report).send().await?;
+        ensure!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await?);
+        let model = fixture.get("Model", name).await?;
+        ensure!(model["status"]["transfer"]["progress"] == "47%", "{}", model["status"]);
+        Ok(Some(()))
+    })
+    .await
 }

@@ -75,14 +75,24 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
         .with_context(|| format!("process {pid} has an account without times: {text}"))
 }
 
-/// `utime` and `stime`, its own and that of children which ended: the 12th to 15th field behind the name, which may hold anything
-/// and ends with the last parenthesis.
+/// When a process was started, in seconds since this machine was.
+pub fn started(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields(&text)?.nth(19)?.parse::<f64>().ok().map(|ticks| ticks / TICKS_PER_SECOND)
+}
+
+/// `utime` and `stime`, its own and that of children which ended: the 12th to 15th field.
 fn ticks(stat: &str) -> Option<f64> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).take(4).collect();
+    let fields: Vec<&str> = fields(stat)?.skip(11).take(4).collect();
     if fields.len() < 4 {
         return None;
     }
     fields.iter().map(|field| field.parse::<f64>().ok()).sum()
+}
+
+/// The fields behind the name, which may hold anything and ends with the last parenthesis.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace())
 }
 
 /// A line of `/proc/PID/status` that is a size, in bytes: `VmRSS`, `VmHWM`.
@@ -106,6 +116,18 @@ mod tests {
         assert_eq!(status.code(), Some(3));
         assert!(cost.cpu_seconds > 0.0 && cost.cpu_seconds <= cost.seconds + 0.02, "{cost:?}");
         assert!((64 << 10..64 << 20).contains(&cost.peak_bytes), "{cost:?}");
+    }
+
+    #[test]
+    fn a_process_was_started_before_it_is_asked() {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let now: f64 = uptime.split_ascii_whitespace().next().unwrap().parse().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let age = started(child.id()).unwrap() - now;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((-0.02..5.0).contains(&age), "{age}");
+        assert_eq!(started(child.id()), None);
     }
 
     #[test]

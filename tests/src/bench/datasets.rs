@@ -34,6 +34,10 @@ pub struct Measured {
     rows: u64,
     mebibytes: f64,
     programs: Vec<Row>,
+    /// Most memory that a process of `substratus import` held in any run: what it does not exceed, however large the input.
+    own_peak_mebibytes: f64,
+    /// How many times as fast two processes are as one, where that was asked.
+    speed_up: Option<f64>,
 }
 
 /// One program.
@@ -161,8 +165,11 @@ impl Bench<'_> {
                 runs.push(self.once(program, rows)?);
             }
         }
+        let own = programs.iter().zip(&runs).filter(|(program, _)| program.processes().is_some());
+        let own_peak = own.flat_map(|(_, runs)| runs.iter().map(|cost| cost.peak_bytes)).max().unwrap_or_default();
+        let speed_up = speed_up(programs, &runs);
         let programs = programs.iter().zip(&runs).filter_map(|(program, runs)| row(program, runs, rows, bytes)).collect();
-        Ok(Measured { what, rows, mebibytes: mebibytes(bytes), programs })
+        Ok(Measured { what, rows, mebibytes: mebibytes(bytes), programs, own_peak_mebibytes: mebibytes(own_peak), speed_up })
     }
 
     /// One run into an empty folder; every row must be there.
@@ -215,6 +222,23 @@ impl Program {
             Self::Python { label, .. } => label,
         }
     }
+
+    /// Of our own: how many do the shards beside a leader.
+    fn processes(&self) -> Option<usize> {
+        match self {
+            Self::Own { processes, .. } => Some(*processes),
+            Self::Python { .. } => None,
+        }
+    }
+}
+
+/// The fastest run of one process by the fastest of two.
+fn speed_up(programs: &[Program], runs: &[Vec<Cost>]) -> Option<f64> {
+    let seconds = |processes| {
+        let at = programs.iter().position(|program| program.processes() == Some(processes))?;
+        least(&runs.get(at)?.iter().map(|cost| cost.seconds).collect::<Vec<_>>())
+    };
+    Some(seconds(1)? / seconds(2)?)
 }
 
 fn lines_below(folder: &Path) -> Result<u64> {
@@ -259,6 +283,9 @@ pub fn table(measured: &Measured, runs: u32) -> Table {
             format!("{:.1}", row.peak_mebibytes),
         ]
     };
+    let bound = format!("substratus import held at most {:.1} MiB in any run", measured.own_peak_mebibytes);
+    let speed_up =
+        measured.speed_up.map(|times| format!("parallelism 1 to 2: {times:.2} times as fast, fastest run by fastest run"));
     Table {
         title: format!(
             "datasets: {}, {} rows, {:.1} MiB in, {runs} runs in turn",
@@ -266,6 +293,21 @@ pub fn table(measured: &Measured, runs: u32) -> Table {
         ),
         columns: vec!["program", "least s", "median s", "rows/s", "MiB/s", "CPU s", "peak MiB"],
         rows: measured.programs.iter().map(cells).collect(),
-        notes: Vec::new(),
+        notes: std::iter::once(bound).chain(speed_up).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_speed_up_is_of_one_process_to_two() {
+        let own = |processes| Program::Own { label: String::new(), arguments: Vec::new(), processes };
+        let run = |seconds| Cost { seconds, cpu_seconds: 0.0, peak_bytes: 0 };
+        let programs = [own(0), own(1), own(2)];
+        let runs = [vec![run(1.0)], vec![run(9.0), run(6.0)], vec![run(4.0), run(5.0)]];
+        assert_eq!(speed_up(&programs, &runs), Some(1.5));
+        assert_eq!(speed_up(&programs[..2], &runs[..2]), None);
     }
 }

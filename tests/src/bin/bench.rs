@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{Own, datasets, killed, load, operator, plugins, sizes};
+use substratus_tests::bench::{Own, datasets, killed, load, notebook, operator, plugins, sizes};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ struct Arguments {
     /// small: how many files of 1 KiB
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     files: u32,
-    /// load, small, killed, datasets: times that every program runs, in turn with the others
+    /// load, small, killed, datasets, notebook: times that every program runs, in turn with the others
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// load, small, killed: connections of `substratus load`
@@ -64,11 +64,14 @@ small     The same with many files of 1 KiB.
 killed    A load that gets SIGKILL half way, and another one that ends it: what the hub had to send twice.
 datasets  Rows from a hub on this machine, written as JSON Lines: `substratus import`, which checks every row, counts them and makes
           the files durable, and plain importers in Python (the standard library, `pyarrow`, `datasets`). Then four files by one
-          process and by several. Memory is that of the largest process.
+          process and by several, and how much faster two are than one. Memory is that of the largest process.
 plugins   Every plugin of the folder, in this process: compiled for the first time, found compiled, and asked one call after the
           other, each answered by a fresh instance.
 operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
           to ready, memory, and how many objects it writes, which at rest must be none.
+notebook  A Notebook with a real JupyterLab on a node of its own, from `kubectl apply` and from its resumption to a 200 on /api with
+          its token, and the same image in a Pod without any operator. `image` is what of it the image itself takes, from the
+          start of its process in the container; `ours` is all the rest: kubectl, the operator, Kubernetes. The image is on the node.
 sizes     The program, the plugins and the image, as they are and compressed as a registry keeps them.
 
 Nothing here passes or fails. Measure a release build on an idle machine: `make bench`, or after it
@@ -82,6 +85,7 @@ enum Section {
     Datasets,
     Plugins,
     Operator,
+    Notebook,
     Sizes,
     All,
 }
@@ -161,6 +165,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         };
         let rows = operator::measure(&options).context("measuring the operator")?;
         say("operator", operator::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Notebook) {
+        let rows = notebook::measure(substratus, arguments.runs).context("measuring Notebooks")?;
+        say("notebook", notebook::table(&rows, arguments.runs).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Sizes) {
         let rows =

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use substratus::settings::NOTEBOOK_IMAGE;
+
 use super::shelf::Shelf;
 use crate::image::{self, Image, Layer};
 use crate::{engine, guests};
@@ -61,6 +63,19 @@ pub(super) async fn engine(shelf: &Shelf) -> Result<String> {
         name = shelf.put(&built, ENGINE.0, tag).await?;
     }
     Ok(name)
+}
+
+/// Packs and pushes a real `JupyterLab` under the name that a Notebook without an image runs.
+pub(super) async fn notebook(registry: &str) -> Result<()> {
+    let (_, name) = NOTEBOOK_IMAGE.split_once('/').context("a registry in the image's name")?;
+    let (name, tag) = name.split_once(':').context("a tag in the image's name")?;
+    let image = Image {
+        layers: vec![Layer::default().tree("", &engine::jupyter(&engine::cache()?)?)?],
+        env: [("PATH".to_owned(), "/usr/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())].into(),
+        ..Image::default()
+    };
+    image.build()?.push(registry, name, tag).await?;
+    Ok(())
 }
 
 /// A copy without what only a debugger reads, which is most of an unoptimised program.

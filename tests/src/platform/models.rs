@@ -1,6 +1,8 @@
 //! What the local hub publishes: the tiny model under the names that manifests use, and something large. It must not know
 //! who loads it.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
@@ -15,6 +17,8 @@ pub const SECOND: &str = "acme/tiny-second";
 pub const GATED: &str = "meta-llama/Llama-2-7b-hf";
 /// The token that opens [`GATED`].
 pub const TOKEN: &str = "hf_e2e_reader";
+/// The tiny encoder as one GGUF file.
+pub const ENCODER: &str = "acme/tiny-encoder";
 /// The tiny model and a large file beside it.
 pub const LARGE: &str = "acme/large";
 /// Size of that file.
@@ -28,19 +32,22 @@ pub fn repositories() -> Result<Vec<Repo>> {
 /// All of them, with this tiny model.
 pub fn repositories_of(tiny: &TinyModel) -> Result<Vec<Repo>> {
     let gated = Repo::model(GATED).directory(&tiny.repository).context("reading the tiny model")?;
+    let (llama, encoder) = (|id| gguf(id, &tiny.gguf, "llama", 512), gguf(ENCODER, &tiny.encoder, "bert", 128)?);
     Ok(vec![
-        gguf(TINY, tiny)?.revision("v1").file("README.md", "# The same weights\n").revision("v2"),
-        gguf(SECOND, tiny)?,
+        llama(TINY)?.revision("v1").file("README.md", "# The same weights\n").revision("v2"),
+        llama(SECOND)?,
         gated.gated(Gated::Manual).reader(TOKEN),
-        gguf(LARGE, tiny)?.file("filler.dat", Content::noise(11, LARGE_BYTES)),
+        llama(LARGE)?.file("filler.dat", Content::noise(11, LARGE_BYTES)),
+        encoder,
     ])
 }
 
-/// A repository with the tiny GGUF, and the facts that the real hub reads from its header.
-fn gguf(id: &str, tiny: &TinyModel) -> Result<Repo> {
-    let content = Content::file(&tiny.gguf).with_context(|| format!("opening {}", tiny.gguf.display()))?;
+/// A repository with one GGUF, and the facts that the real hub reads from its header.
+fn gguf(id: &str, file: &Path, architecture: &str, context: u32) -> Result<Repo> {
+    let content = Content::file(file).with_context(|| format!("opening {}", file.display()))?;
+    let name = file.file_name().context("a model's file has a name")?.to_string_lossy();
     Ok(Repo::model(id)
-        .file("tiny.gguf", content)
+        .file(&name, content)
         .info("tags", json!(["gguf", "license:apache-2.0"]))
-        .info("gguf", json!({"architecture": "llama", "context_length": 512})))
+        .info("gguf", json!({"architecture": architecture, "context_length": context})))
 }

@@ -20,6 +20,7 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
     }
     status.plan = Some(plan.record());
     status.engine.clone_from(&answers.engine);
+    status.apis = answers.container.as_ref().map(|container| container.apis.clone()).unwrap_or_default();
     status.plugin.clone_from(&answers.adapter);
     status.candidates.clone_from(&answers.candidates);
     status.reason = answers.container.as_ref().map(|container| container.reason.clone()).or_else(|| answers.note.clone());
