@@ -6,6 +6,7 @@ mod chaos;
 mod contract;
 mod dataset;
 mod edit;
+mod failed;
 mod falcon;
 mod idle;
 mod notebook;
