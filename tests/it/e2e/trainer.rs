@@ -29,7 +29,7 @@ const ROWS: [(&str, &str); 4] = [
     ("a warm pod", " scales fast"),
     ("slow engine", " loads two image batch"),
 ];
-const SOURCES: &str = r#"
+const SOURCES: &str = r"
 apiVersion: substratus.ai/v1
 kind: Model
 metadata: {name: base}
@@ -44,7 +44,7 @@ apiVersion: substratus.ai/v1
 kind: Server
 metadata: {name: base}
 spec: {model: {name: base}}
-"#;
+";
 const LESSONS: &str = "acme/lessons";
 const NOTEBOOK: &str = r"
 apiVersion: substratus.ai/v1
