@@ -11,6 +11,7 @@ mod falcon;
 mod idle;
 mod notebook;
 mod registry;
+mod restart;
 mod resume;
 mod secret;
 mod trainer;
