@@ -7,10 +7,12 @@ mod contract;
 mod dataset;
 mod edit;
 mod embeddings;
+mod failed;
 mod falcon;
 mod idle;
 mod notebook;
 mod registry;
+mod restart;
 mod resume;
 mod secret;
 mod trainer;
@@ -33,8 +35,8 @@ use substratus_tests::platform::{self, Parts, Platform};
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// The cluster and what runs on it, shared by all tests that need a node.
-pub(super) struct Stage {
-    pub(super) cluster: &'static Cluster,
+pub(super) struct Stage<'a> {
+    pub(super) cluster: &'a Cluster,
     platform: Platform,
 }
 
@@ -44,14 +46,16 @@ static FAULTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Held by a test that loads the large model, before any other lock: one of them counts its bytes.
 static LOADS_LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-pub(super) fn stage() -> Result<&'static Stage> {
-    static SHARED: OnceLock<Result<Stage, String>> = OnceLock::new();
-    SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
+pub(super) fn stage() -> Result<&'static Stage<'static>> {
+    static SHARED: OnceLock<Result<Stage<'static>, String>> = OnceLock::new();
+    SHARED
+        .get_or_init(|| Cluster::node().and_then(start).map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))
 }
 
-fn start() -> Result<Stage> {
+fn start(cluster: &Cluster) -> Result<Stage<'_>> {
     let program = build()?;
-    let cluster = Cluster::node()?;
     let platform = cluster.block_on(async {
         cluster.advertise_gpus(4, &[("cloud.google.com/gke-accelerator", "nvidia-l4")]).await?;
         let began = Instant::now();
@@ -86,7 +90,7 @@ fn tell(what: &str, began: Instant, step: &str) {
     eprintln!("{what}: {:>5.1} s  {step}", began.elapsed().as_secs_f32());
 }
 
-impl Stage {
+impl Stage<'_> {
     fn models(&self, namespace: &str) -> Api<Model> {
         Api::namespaced(self.cluster.client(), namespace)
     }

@@ -50,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use layout::Layout;
 pub use layout::Mode;
 use settings::Settings;
 pub use wait::eventually;
@@ -209,6 +210,16 @@ impl Cluster {
             .await?;
         }
         Ok(name)
+    }
+
+    /// Kills one of the cluster's own programs (`kube-apiserver`, `containerd`, …), and returns when it runs again and answers.
+    /// Everybody on the cluster feels it.
+    pub async fn restart(&self, program: &str) -> Result<()> {
+        let wish = Layout::new(&self.ready.dir).restart();
+        // The supervisor must not read half of a name.
+        let draft = wish.with_extension("draft");
+        fs::write(&draft, program).and_then(|()| fs::rename(&draft, &wish)).context("asking the supervisor for a restart")?;
+        eventually(&format!("restart of {program}"), Duration::from_mins(2), async || Ok((!wish.exists()).then_some(()))).await
     }
 
     /// Lets the node offer GPUs it does not have, and wear a cloud's labels: pods that ask for them are scheduled and run.

@@ -16,7 +16,7 @@ use substratus_tests::seeds::{self, Chance};
 use super::{FAULTS, LOADS_LARGE, Stage, folder, question, stage, tell};
 
 /// Seeds of a normal run; each takes most of a minute.
-const FEW: u64 = 1;
+const FEW: u64 = 2;
 
 const MODEL: &str = "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: chaos}, spec: {source: hf://acme/large}}";
 const SERVER: &str = "{apiVersion: substratus.ai/v1, kind: Server, metadata: {name: chaos}, spec: {model: {name: chaos}}}";
@@ -26,27 +26,31 @@ fn chaos_killed_workers_and_operators_change_nothing_in_the_end() -> Result<()> 
     let stage = stage()?;
     stage.cluster.block_on(async {
         let _alone = LOADS_LARGE.lock().await;
-        let calm = run(stage, None).await.context("with nobody killed")?;
+        let calm = run(stage, None::<Calm>).await.context("with nobody killed")?;
         for seed in seeds::all(FEW)? {
-            let found = run(stage, Some(seed.begin())).await?;
+            let kills = async |namespace: &str, began| kills(stage, namespace, seed.begin(), began).await;
+            let found = run(stage, Some(kills)).await?;
             ensure!(found == calm, "nobody killed: {calm:#}\nthis seed: {found:#}");
         }
         Ok(())
     })
 }
 
-/// Imports and serves a model while `chance` kills, and tells what there is in the end.
-async fn run(stage: &Stage, chance: Option<Chance>) -> Result<Value> {
+/// Nobody disturbs.
+pub(super) type Calm = fn(&str, Instant) -> std::future::Ready<Result<()>>;
+
+/// Imports and serves a model that comes slowly while it is disturbed, and tells what there is in the end.
+pub(super) async fn run(stage: &Stage<'_>, disturb: Option<impl AsyncFnOnce(&str, Instant) -> Result<()>>) -> Result<Value> {
     let began = Instant::now();
     let cluster = stage.cluster;
     let namespace = cluster.namespace("chaos").await?;
     platform::apply_text(cluster, &namespace, SERVER)?;
-    if let Some(chance) = chance {
+    if let Some(disturb) = disturb {
         let _faults = FAULTS.lock().await;
         // Some seconds, in which something can happen.
         stage.platform.hub.fault(Rule::cdn(LARGE, Fault::BytesPerSecond(4 << 20)));
         platform::apply_text(cluster, &namespace, MODEL)?;
-        kills(stage, &namespace, chance, began).await?;
+        disturb(&namespace, began).await?;
         stage.platform.hub.clear_faults();
     } else {
         platform::apply_text(cluster, &namespace, MODEL)?;
@@ -85,7 +89,7 @@ fn child(object: &Value) -> Value {
     ])
 }
 
-async fn kills(stage: &Stage, namespace: &str, mut chance: Chance, began: Instant) -> Result<()> {
+async fn kills(stage: &Stage<'_>, namespace: &str, mut chance: Chance, began: Instant) -> Result<()> {
     for _ in 0..chance.number(2..5) {
         tokio::time::sleep(chance.pause(300..4000)).await;
         let (what, pods) = match chance.number(0..2) {

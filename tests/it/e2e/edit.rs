@@ -1,5 +1,7 @@
-//! A changed Model is loaded into a folder of its own; its Server moves over, and what served before stays as it was.
+//! A changed Model is loaded into a folder of its own; its Server moves over without a request that is lost, and what served
+//! before stays as it was.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +10,11 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::Api;
+use serde_json::Value;
 use substratus_tests::cluster::eventually;
 use substratus_tests::platform;
 
-use super::{LIMIT, folder, question, stage, tell};
+use super::{LIMIT, client, folder, question, stage, tell};
 
 const MODEL: &str =
     "{apiVersion: substratus.ai/v1, kind: Model, metadata: {name: tiny}, spec: {source: 'hf://tiiuae/falcon-40b@REVISION'}}";
@@ -37,6 +40,9 @@ fn an_edited_model_moves_its_server_and_leaves_the_old_folder() -> Result<()> {
         let old = folder(&first)?;
         let before = content(&old)?;
 
+        // The node knows the way to the pod once it was gone.
+        stage.complete(&namespace, "tiny", &question()).await?;
+        let answered = Cell::new(0);
         platform::apply_text(cluster, &namespace, &MODEL.replace("REVISION", "v2"))?;
         let second =
             stage.model(&namespace, "tiny", "to be ready again", |status| status.ready && status.source != first.source).await?;
@@ -46,7 +52,7 @@ fn an_edited_model_moves_its_server_and_leaves_the_old_folder() -> Result<()> {
         ensure!(new.join("artifacts/README.md").exists(), "the second revision has a README");
 
         let deployments = Api::<Deployment>::namespaced(cluster.client(), &namespace);
-        eventually("rollout", LIMIT, async || {
+        let rollout = eventually("rollout", LIMIT, async || {
             let deployment = deployments.get("tiny-server").await?;
             let volumes = deployment.spec.and_then(|spec| spec.template.spec).and_then(|spec| spec.volumes).unwrap_or_default();
             let path = volumes.into_iter().find_map(|volume| volume.host_path).context("no node path")?.path;
@@ -55,14 +61,36 @@ fn an_edited_model_moves_its_server_and_leaves_the_old_folder() -> Result<()> {
             let done = status.observed_generation == deployment.metadata.generation;
             Ok((done && status.updated_replicas == Some(1) && status.replicas == Some(1) && status.ready_replicas == Some(1))
                 .then_some(()))
-        })
-        .await?;
-        tell("edit", began, "Server moved");
-        stage.complete(&namespace, "tiny", &question()).await?;
+        });
+        let moved = async {
+            rollout.await?;
+            // The pod that served before finishes what it has begun.
+            eventually("old pod to go", LIMIT, async || {
+                Ok((stage.pods(&namespace, "server=tiny").await?.len() == 1).then_some(()))
+            })
+            .await
+        };
+        let url = stage.url(&namespace, "tiny").await?;
+        tokio::select! {
+            done = moved => done?,
+            failed = ask(&url, &answered) => failed.with_context(|| format!("request {} was lost", answered.get() + 1))?,
+        }
+        tell("edit", began, &format!("Server moved, and answered {} requests meanwhile", answered.get()));
+        ensure!(answered.get() > 10, "only {} requests were answered meanwhile", answered.get());
         let after: BTreeMap<_, _> = content(&old)?.into_iter().filter(|(path, _)| !path.starts_with(&new)).collect();
         ensure!(before == after, "the old folder changed: {before:?} became {after:?}");
         Ok(())
     })
+}
+
+/// Asks again and again, each time on a connection of its own, until one is not answered.
+async fn ask(url: &str, answered: &Cell<u32>) -> Result<()> {
+    loop {
+        let answer = client()?.post(format!("{url}/v1/completions")).json(&question()).send().await?.error_for_status()?;
+        let answer: Value = answer.json().await?;
+        ensure!(answer["usage"]["completion_tokens"] == 8, "{answer}");
+        answered.set(answered.get() + 1);
+    }
 }
 
 /// Every file with its size and time of change.

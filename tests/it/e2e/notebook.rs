@@ -32,26 +32,42 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
         platform::apply_text(cluster, &namespace, MANIFEST)?;
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
 
-        let first = Opened::start(cluster, &namespace)?;
-        tell("notebook", began, "answers through the forwarded port");
-        let note = json!({"type": "file", "format": "text", "content": "the work of a day"});
-        let written = client.put(first.at("/api/contents/workspace.txt")).json(&note).send().await?;
-        ensure!(written.status().is_success(), "Jupyter refused the file: {}", written.text().await?);
-        let mut stranger = first.at("/api/contents");
-        stranger.set_query(Some("token=default"));
-        ensure!(client.get(stranger).send().await?.status() == StatusCode::FORBIDDEN, "a guessed token is let in");
-        first.stop()?;
-        let pods = Api::<Pod>::namespaced(cluster.client(), &namespace);
-        eventually("Notebook's Pod to go", LIMIT, async || Ok(pods.get_opt("lab-notebook").await?.is_none().then_some(())))
-            .await?;
-        tell("notebook", began, "suspended by Ctrl-C");
-
-        let second = Opened::start(cluster, &namespace)?;
-        tell("notebook", began, "resumed");
-        let kept: Value = client.get(second.at("/api/contents/workspace.txt")).send().await?.json().await?;
-        ensure!(kept["content"] == "the work of a day", "{kept}");
-        second.stop()
+        work_survives(cluster, &namespace, began, async |first| {
+            let mut stranger = first.at("/api/contents");
+            stranger.set_query(Some("token=default"));
+            ensure!(client.get(stranger).send().await?.status() == StatusCode::FORBIDDEN, "a guessed token is let in");
+            Ok(())
+        })
+        .await
     })
+}
+
+/// Opens the Notebook `lab`, lets `look` see it, leaves work in it, suspends it by Ctrl-C, and finds the work when it is resumed.
+pub(super) async fn work_survives(
+    cluster: &Cluster,
+    namespace: &str,
+    began: Instant,
+    look: impl AsyncFnOnce(&Opened) -> Result<()>,
+) -> Result<()> {
+    let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
+    let first = Opened::start(cluster, namespace)?;
+    tell("notebook", began, "answers through the forwarded port");
+    let answer = client.get(first.at("/api")).send().await?.status();
+    ensure!(answer == StatusCode::OK, "/api answers {answer} to the token");
+    look(&first).await?;
+    let note = json!({"type": "file", "format": "text", "content": "the work of a day"});
+    let written = client.put(first.at("/api/contents/workspace.txt")).json(&note).send().await?;
+    ensure!(written.status().is_success(), "Jupyter refused the file: {}", written.text().await?);
+    first.stop()?;
+    let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
+    eventually("Notebook's Pod to go", LIMIT, async || Ok(pods.get_opt("lab-notebook").await?.is_none().then_some(()))).await?;
+    tell("notebook", began, "suspended by Ctrl-C");
+
+    let second = Opened::start(cluster, namespace)?;
+    tell("notebook", began, "resumed");
+    let kept: Value = client.get(second.at("/api/contents/workspace.txt")).send().await?.json().await?;
+    ensure!(kept["content"] == "the work of a day", "{kept}");
+    second.stop()
 }
 
 /// A running `kubectl open notebook lab --on-exit suspend`.

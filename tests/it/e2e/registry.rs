@@ -18,20 +18,20 @@ use super::{FAULTS, LIMIT, Stage, folder, stage, tell};
 const SLOW: &str = "acme/tiny-slow";
 const BYTES: u64 = 24 << 20;
 
-async fn pushed(stage: &Stage, name: &str, component: &[u8]) -> Result<String> {
+async fn pushed(stage: &Stage<'_>, name: &str, component: &[u8]) -> Result<String> {
     let registry = stage.cluster.registry()?;
     let plain = PlainHttp(vec![registry.to_owned()]);
     Ok(push(&format!("{registry}/plugins/{name}:1"), component, RegistryAuth::Anonymous, &plain).await?)
 }
 
 /// Applies a Plugin and waits until it is active in this version.
-async fn active(stage: &Stage, name: &str, spec: Value, version: &str) -> Result<()> {
+async fn active(stage: &Stage<'_>, name: &str, spec: Value, version: &str) -> Result<()> {
     let object = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "Plugin", "metadata": {"name": name}, "spec": spec});
     platform::apply_text(stage.cluster, "default", &object.to_string())?;
     is_active(stage, name, version).await
 }
 
-async fn is_active(stage: &Stage, name: &str, version: &str) -> Result<()> {
+async fn is_active(stage: &Stage<'_>, name: &str, version: &str) -> Result<()> {
     let plugins = Api::<Plugin>::all(stage.cluster.client());
     eventually(&format!("Plugin {name}"), LIMIT, async || {
         let plugin = plugins.get(name).await?;
@@ -103,7 +103,7 @@ fn a_registrys_version_takes_the_place_of_a_bundled_one() -> Result<()> {
 }
 
 /// Waits until more bytes than `before` are reported of a load that still runs.
-async fn moved(stage: &Stage, namespace: &str, before: i64) -> Result<i64> {
+async fn moved(stage: &Stage<'_>, namespace: &str, before: i64) -> Result<i64> {
     let status = stage
         .model(namespace, "slow", &format!("to have moved more than {before} bytes"), |status| {
             status.ready || status.transfer.as_ref().is_some_and(|transfer| transfer.bytes_done > before)

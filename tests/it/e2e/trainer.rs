@@ -1,5 +1,6 @@
-//! A Model is trained from another one and a Dataset by the trainer of `examples/trainer`, with real gradient steps, and the real
-//! engine says what it has learnt. One pod is deleted in the middle of its training; the bytes that come out are the same.
+//! The whole lifecycle: a Dataset and a Model are imported, another Model is trained from both by the trainer of
+//! `examples/trainer`, with real gradient steps; the real engine says what it has learnt, and a Notebook sees both. One pod is
+//! deleted in the middle of its training; the bytes that come out are the same.
 #![expect(clippy::indexing_slicing, reason = "what JSON does not have is null")]
 
 use std::fs;
@@ -14,10 +15,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use substratus::bucket::BucketUrl;
 use substratus_tests::cluster::eventually;
-use substratus_tests::image::{self, Image, Layer};
+use substratus_tests::hub::Repo;
+use substratus_tests::image::{Image, Layer};
 use substratus_tests::{engine, guests, platform};
 
-use super::{LIMIT, Stage, folder, stage, tell};
+use super::notebook::{self, Opened};
+use super::{LIMIT, Stage, client, folder, stage, tell};
 
 /// What is taught: in words that the tiny model knows.
 const ROWS: [(&str, &str); 4] = [
@@ -26,7 +29,7 @@ const ROWS: [(&str, &str); 4] = [
     ("a warm pod", " scales fast"),
     ("slow engine", " loads two image batch"),
 ];
-const SOURCES: &str = r#"
+const SOURCES: &str = r"
 apiVersion: substratus.ai/v1
 kind: Model
 metadata: {name: base}
@@ -35,16 +38,20 @@ spec: {source: hf://acme/tiny-second}
 apiVersion: substratus.ai/v1
 kind: Dataset
 metadata: {name: rows}
-spec:
-  image: BUSYBOX
-  command: [sh, -c, 'printf "%s\n" "$@" > /content/artifacts/all.jsonl', sh]
-  args: ROWS
+spec: {source: hf://datasets/acme/lessons}
 ---
 apiVersion: substratus.ai/v1
 kind: Server
 metadata: {name: base}
 spec: {model: {name: base}}
-"#;
+";
+const LESSONS: &str = "acme/lessons";
+const NOTEBOOK: &str = r"
+apiVersion: substratus.ai/v1
+kind: Notebook
+metadata: {name: lab}
+spec: {suspend: true, model: {name: disturbed}, dataset: {name: rows}}
+";
 const TRAINED: &str = r#"
 ---
 apiVersion: substratus.ai/v1
@@ -65,19 +72,18 @@ spec: {engine: llama.cpp, model: {name: disturbed}, params: {model_file: model.g
 ";
 
 #[test]
-fn trained_model_says_what_it_was_taught_also_when_its_pod_was_deleted() -> Result<()> {
+fn imported_rows_and_weights_train_a_model_that_says_what_it_was_taught_and_a_notebook_sees_both() -> Result<()> {
     let stage = stage()?;
     let cluster = stage.cluster;
     cluster.block_on(async {
         let began = Instant::now();
         let namespace = cluster.namespace("trainer").await?;
-        let (trainer, busybox) = images(cluster.registry()?).await?;
+        let trainer = image(cluster.registry()?).await?;
+        platform::publish_notebook(cluster).await?;
         tell("trainer", began, "images pushed");
-        let rows = ROWS.map(|(prompt, completion)| json!({"prompt": prompt, "completion": completion}).to_string());
-        // JSON is YAML.
-        let sources = SOURCES.replace("BUSYBOX", &busybox).replace("ROWS", &json!(rows).to_string());
+        publish_lessons(stage).await?;
         let models = ["calm", "disturbed"].map(|name| TRAINED.replace("NAME", name).replace("TRAINER", &trainer));
-        platform::apply_text(cluster, &namespace, &(sources + &models.concat()))?;
+        platform::apply_text(cluster, &namespace, &(SOURCES.to_owned() + &models.concat()))?;
 
         let deleted = delete_in_the_middle(stage, &namespace).await?;
         tell("trainer", began, "a pod is deleted in the middle of its training");
@@ -107,6 +113,15 @@ fn trained_model_says_what_it_was_taught_also_when_its_pod_was_deleted() -> Resu
             ensure!(said(&tuned) == completion && tuned["choices"][0]["finish_reason"] == "stop", "{prompt}: {tuned}");
         }
         tell("trainer", began, "every row is answered as it was taught");
+
+        let rows = stage.dataset(&namespace, "rows", "to be ready", |status| status.ready).await?;
+        let rows = files(&folder(&rows)?)?;
+        platform::apply_text(cluster, &namespace, NOTEBOOK)?;
+        notebook::work_survives(cluster, &namespace, began, async |lab| {
+            mounted(lab, "model", &disturbed).await?;
+            mounted(lab, "data", &rows).await
+        })
+        .await?;
         platform::kubectl(cluster, &["delete", "server", "--all", "--namespace", &namespace])?;
         Ok(())
     })
@@ -116,8 +131,29 @@ fn said(answer: &Value) -> &str {
     answer["choices"][0]["text"].as_str().unwrap_or_default()
 }
 
-/// The trainer as its Dockerfile makes it, and something with a shell.
-async fn images(registry: &str) -> Result<(String, String)> {
+/// What is taught, on the hub, and an importer that may fetch it.
+async fn publish_lessons(stage: &Stage<'_>) -> Result<()> {
+    let hub = &stage.platform.hub;
+    let rows = ROWS.map(|(prompt, completion)| json!({"prompt": prompt, "completion": completion}).to_string() + "\n");
+    hub.put(Repo::dataset(LESSONS).file("train.jsonl", rows.concat().as_str()))?;
+    let hosts = [hub.url.as_str(), hub.cdn_url.as_str()];
+    platform::point_importer(stage.cluster, "importer-huggingface", json!({"endpoint": hub.url}), &hosts).await
+}
+
+/// Reads every file of an artifact through `JupyterLab`: it is what lies in the bucket.
+async fn mounted(lab: &Opened, mount: &str, files: &[(String, String)]) -> Result<()> {
+    let client = client()?;
+    ensure!(!files.is_empty(), "/content/{mount} would be empty");
+    for (name, digest) in files {
+        let answer = client.get(lab.at(&format!("/files/{mount}/{name}"))).send().await?.error_for_status()?;
+        let found = hex::encode(Sha256::digest(answer.bytes().await?));
+        ensure!(&found == digest, "/content/{mount}/{name} is {found}, not {digest}");
+    }
+    Ok(())
+}
+
+/// The trainer as its Dockerfile makes it.
+async fn image(registry: &str) -> Result<String> {
     let scripts = guests::root().join("examples/trainer");
     let image = Image {
         layers: vec![
@@ -134,12 +170,11 @@ async fn images(registry: &str) -> Result<(String, String)> {
         ..Image::default()
     };
     let trainer = image.build()?.push(registry, "substratus-tests/trainer", "1").await?;
-    let busybox = image::busybox()?.build()?.push(registry, "substratus-tests/busybox", "1").await?;
-    Ok((format!("ghcr.io/substratus-tests/trainer@{trainer}"), format!("ghcr.io/substratus-tests/busybox@{busybox}")))
+    Ok(format!("ghcr.io/substratus-tests/trainer@{trainer}"))
 }
 
 /// Deletes the pod that trains `disturbed` once it has taken some steps, and returns its UID.
-async fn delete_in_the_middle(stage: &Stage, namespace: &str) -> Result<String> {
+async fn delete_in_the_middle(stage: &Stage<'_>, namespace: &str) -> Result<String> {
     let planned = stage.model(namespace, "disturbed", "to be planned", |status| status.plan.is_some()).await?;
     let url = planned.plan.and_then(|plan| plan.target).context("a training without a place")?;
     let checkpoint = url.parse::<BucketUrl>()?.local_path().context("not a path of the node")?.join("artifacts/checkpoint.npz");

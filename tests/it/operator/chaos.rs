@@ -11,7 +11,7 @@ use substratus_tests::seeds::{self, Chance};
 use super::fixture::{Fixture, condition, on_cluster};
 
 /// Seeds of a normal run.
-const FEW: u64 = 1;
+const FEW: u64 = 5;
 
 #[test]
 fn chaos_an_operator_killed_at_any_moment_ends_where_an_undisturbed_one_does() -> Result<()> {
@@ -45,14 +45,18 @@ async fn crashes(fixture: &Fixture, mut chance: Chance) -> Result<()> {
     Ok(())
 }
 
-/// Models come, are loaded, served, changed and deleted.
+/// Models come, are loaded, trained, served, changed and deleted; a Dataset comes, and a Notebook that has both.
 async fn story(fixture: &Fixture) -> Result<()> {
     for name in ["stays", "moves", "goes"] {
         fixture.create("Model", name, json!({"source": format!("hf://org/{name}")})).await?;
         fixture.create("Server", name, json!({"model": {"name": name}})).await?;
     }
-    let trained = json!({"image": "example.test/trainer", "command": ["train.sh"], "params": {"epochs": 1}});
+    fixture.create("Dataset", "rows", json!({"image": "example.test/loader", "params": {"n": 1}})).await?;
+    let trained = json!({"image": "example.test/trainer", "command": ["train.sh"], "params": {"epochs": 1},
+        "model": {"name": "stays"}, "dataset": {"name": "rows"}});
     fixture.create("Model", "trained", trained).await?;
+    let both = json!({"image": "example.test/lab", "model": {"name": "trained"}, "dataset": {"name": "rows"}});
+    fixture.create("Notebook", "lab", both).await?;
     for name in ["stays", "moves", "goes"] {
         fixture.load(name, 1).await?;
         fixture.reason("Server", name, "Serving", "DeploymentNotReady").await?;
@@ -69,7 +73,11 @@ async fn story(fixture: &Fixture) -> Result<()> {
     fixture.load("moves", 2).await?;
     let moved = async |deployment: &Value| Ok(deployment["spec"].to_string().contains("/g2").then_some(()));
     fixture.wait("Deployment", "moves-server", super::LIMIT, moved).await?;
-    fixture.reason("Model", "trained", "Complete", "JobNotComplete").await?;
+    fixture.pod_ends("rows-data-loader", 0, &json!({})).await?;
+    fixture.pod_ends("trained-modeller", 0, &json!({})).await?;
+    fixture.reason("Model", "trained", "Complete", "JobComplete").await?;
+    fixture.pod_is_ready("notebook=lab").await?;
+    fixture.reason("Notebook", "lab", "Serving", "PodReady").await?;
     // The garbage collector takes its time.
     eventually("what belonged to the deleted Model to be gone", super::LIMIT, async || {
         fixture.drop_finished_pods("goes-modeller").await?;
@@ -89,8 +97,8 @@ async fn shape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
         let (kind, name) = key.split_once('/').context("a kind and a name")?;
         let object = fixture.get(kind, name).await?;
         let what = match kind {
-            "Model" | "Server" => json!([
-                condition(&object, if kind == "Model" { "Complete" } else { "Serving" })["reason"],
+            "Dataset" | "Model" | "Notebook" | "Server" => json!([
+                condition(&object, if matches!(kind, "Dataset" | "Model") { "Complete" } else { "Serving" })["reason"],
                 object["status"]["ready"],
                 object["status"]["plugin"]["name"],
                 object["status"]["artifacts"],
@@ -98,6 +106,8 @@ async fn shape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
             ]),
             "Job" | "Deployment" => json!([object["spec"]["template"]["spec"], object["spec"]["backoffLimit"]]),
             "Service" => json!([object["spec"]["ports"], object["spec"]["selector"]]),
+            // A token is another one each time.
+            "Secret" => json!(object["data"].as_object().map(|data| data.keys().collect::<Vec<_>>())),
             _ => object["data"].clone(),
         };
         found.insert(key.clone(), without_hashes(&what.to_string().replace(fixture.namespace(), "NAMESPACE")));

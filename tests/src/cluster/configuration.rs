@@ -81,7 +81,8 @@ fn registries() -> String {
     format!("server = \"http://{REGISTRY}\"\n[host.\"http://{REGISTRY}\"]\ncapabilities = [\"pull\", \"resolve\"]\n")
 }
 
-fn containerd_socket(layout: &Layout) -> String {
+/// Where the container runtime answers.
+pub fn containerd_socket(layout: &Layout) -> String {
     layout.state("containerd").join("containerd.sock").display().to_string()
 }
 

@@ -73,6 +73,11 @@ impl Layout {
         self.dir.join("ready.json")
     }
 
+    /// Written by whoever wants a component to be started anew: its name. The supervisor removes it when that is done.
+    pub fn restart(&self) -> PathBuf {
+        self.state("restart")
+    }
+
     /// The log of one component.
     pub fn log(&self, component: &str) -> PathBuf {
         self.logs().join(format!("{component}.log"))

@@ -37,7 +37,7 @@ impl Component {
 pub struct Children<'a> {
     layout: &'a Layout,
     settings: &'a Settings,
-    running: Vec<(&'static str, Child)>,
+    running: Vec<(Component, Child)>,
 }
 
 impl<'a> Children<'a> {
@@ -46,36 +46,27 @@ impl<'a> Children<'a> {
         Self { layout, settings, running: Vec::new() }
     }
 
+    /// Kills a component, as the kernel would, and starts it again with the same arguments; its log goes on.
+    pub fn restart(&mut self, program: &str) -> Result<()> {
+        let named = self.running.iter_mut().find(|(component, _)| component.program == program);
+        let (component, child) = named.with_context(|| format!("no `{program}` runs in this cluster"))?;
+        child.kill().with_context(|| format!("killing {program}"))?;
+        child.wait().with_context(|| format!("waiting for the killed {program}"))?;
+        *child = spawn(self.layout, self.settings, component)?;
+        Ok(())
+    }
+
     /// Starts a component in the network namespace of the calling thread, which must live as long as the child should:
     /// the kernel kills the child when that thread ends, even if this process is killed and can no longer clean up.
     pub fn start(&mut self, component: &Component) -> Result<()> {
-        let program = self.settings.require(component.program)?;
-        let path = self.layout.log(component.program);
-        let log = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-        let errors = log.try_clone().context("sharing a log file")?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(&component.arguments)
-            // A proxy or a kubeconfig of the caller must not leak into the cluster.
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", self.layout.dir())
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            // Out of the terminal's group: Ctrl-C is for the supervisor, which stops them in order.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {} through `setpriv`", component.program))?;
-        self.running.push((component.program, child));
+        let child = spawn(self.layout, self.settings, component)?;
+        self.running.push((component.clone(), child));
         Ok(())
     }
 
     /// Fails with the tail of the log if any child has ended.
     pub fn check(&mut self) -> Result<()> {
-        for (program, child) in &mut self.running {
+        for (Component { program, .. }, child) in &mut self.running {
             let ended = child.try_wait().with_context(|| format!("watching {program}"))?;
             if let Some(status) = ended {
                 bail!("{program} ended with {status}\n{}", tail(&self.layout.log(program)));
@@ -86,7 +77,10 @@ impl<'a> Children<'a> {
 
     /// The last lines of every log, for an error that no single component explains.
     pub fn tails(&self) -> String {
-        let logs = self.running.iter().map(|(program, _)| format!("--- {program}\n{}", tail(&self.layout.log(program))));
+        let logs = self.running.iter().map(|(component, _)| {
+            let program = component.program;
+            format!("--- {program}\n{}", tail(&self.layout.log(program)))
+        });
         logs.collect::<Vec<_>>().join("\n")
     }
 
@@ -104,6 +98,29 @@ impl Drop for Children<'_> {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn spawn(layout: &Layout, settings: &Settings, component: &Component) -> Result<Child> {
+    let program = settings.require(component.program)?;
+    let path = layout.log(component.program);
+    let log = File::options().create(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let errors = log.try_clone().context("sharing a log file")?;
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
+        .args(&component.arguments)
+        // A proxy or a kubeconfig of the caller must not leak into the cluster.
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", layout.dir())
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        // Out of the terminal's group: Ctrl-C is for the supervisor, which stops them in order.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("starting {} through `setpriv`", component.program))
 }
 
 /// The last lines of a log file; says so if there is none.

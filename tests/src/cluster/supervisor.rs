@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use kube::Client;
 use rustix::process::{Signal, getpid, kill_process};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::layout::{Layout, Mode, NODE_ADDRESS, REGISTRY};
@@ -70,6 +72,7 @@ fn supervise(settings: &Settings, layout: &Layout, mode: Mode, parent_pipe: bool
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 children.check()?;
+                restart_on_demand(layout, &mut children).await?;
             }
         };
         tokio::select! {
@@ -95,11 +98,7 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
         children.start(&node::containerd(layout))?;
     }
     let client = super::client(&layout.kubeconfig("admin"), true).await?;
-    settle("API server", began, children, async || {
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        Ok(client.request_text(request).await.map(Some)?)
-    })
-    .await?;
+    settle("API server", began, children, async || api_ready(&client).await).await?;
     if mode != Mode::Api {
         children.start(&control::controller_manager(layout))?;
         children.start(&control::scheduler(layout))?;
@@ -125,6 +124,27 @@ async fn start(layout: &Layout, mode: Mode, children: &mut Children<'_>) -> Resu
         node_address: Some(NODE_ADDRESS.to_owned()),
         registry: (mode == Mode::Node).then(|| REGISTRY.to_owned()),
     })
+}
+
+/// Starts anew what a test wants to be, waits until it answers, and says so by removing the wish.
+async fn restart_on_demand(layout: &Layout, children: &mut Children<'_>) -> Result<()> {
+    let Ok(program) = fs::read_to_string(layout.restart()) else { return Ok(()) };
+    let began = Instant::now();
+    children.restart(&program)?;
+    let client = super::client(&layout.kubeconfig("admin"), true).await?;
+    settle(&format!("{program} again"), began, children, async || {
+        if program == "containerd" {
+            UnixStream::connect(configuration::containerd_socket(layout)).await?;
+        }
+        api_ready(&client).await
+    })
+    .await?;
+    fs::remove_file(layout.restart()).context("removing a wish that is done")
+}
+
+async fn api_ready(client: &Client) -> Result<Option<String>> {
+    let request = http::Request::get("/readyz").body(Vec::new())?;
+    Ok(client.request_text(request).await.map(Some)?)
 }
 
 /// Waits for one thing while watching all children; tells how long it took.
