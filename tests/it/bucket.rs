@@ -4,6 +4,7 @@
 
 mod faults;
 mod load;
+mod stage;
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Output, Stdio};
