@@ -1,10 +1,17 @@
 //! Where artifacts lie: bucket URLs, and the one sink that writes into a bucket. Knows nothing of plugins, hubs or pods.
 //!
-//! [`url`] is pure and is all the operator needs; [`sink`] is what the worker writes through, [`local`] its first backend.
+//! [`url`] is pure and is all the operator needs. [`sink`] is what the worker writes through: into a folder ([`local`]), or into
+//! an object store ([`object`], file by file [`upload`]) that [`store`] has reached. [`records`] are our own, beside the files.
 
 pub mod local;
+pub mod object;
+pub mod records;
 pub mod sink;
+pub mod store;
+pub mod upload;
 pub mod url;
 
+pub use records::Records;
 pub use sink::{Sink, SinkError, SinkFile};
+pub use store::Environment;
 pub use url::{BucketUrl, BucketUrlError, artifact_hash};

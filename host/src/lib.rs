@@ -24,7 +24,7 @@
 //!
 //! * Only `reconcile::observe`, `reconcile::apply`, `reconcile::status` and `reconcile::suspend` talk to the API server; `run`
 //!   makes the client. Specs belong to users: only `suspend` writes one, where the user asked for it.
-//! * Only [`plugin`] names `wasmtime`. Only [`bucket`] knows what a bucket URL means.
+//! * Only [`plugin`] names `wasmtime`. Only [`bucket`] knows what a bucket URL means, and names `object_store`.
 //! * `kinds::*::build` is pure: the same object and answers make the same children, byte for byte; no clock, sorted maps.
 //! * A plugin never writes a Kubernetes object. It fills a record that cannot express `privileged`, `hostPath`, a service
 //!   account or another namespace; `reconcile::guard` checks the result all the same.
@@ -46,6 +46,8 @@
 //! | Who suspends a Notebook that nobody uses? | `idle.rs` in its pod says so, `reconcile/suspend.rs` does it |
 //! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
+//! | How does a model get into an object store? | `bucket/upload.rs`; refusals and their words: `bucket/store.rs` |
+//! | How does a pod read and write a bucket without a driver? | `worker/stage.rs`, `worker/publish.rs` |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |

@@ -34,6 +34,10 @@ enum Command {
     Load(Box<worker::cli::LoadArgs>),
     /// Import a data set: by hand (`substratus import hf://datasets/org/name --to DIR`), or in a Job's pod
     Import(Box<worker::import::ImportArgs>),
+    /// Copy an artifact from a bucket into a folder: before a container that reads files, or by hand
+    Stage(Box<worker::stage::StageArgs>),
+    /// Copy a folder into a bucket: after a container that wrote files, or by hand
+    Publish(Box<worker::publish::PublishArgs>),
     /// Watch from a Notebook's pod whether it is used, and have it suspended where it is not
     Idle(substratus::idle::IdleArgs),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
@@ -74,6 +78,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
         Command::Import(args) => args.run().await,
+        Command::Stage(args) => args.run().await,
+        Command::Publish(args) => args.run().await,
         Command::Idle(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,

@@ -9,6 +9,8 @@
 //!          └───► manifest: the last write
 //! ```
 //!
+//! [`stage`] fetches an artifact out of a bucket the same way, and [`publish`] writes a folder into one.
+//!
 //! [`import`] does the same for data sets, shard by shard, with decoding and mapping between fetching and the bucket.
 
 pub mod address;
@@ -30,11 +32,13 @@ pub mod load;
 pub mod manifest;
 pub mod plan;
 pub mod progress;
+pub mod publish;
 pub mod ranges;
 pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod secrets;
+pub mod stage;
 pub mod transfer;
 pub mod verify;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the programs of the test cluster from pinned Go modules into DEST, once; a family whose pins did not change is not built again.
+# Builds the programs of the test cluster, and an object store, from pinned Go modules into DEST, once; a family whose pins did not change is not built again.
 #   tests/cluster/build-tools.sh DEST
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,7 +11,7 @@ kubernetes=v1.34.4
 base=k8s.io/component-base/version
 version="-X $base.gitVersion=$kubernetes -X $base.gitMajor=1 -X $base.gitMinor=34"
 
-for family in etcd coredns kubernetes; do
+for family in etcd coredns kubernetes versitygw; do
   pin=$(cat "$here/$family/go.mod" "$here/$family/go.sum" "$0" | sha256sum | cut -c1-16)
   stamp="$dest/.$family-$pin"
   [ -e "$stamp" ] && continue

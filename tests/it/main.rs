@@ -4,6 +4,7 @@
 
 mod anywhere;
 mod badinput;
+mod bucket;
 mod cluster;
 mod e2e;
 mod engine;

@@ -22,6 +22,7 @@ const RULES: &[Rule] = &[
         allowed: &["plugin.rs", "plugin/"],
         why: "only the plugin host knows what a component is",
     },
+    Rule { words: &["object_store::", "use object_store"], allowed: &["bucket/"], why: "everybody else writes through the sink" },
     Rule {
         words: &["kube::Client", "Api<", "Api::namespaced", "Api::all", "use kube::Api", "kube::{Api", "Client::try_default"],
         allowed: &[

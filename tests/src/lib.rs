@@ -10,4 +10,5 @@ pub mod image;
 pub mod install;
 pub mod operator;
 pub mod platform;
+pub mod s3;
 pub mod seeds;

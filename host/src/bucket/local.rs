@@ -23,7 +23,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 #[derive(Debug)]
 pub struct LocalSink {
     artifacts: OwnedFd,
-    records: Records,
+    records: super::records::Records,
     /// Held as long as the sink lives.
     _lock: File,
 }
@@ -38,12 +38,12 @@ impl LocalSink {
         let artifacts = enter(&root, ARTIFACTS, &name)?;
         enter(&root, RECORDS, &name)?;
         let records = Records { folder: folder.join(RECORDS) };
-        let lock = File::create(records.folder.join("lock")).map_err(SinkError::io("make lock in", &name))?;
+        let lock = File::create(records.path("lock")).map_err(SinkError::io("make lock in", &name))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SinkError::Busy(name))?;
-        Ok(Self { artifacts, records, _lock: lock })
+        Ok(Self { artifacts, records: super::records::Records::Folder(records), _lock: lock })
     }
 
-    pub(super) fn records(&self) -> &Records {
+    pub(super) fn records(&self) -> &super::records::Records {
         &self.records
     }
 

@@ -56,14 +56,14 @@ fn two_workers_do_not_share_a_target() {
     LocalSink::open(folder.path()).unwrap();
 }
 
-#[test]
-fn a_record_is_replaced_whole_or_not_at_all() {
+#[tokio::test]
+async fn a_record_is_replaced_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let sink = LocalSink::open(folder.path()).unwrap();
     let records = sink.records();
-    records.replace("r.json", true, |out| out.write_all(b"1")).unwrap();
-    assert!(records.replace("r.json", true, |_| Err(io::Error::other("stop"))).is_err());
-    assert_eq!(records.read("r.json").unwrap().unwrap(), b"1");
-    records.remove("r.json").unwrap();
-    assert_eq!(records.read("r.json").unwrap(), None);
+    records.replace("r.json", true, |out| out.write_all(b"1")).await.unwrap();
+    assert!(records.replace("r.json", true, |_| Err(io::Error::other("stop"))).await.is_err());
+    assert_eq!(records.read("r.json").await.unwrap().unwrap(), b"1");
+    records.remove("r.json").await.unwrap();
+    assert_eq!(records.read("r.json").await.unwrap(), None);
 }

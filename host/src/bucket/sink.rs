@@ -1,5 +1,5 @@
-//! The one sink: positional writes into a file that appears under its name only when it is whole and verified.
-//! Knows no HTTP and no hashing; object stores (multipart, parts out of order) become a second variant.
+//! The one sink: positional writes into a file that appears under its name only when it is whole and verified. In a folder that
+//! is a file written in place, in an object store an upload in parts. Knows no HTTP and no hashing.
 
 use std::io;
 use std::ops::Range;
@@ -8,6 +8,10 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::local::{LocalFile, LocalSink};
+use super::object::ObjectSink;
+use super::records::Records;
+use super::store::Environment;
+use super::upload::{self, Held, ObjectFile};
 use super::url::{BucketUrl, Scheme};
 
 /// What went wrong in the bucket.
@@ -19,9 +23,12 @@ pub enum SinkError {
     /// The path leaves the target, goes through a symbolic link or is no file name.
     #[error("path `{0}` is refused: {1}")]
     Refused(String, &'static str),
-    /// No backend for this scheme yet.
-    #[error("bucket `{0}` cannot be written by this version; use a tar:// or file:// bucket")]
+    /// Nothing here writes to this scheme.
+    #[error("bucket `{0}` cannot be written from here; use a folder, s3://, gs:// or az://")]
     Unsupported(BucketUrl),
+    /// The object store said no.
+    #[error("{1}")]
+    Store(Trouble, String),
     /// Another worker holds the target.
     #[error("another load is writing to `{0}`")]
     Busy(String),
@@ -35,6 +42,21 @@ pub enum SinkError {
         /// The system's words.
         source: io::Error,
     },
+}
+
+/// What a refusal of an object store asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Time: it may work later.
+    Passing,
+    /// Credentials that may do this.
+    Denied,
+    /// A bucket or an object that is there.
+    Missing,
+    /// Other settings.
+    Settings,
+    /// To begin the file again: what was sent of it is gone.
+    Gone,
 }
 
 impl SinkError {
@@ -69,13 +91,21 @@ impl Verified {
 pub enum Sink {
     /// A folder.
     Local(Arc<LocalSink>),
+    /// Objects below a prefix.
+    Object(Arc<ObjectSink>),
 }
 
 impl Sink {
-    /// Opens the artifact at `url`, makes its folders and takes the lock that keeps other workers out.
+    /// Opens the artifact in the folder `url`, makes what is missing and takes the lock that keeps other workers out.
     pub async fn open(url: &BucketUrl) -> Result<Self, SinkError> {
+        Self::connect(url, &[]).await
+    }
+
+    /// The same of a folder or a bucket. `env` holds the settings and credentials of object stores.
+    pub async fn connect(url: &BucketUrl, env: &Environment) -> Result<Self, SinkError> {
         match (url.scheme(), url.local_path()) {
-            (Scheme::File | Scheme::Tar, Some(folder)) => {
+            (Scheme::S3 | Scheme::Gs | Scheme::Az, _) => Ok(Self::Object(Arc::new(ObjectSink::open(url, env).await?))),
+            (_, Some(folder)) => {
                 let sink = blocking(move || LocalSink::open(&folder)).await?;
                 Ok(Self::Local(Arc::new(sink)))
             }
@@ -83,49 +113,57 @@ impl Sink {
         }
     }
 
-    /// Begins or continues `path`. With a size, room is set aside at once.
-    pub async fn create(&self, path: &str, size: Option<u64>) -> Result<SinkFile, SinkError> {
-        let Self::Local(sink) = self;
-        let (sink, path) = (Arc::clone(sink), path.to_owned());
-        Ok(SinkFile::Local(Arc::new(blocking(move || sink.create(&path, size)).await?)))
+    /// Begins or continues `path`. With a size, room is set aside at once; `held` is what the record of an earlier run holds.
+    pub async fn create(&self, path: &str, size: Option<u64>, held: Option<Held>) -> Result<SinkFile, SinkError> {
+        match self {
+            Self::Local(sink) => {
+                let (sink, path) = (Arc::clone(sink), path.to_owned());
+                Ok(SinkFile::Local(Arc::new(blocking(move || sink.create(&path, size)).await?)))
+            }
+            Self::Object(sink) => Ok(SinkFile::Object(Arc::new(sink.create(path, size, held).await?))),
+        }
     }
 
     /// Bytes that can still be written, where the backend knows.
     pub async fn free(&self) -> Result<Option<u64>, SinkError> {
-        let Self::Local(sink) = self;
+        let Self::Local(sink) = self else { return Ok(None) };
         let sink = Arc::clone(sink);
         blocking(move || sink.free()).await.map(Some)
     }
 
     /// Makes every finished file durable.
     pub async fn settle(&self) -> Result<(), SinkError> {
-        let Self::Local(sink) = self;
+        let Self::Local(sink) = self else { return Ok(()) };
         let sink = Arc::clone(sink);
         blocking(move || sink.settle()).await
     }
 
     /// Size of the finished file `path`; `None` where there is none.
     pub async fn finished(&self, path: &str) -> Result<Option<u64>, SinkError> {
-        let Self::Local(sink) = self;
-        let (sink, path) = (Arc::clone(sink), path.to_owned());
-        blocking(move || sink.finished(&path)).await
+        match self {
+            Self::Local(sink) => {
+                let (sink, path) = (Arc::clone(sink), path.to_owned());
+                blocking(move || sink.finished(&path)).await
+            }
+            Self::Object(sink) => Ok(sink.finished(path)),
+        }
     }
 
-    /// Opens the finished file `path` for reading.
+    /// Opens the finished file `path` of a folder for reading.
     pub async fn read(&self, path: &str) -> Result<std::fs::File, SinkError> {
-        let Self::Local(sink) = self;
+        let Self::Local(sink) = self else { return Err(no_folder(path)) };
         let (sink, path) = (Arc::clone(sink), path.to_owned());
         blocking(move || sink.read(&path)).await
     }
 
-    /// Takes over the finished file `name` of `from` as `path`: by its name alone where the backend can.
+    /// Takes over the finished file `name` of the folder `from` as `path`, by its name alone.
     pub async fn adopt(&self, from: &Self, name: &str, path: &str) -> Result<(), SinkError> {
-        let (Self::Local(sink), Self::Local(from)) = (self, from);
+        let (Self::Local(sink), Self::Local(from)) = (self, from) else { return Err(no_folder(path)) };
         let (sink, from, name, path) = (Arc::clone(sink), Arc::clone(from), name.to_owned(), path.to_owned());
         blocking(move || sink.adopt(&from, &name, &path)).await
     }
 
-    /// Removes everything at `url`, files and records: for artifacts that only ever were steps to another one.
+    /// Removes everything in the folder `url`, files and records: for artifacts that only ever were steps to another one.
     pub async fn discard(url: &BucketUrl) -> Result<(), SinkError> {
         let Some(folder) = url.local_path() else { return Err(SinkError::Unsupported(url.clone())) };
         blocking(move || match std::fs::remove_dir_all(&folder) {
@@ -139,16 +177,34 @@ impl Sink {
 
     /// Removes the finished file `path` or what there is of it.
     pub async fn remove(&self, path: &str) -> Result<(), SinkError> {
-        let Self::Local(sink) = self;
-        let (sink, path) = (Arc::clone(sink), path.to_owned());
-        blocking(move || sink.remove(&path)).await
+        match self {
+            Self::Local(sink) => {
+                let (sink, path) = (Arc::clone(sink), path.to_owned());
+                blocking(move || sink.remove(&path)).await
+            }
+            Self::Object(sink) => sink.remove(path).await,
+        }
     }
 
-    /// The folder of our records, for backends that have one.
-    pub fn records(&self) -> &super::local::Records {
-        let Self::Local(sink) = self;
-        sink.records()
+    /// Gives up an upload that an earlier run began and nobody goes on with.
+    pub async fn abort(&self, path: &str, upload: &str) -> Result<(), SinkError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Object(sink) => sink.abort(path, upload).await,
+        }
     }
+
+    /// Our records beside the files.
+    pub fn records(&self) -> &Records {
+        match self {
+            Self::Local(sink) => sink.records(),
+            Self::Object(sink) => sink.records(),
+        }
+    }
+}
+
+fn no_folder(path: &str) -> SinkError {
+    SinkError::Refused(path.to_owned(), "it lies in an object store and is no file")
 }
 
 /// A file that is being written. Clones share it.
@@ -156,6 +212,8 @@ impl Sink {
 pub enum SinkFile {
     /// A positional file.
     Local(Arc<LocalFile>),
+    /// An upload.
+    Object(Arc<ObjectFile>),
 }
 
 impl SinkFile {
@@ -163,33 +221,96 @@ impl SinkFile {
     ///
     /// A folder's file is written on the caller's thread: that costs as long as a copy into the page cache, and a disk that does
     /// not keep up holds the network back.
-    #[expect(clippy::unused_async, reason = "a store behind a network waits")]
     pub async fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
-        let Self::Local(file) = self;
-        file.write_at(offset, bytes)
+        match self {
+            Self::Local(file) => file.write_at(offset, bytes),
+            Self::Object(file) => file.write_at(offset, bytes).await,
+        }
+    }
+
+    /// Waits for room to hold `range` before it is asked for, where bytes are held in memory. In the order of the file, and by
+    /// nobody who has a connection.
+    pub async fn reserve(&self, range: &Range<u64>) -> Result<(), SinkError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Object(file) => file.reserve(range).await,
+        }
+    }
+
+    /// The file, which was begun without a size, has `size` bytes; said before the first of them is written.
+    pub async fn expect(&self, size: u64) -> Result<(), SinkError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Object(file) => file.expect(size).await,
+        }
+    }
+
+    /// How many bytes are best asked for at once, where it is not for the source to say.
+    pub const fn piece(&self) -> Option<u64> {
+        match self {
+            Self::Local(_) => None,
+            Self::Object(_) => Some(upload::PIECE),
+        }
     }
 
     /// Reads back what was written, blocking: for the thread that hashes.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SinkError> {
-        let Self::Local(file) = self;
-        file.read_at(offset, buffer)
+        match self {
+            Self::Local(file) => file.read_at(offset, buffer),
+            Self::Object(file) => file.read_at(offset, buffer),
+        }
+    }
+
+    /// The state of the hash of what an earlier run wrote and cannot be read back, and where that ends.
+    pub fn resumed(&self) -> Option<(String, u64)> {
+        match self {
+            Self::Local(_) => None,
+            Self::Object(file) => file.resumed(),
+        }
+    }
+
+    /// What a later run goes on with, where that is more than which bytes are there.
+    pub fn record(&self) -> Option<upload::Record> {
+        match self {
+            Self::Local(_) => None,
+            Self::Object(file) => Some(file.record()),
+        }
+    }
+
+    /// The hash is at `position` and needs nothing before it any more; its state is kept where a later run can go on from.
+    pub fn passed(&self, position: u64, hash: impl FnOnce() -> String) {
+        if let Self::Object(file) = self {
+            file.passed(position, hash);
+        }
     }
 
     /// Nobody writes to `range` any more: a good time to bring it to the disk. Does not wait for it, promises nothing.
     pub fn settle(&self, range: Range<u64>) {
-        let Self::Local(file) = self;
-        file.settle(range);
+        if let Self::Local(file) = self {
+            file.settle(range);
+        }
     }
 
     /// Gives the file its name, a large one once it is durable. Only verified bytes get here.
     pub async fn finish(self, verified: Verified) -> Result<(), SinkError> {
-        let Self::Local(file) = self;
-        blocking(move || file.finish(verified)).await
+        match self {
+            Self::Local(file) => blocking(move || file.finish(verified)).await,
+            Self::Object(file) => file.finish(verified).await,
+        }
+    }
+
+    /// The file begins again: what a later run would go on with is given up.
+    pub async fn abandon(&self) {
+        if let Self::Object(file) = self {
+            file.abandon().await;
+        }
     }
 }
 
 /// Runs blocking file work on the threads made for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SinkError> + Send + 'static) -> Result<T, SinkError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
+) -> Result<T, SinkError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(SinkError::Io { action: "finish work on", path: "the bucket".to_owned(), source: io::Error::other(error) })
     })

@@ -2,7 +2,7 @@
 //! worker fetches.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use url::Url;
 
 use super::egress::Patience;
 use super::failure::LoadError;
-use super::progress::Store;
+use super::progress::{Store, human};
 use super::report::Outcome;
 use super::request::LoadRequest;
 use super::transfer::Tuning;
@@ -45,6 +45,13 @@ pub(super) struct WorkerArgs {
     /// Token for the store and for reporting progress; read anew for each request
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// Arguments of everything that moves bytes.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
     /// File for the outcome as JSON, at most 4096 bytes [default: /dev/termination-log where it exists]
     #[arg(long, value_name = "FILE")]
     termination_log: Option<PathBuf>,
@@ -75,7 +82,7 @@ pub(super) enum Output {
     Json,
 }
 
-impl WorkerArgs {
+impl RunArgs {
     /// Starts logging: a person has the progress line, a pod's log gets a line per file.
     pub(super) fn start_log(&self) -> anyhow::Result<()> {
         let usual = if std::io::stderr().is_terminal() { "warn" } else { "info" };
@@ -93,6 +100,34 @@ impl WorkerArgs {
         Patience { stall: Duration::from_secs(self.stall), ..Patience::default() }
     }
 
+    /// Leaves the outcome where Kubernetes looks for it, or where the arguments say; a person without either needs none.
+    pub(super) fn write_termination(&self, outcome: &Outcome) -> anyhow::Result<()> {
+        let file = self.termination_log.clone().or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|file| file.exists()));
+        let Some(file) = file else { return Ok(()) };
+        std::fs::write(&file, outcome.bounded()?).with_context(|| format!("cannot write the outcome to {}", file.display()))
+    }
+
+    /// Tells the outcome: to Kubernetes, and to whoever started this.
+    pub(super) fn tell(&self, outcome: &Outcome, what: &str) -> anyhow::Result<()> {
+        self.write_termination(outcome)?;
+        let mut out = std::io::stdout().lock();
+        match (self.output, outcome) {
+            (Output::Json, outcome) => writeln!(out, "{}", serde_json::to_string(outcome)?)?,
+            (Output::Text, Outcome::Complete { source, .. }) => {
+                writeln!(out, "{what}: {} files, {}", source.files, human(source.bytes))?;
+                for warning in &source.warnings {
+                    writeln!(out, "warning: {warning}")?;
+                }
+            }
+            (Output::Text, Outcome::Failed { reason, message, .. }) => {
+                writeln!(std::io::stderr(), "error: {message} ({reason})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WorkerArgs {
     /// The operator's store.
     pub(super) fn store(&self) -> Result<Store, reqwest::Error> {
         Store::new(self.token_file.clone())
@@ -101,13 +136,6 @@ impl WorkerArgs {
     /// Where progress goes.
     pub(super) fn progress_to(&self, store: Store) -> Option<(Store, Url)> {
         self.progress_url.clone().map(|url| (store, url))
-    }
-
-    /// Leaves the outcome where Kubernetes looks for it, or where the arguments say; a person without either needs none.
-    pub(super) fn write_termination(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        let file = self.termination_log.clone().or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|file| file.exists()));
-        let Some(file) = file else { return Ok(()) };
-        std::fs::write(&file, outcome.bounded()?).with_context(|| format!("cannot write the outcome to {}", file.display()))
     }
 
     /// The plugin host with what is bundled.
@@ -156,7 +184,7 @@ impl WorkerArgs {
         let mut failures = 0;
         loop {
             match fetch_plugin(base, digest, store).await {
-                Err(error) if failures + 1 < self.attempts => {
+                Err(error) if failures + 1 < self.run.attempts => {
                     failures += 1;
                     let pause = Tuning::default().pause_after(failures);
                     tracing::warn!(%error, ?pause, "the plugin store is asked again");

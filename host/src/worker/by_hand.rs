@@ -1,7 +1,7 @@
 //! A load by hand: makes the request that the operator would make, from arguments and the plugin's own manifest.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -18,8 +18,9 @@ pub struct ByHand {
     /// What to fetch, such as `hf://org/name[@revision]`
     #[arg(required_unless_present = "request")]
     source: Option<String>,
-    /// Folder to fetch into: the files go below DIR/artifacts
-    #[arg(long, value_name = "DIR", required_unless_present = "request")]
+    /// Folder or bucket to fetch into: the files go below DIR/artifacts. What the tools of a cloud read from the environment
+    /// (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …) says how a bucket is reached
+    #[arg(long, value_name = "DIR|s3://BUCKET/PATH", required_unless_present = "request")]
     to: Option<PathBuf>,
     /// Loader to ask, instead of the bundled one for the source's scheme
     #[arg(long, value_name = "FILE")]
@@ -63,7 +64,7 @@ impl ByHand {
         let params: BTreeMap<_, _> = self.param.iter().map(|(name, value)| (name.clone(), value_of(value))).collect();
         let files = FileFilter { include: self.include.clone(), exclude: self.exclude.clone(), format: self.format.clone() };
         let inputs = Sha256::digest(serde_json::to_vec(&(source, &params, &files, &config))?);
-        let folder = std::path::absolute(self.to.as_deref().context("name a folder with --to")?)?;
+        let target = place(self.to.as_deref().context("name a folder or a bucket with --to")?)?;
         let grant = granted(&manifest, &self.grant, &self.send_secret)?;
         Ok(LoadRequest {
             inputs: hex::encode(inputs),
@@ -75,7 +76,7 @@ impl ByHand {
             source: Some(source.to_owned()),
             params,
             files,
-            target: BucketUrl::of_folder(&folder)?.to_string(),
+            target: target.to_string(),
         })
     }
 
@@ -93,6 +94,14 @@ impl ByHand {
         plugins.bundled().into_iter().find(claims).with_context(|| {
             format!("no bundled plugin loads {scheme}://; name one with --plugin FILE, or a folder of plugins with --plugins DIR")
         })
+    }
+}
+
+/// A folder, or a bucket where there is a scheme.
+pub(super) fn place(to: &Path) -> anyhow::Result<BucketUrl> {
+    match to.to_str().filter(|text| text.contains("://")) {
+        Some(url) => Ok(url.parse()?),
+        None => Ok(BucketUrl::of_folder(&std::path::absolute(to)?)?),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct LoadArgs {
 impl LoadArgs {
     /// Runs the load; the exit code says whether another try could end otherwise.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        self.worker.start_log()?;
+        self.worker.run.start_log()?;
         let stop = CancellationToken::new();
         args::end_on_signal(stop.clone())?;
         let outcome = match self.prepare(stop).await {
@@ -65,17 +65,17 @@ impl LoadArgs {
             plugins,
             env,
             progress: self.worker.progress_to(store),
-            tuning: self.worker.tuning(),
-            patience: self.worker.patience(),
+            tuning: self.worker.run.tuning(),
+            patience: self.worker.run.patience(),
             stop,
         };
         Ok((request, around))
     }
 
     fn tell(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        self.worker.write_termination(outcome)?;
+        self.worker.run.write_termination(outcome)?;
         let mut out = std::io::stdout().lock();
-        match (self.worker.output, outcome) {
+        match (self.worker.run.output, outcome) {
             (Output::Json, outcome) => writeln!(out, "{}", serde_json::to_string(outcome)?)?,
             (Output::Text, Outcome::Complete { source, .. }) => {
                 let revision = source.revision.as_deref().unwrap_or("unknown");

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::egress::EgressError;
 use crate::bucket::SinkError;
+use crate::bucket::sink::Trouble;
 
 /// A failed load.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -47,7 +48,10 @@ impl From<SinkError> for LoadError {
             SinkError::NoSpace(_) => reason::TOO_LARGE,
             SinkError::Refused(..) => reason::REFUSED,
             SinkError::Unsupported(_) => reason::UNSUPPORTED,
-            SinkError::Busy(_) => reason::UNAVAILABLE,
+            SinkError::Busy(_) | SinkError::Store(Trouble::Passing | Trouble::Gone, _) => reason::UNAVAILABLE,
+            SinkError::Store(Trouble::Denied, _) => reason::NEEDS_AUTH,
+            SinkError::Store(Trouble::Missing, _) => reason::NOT_FOUND,
+            SinkError::Store(Trouble::Settings, _) => reason::INVALID,
             SinkError::Io { .. } => reason::JOB_FAILED,
         };
         Self::new(reason, error.to_string())

@@ -17,6 +17,7 @@ use super::failure::LoadError;
 use super::plan::{Origin, PlanFile};
 use super::transfer::Transfer;
 use super::verify::Front;
+use crate::bucket::sink::Trouble as BucketTrouble;
 use crate::bucket::{SinkError, SinkFile};
 
 /// Progress that makes earlier failures forgotten.
@@ -43,7 +44,10 @@ impl From<LoadError> for Stop {
 
 impl From<SinkError> for Stop {
     fn from(error: SinkError) -> Self {
-        Self::Failed(error.into())
+        match error {
+            SinkError::Store(BucketTrouble::Gone, why) => Self::StartOver(why),
+            error => Self::Failed(error.into()),
+        }
     }
 }
 
@@ -54,6 +58,8 @@ enum Trouble {
     /// The URL is no good any more; there is another one now.
     Moved,
     Failed(LoadError),
+    /// The bucket takes no more of this file.
+    Sink(SinkError),
 }
 
 /// An answer whose body is about to be read.
@@ -113,6 +119,7 @@ impl Fetch {
                 Ok(()) if range.start > before => continue,
                 Ok(()) => "the answer was empty".to_owned(),
                 Err(Trouble::Failed(error)) => return Err(error.into()),
+                Err(Trouble::Sink(error)) => return Err(error.into()),
                 Err(Trouble::Retry(why)) => why,
                 Err(Trouble::Wait(_) | Trouble::Moved) => continue,
             };
@@ -134,6 +141,7 @@ impl Fetch {
             match self.open(range, size).await {
                 Ok(opened) => return Ok(opened),
                 Err(Trouble::Failed(error)) => return Err(error),
+                Err(Trouble::Sink(error)) => return Err(error.into()),
                 Err(Trouble::Moved) => {}
                 Err(Trouble::Retry(why)) => {
                     failures += 1;
@@ -265,7 +273,7 @@ impl Fetch {
             if bytes > end - range.start {
                 return Err(Trouble::Retry("the server sends more bytes than it said".to_owned()));
             }
-            self.sink_file.write_at(range.start, &chunk).await.map_err(|error| Trouble::Failed(error.into()))?;
+            self.sink_file.write_at(range.start, &chunk).await.map_err(Trouble::Sink)?;
             let written = range.start..range.start + bytes;
             range.start = written.end;
             self.transfer.counters.arrived(bytes);

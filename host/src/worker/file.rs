@@ -90,12 +90,27 @@ impl FileLoad {
 
     async fn attempt(&self) -> Result<Verified, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
-        let sink_file = transfer.sink.create(&file.path, file.size).await?;
+        let sink_file = transfer.sink.create(&file.path, file.size, transfer.journal.held(&file.path)).await?;
+        let result = self.write(&sink_file).await;
+        let again = match &result {
+            Ok(verified) => file.sha256.is_some_and(|planned| planned != verified.sha256),
+            Err(Stop::StartOver(_)) => true,
+            Err(Stop::Failed(_)) => false,
+        };
+        if again {
+            sink_file.abandon().await;
+        }
+        result
+    }
+
+    /// Gets every byte into the bucket, and gives the file its name where they are the right ones.
+    async fn write(&self, sink_file: &SinkFile) -> Result<Verified, Stop> {
+        let (transfer, file) = (&self.transfer, &self.file);
         let hash = Verifier::start(sink_file.clone());
-        let size = self.bytes(sink_file.clone(), hash.front()).await?;
+        let size = self.bytes(sink_file, hash.front()).await?;
         let verified = hash.finish(size).await?;
         if file.sha256.is_none_or(|planned| planned == verified.sha256) {
-            sink_file.finish(verified).await?;
+            sink_file.clone().finish(verified).await?;
             transfer.journal.finish(&file.path, verified)?;
             transfer.counters.file();
             let sha256 = hex::encode(verified.sha256);
@@ -104,19 +119,29 @@ impl FileLoad {
         Ok(verified)
     }
 
-    /// Gets every byte to disk; answers with how many there are.
-    async fn bytes(&self, sink_file: SinkFile, front: Front) -> Result<u64, Stop> {
+    /// Bytes that are asked for at once.
+    fn piece(&self, sink_file: &SinkFile) -> u64 {
+        sink_file.piece().unwrap_or(self.transfer.tuning.part)
+    }
+
+    /// Gets every byte there; answers with how many there are.
+    async fn bytes(&self, sink_file: &SinkFile, front: Front) -> Result<u64, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
-        let part = transfer.tuning.part;
-        let fetch = Arc::new(Fetch::new(Arc::clone(transfer), Arc::clone(file), sink_file));
-        let Some(size) = file.size else { return self.unknown(&fetch, front).await };
-        let done = transfer.journal.begin(&file.path, size, file.sha256);
+        let part = self.piece(sink_file);
+        let fetch = Arc::new(Fetch::new(Arc::clone(transfer), Arc::clone(file), sink_file.clone()));
+        let Some(size) = file.size else { return self.unknown(sink_file, &fetch, front).await };
+        let done = transfer.journal.begin(&file.path, size, file.sha256, sink_file.record());
+        if sink_file.piece().is_some_and(|piece| size > piece) {
+            // Nobody could give up an upload that no record speaks of.
+            transfer.journal.flush().await?;
+        }
         transfer.counters.found(done.len());
         front.is_at(done.front());
         let mut missing: VecDeque<_> = done.missing(size, part).into();
         let Some(first) = missing.pop_front() else { return Ok(size) };
         // A file of one part is asked for as it is: not every server knows ranges.
         let wanted = (first != (0..size)).then(|| first.clone());
+        sink_file.reserve(&first).await?;
         let opened = fetch.connect(wanted.as_ref(), Some(size)).await?;
         if opened.whole && wanted.is_some() {
             if !done.is_empty() {
@@ -124,7 +149,7 @@ impl FileLoad {
             }
             fetch.part(0..size, Some(opened), &front).await?;
         } else {
-            self.parts(&fetch, first, opened, missing, &front).await?;
+            self.parts(sink_file, &fetch, (first, opened), missing, &front).await?;
         }
         Ok(size)
     }
@@ -132,34 +157,61 @@ impl FileLoad {
     /// The first part and all others beside it, in order, so that the hash can follow.
     async fn parts(
         &self,
+        sink_file: &SinkFile,
         fetch: &Arc<Fetch>,
-        first: Range<u64>,
-        opened: Opened,
+        first: (Range<u64>, Opened),
         mut missing: VecDeque<Range<u64>>,
         front: &Front,
     ) -> Result<(), Stop> {
         let mut running = JoinSet::new();
-        let mut next = Some((first, Some(opened)));
-        loop {
-            while running.len() < self.transfer.tuning.connections
-                && let Some((range, opened)) = next.take().or_else(|| missing.pop_front().map(|range| (range, None)))
-            {
-                let (fetch, front) = (Arc::clone(fetch), front.clone());
-                running.spawn(async move { fetch.part(range, opened, &front).await });
+        let start = |running: &mut JoinSet<_>, range, opened| {
+            let (fetch, front) = (Arc::clone(fetch), front.clone());
+            running.spawn(async move { fetch.part(range, opened, &front).await });
+        };
+        start(&mut running, first.0, Some(first.1));
+        while !running.is_empty() {
+            let next = missing.front().filter(|_| running.len() < self.transfer.tuning.connections).cloned();
+            let room = async {
+                match &next {
+                    Some(range) => sink_file.reserve(range).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(room);
+            // The place in the queue for memory is kept while parts end.
+            loop {
+                tokio::select! {
+                    room = &mut room => {
+                        room?;
+                        if let Some(range) = missing.pop_front() {
+                            start(&mut running, range, None);
+                        }
+                        break;
+                    }
+                    Some(joined) = running.join_next() => {
+                        joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a part's task ended: {error}")))??;
+                        if next.is_none() {
+                            break;
+                        }
+                    }
+                }
             }
-            let Some(joined) = running.join_next().await else { return Ok(()) };
-            joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a part's task ended: {error}")))??;
         }
+        Ok(())
     }
 
     /// A file whose size nobody knows: the first answer says it, or the end of the only one does. Not resumed by a later run.
-    async fn unknown(&self, fetch: &Arc<Fetch>, front: Front) -> Result<u64, Stop> {
+    async fn unknown(&self, sink_file: &SinkFile, fetch: &Arc<Fetch>, front: Front) -> Result<u64, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
-        let first = 0..transfer.tuning.part;
+        let part = self.piece(sink_file);
+        let first = 0..part;
         let opened = fetch.connect(Some(&first), None).await?;
         let size = opened.total;
-        transfer.journal.begin(&file.path, size.unwrap_or(u64::MAX), file.sha256);
+        transfer.journal.begin(&file.path, size.unwrap_or(u64::MAX), file.sha256, sink_file.record());
         self.count(size);
+        if let Some(size) = size {
+            sink_file.expect(size).await?;
+        }
         match (opened.whole, size) {
             (_, Some(0)) => Ok(0),
             (true, Some(size)) => fetch.part(0..size, Some(opened), &front).await,
@@ -170,8 +222,8 @@ impl FileLoad {
             }
             (false, Some(size)) => {
                 let first = 0..size.min(first.end);
-                let missing = super::ranges::Ranges::default().missing(size, transfer.tuning.part).into_iter().skip(1).collect();
-                self.parts(fetch, first, opened, missing, &front).await?;
+                let missing = super::ranges::Ranges::default().missing(size, part).into_iter().skip(1).collect();
+                self.parts(sink_file, fetch, (first, opened), missing, &front).await?;
                 Ok(size)
             }
             (false, None) => {

@@ -99,7 +99,7 @@ async fn run(
     others_do_the_shards: bool,
 ) -> Result<SourceStatus, LoadError> {
     let sink = Sink::open(&target).await?;
-    if let Some(manifest) = Manifest::read(sink.records())? {
+    if let Some(manifest) = Manifest::read(sink.records()).await? {
         if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
             tracing::info!(revision = manifest.revision, "the artifact is complete already");
             return Ok(manifest.source);
@@ -172,11 +172,11 @@ impl Crew {
 
 /// The plan of an earlier run of this import, else a new one.
 async fn plan(importer: &Importer, sink: &Sink, inputs: &str) -> Result<ImportPlan, LoadError> {
-    if let Some(plan) = ImportPlan::read(sink.records(), inputs)? {
+    if let Some(plan) = ImportPlan::read(sink.records(), inputs).await? {
         return Ok(plan);
     }
     let plan = importer.plan(inputs).await?;
-    plan.write(sink.records())?;
+    plan.write(sink.records()).await?;
     tracing::info!(revision = plan.revision, shards = plan.shards.len(), "the plan is made");
     Ok(plan)
 }

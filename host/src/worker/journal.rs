@@ -4,21 +4,24 @@
 //! `finished.jsonl` gets one line per whole file. Bytes are written before they are recorded. After a crash of the whole
 //! machine (another boot, or another node) bytes may be missing that a record speaks of: files in work that have a digest find
 //! out by their hash; those without one, and finished ones too small to be made durable one by one, begin again.
+//!
+//! In an object store bytes cannot be read back: there a file in work goes on where its parts are sent and hashed ([`Held`]).
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
 use super::plan::{Plan, PlanFile};
 use super::ranges::Ranges;
-use crate::bucket::SinkError;
-use crate::bucket::local::Records;
+use super::verify;
+use crate::bucket::records::Log;
 use crate::bucket::sink::Verified;
+use crate::bucket::upload::{Held, Record};
+use crate::bucket::{Records, SinkError};
 
 const JOURNAL: &str = "journal.json";
 const FINISHED: &str = "finished.jsonl";
@@ -29,15 +32,26 @@ pub struct Journal {
     records: Records,
     state: Mutex<State>,
     /// Held while `journal.json` is replaced or removed: one at a time.
-    replacing: Mutex<()>,
+    replacing: tokio::sync::Mutex<()>,
+}
+
+/// What an earlier run left that this one does not go on with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Paths that the plan no longer has.
+    pub paths: Vec<String>,
+    /// Uploads, and the paths they were for.
+    pub uploads: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct State {
     document: Document,
     finished: Finished,
-    log: File,
+    log: Log,
     dirty: bool,
+    /// Uploads in work, which know themselves how far they are.
+    uploads: HashMap<String, Record>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -57,6 +71,18 @@ struct InWork {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     done: Ranges,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
+}
+
+impl InWork {
+    /// Whether what is said of the bytes can be gone on with.
+    fn is_sound(&self, objects: bool) -> bool {
+        match &self.held {
+            Some(held) => held.is_sound(self.size) && (held.etags.is_empty() || verify::restore(&held.state).is_some()),
+            None => !objects && self.done.is_sound(self.size),
+        }
+    }
 }
 
 /// A line of `finished.jsonl`.
@@ -75,56 +101,50 @@ struct Line {
 type Finished = HashMap<String, Line>;
 
 impl Journal {
-    /// Reads what an earlier run left; what does not fit `plan` is forgotten. Answers with the paths that this plan no longer has.
-    pub fn open(records: &Records, inputs: &str, plan: &Plan) -> Result<(Self, Vec<String>), SinkError> {
+    /// Reads what an earlier run left; what does not fit `plan` is forgotten, and answered with.
+    pub async fn open(records: &Records, inputs: &str, plan: &Plan) -> Result<(Self, Leftovers), SinkError> {
         let load = format!("{inputs}@{}", plan.revision);
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let before: Document = records.read(JOURNAL)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let same_boot = !boot.is_empty() && before.boot == boot;
-        let same_load = before.load == load;
-        let mut files = before.files;
-        let finished = read_finished(records, &boot)?;
+        let objects = records.outlive_the_machine();
+        let boot = if objects { "any".to_owned() } else { this_boot() };
+        let before = records.read(JOURNAL).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let before: Document = before.unwrap_or_default();
+        let (mut finished, mut files) = (Finished::new(), before.files);
+        let log = records.open_log(FINISHED, |line| remember(&mut finished, line, &boot)).await?;
+        let same = before.load == load && before.boot == boot && !boot.is_empty();
         let planned: HashMap<&str, &PlanFile> = plan.files.iter().map(|file| (file.path.as_str(), file)).collect();
         let unplanned =
             files.keys().chain(finished.keys()).filter(|path| !planned.contains_key(path.as_str())).cloned().collect();
+        let mut left = Leftovers { paths: unplanned, uploads: Vec::new() };
         files.retain(|path, work| {
-            planned.get(path.as_str()).is_some_and(|file| {
+            let goes_on = planned.get(path.as_str()).is_some_and(|file| {
                 let sha256 = file.sha256.map(hex::encode);
-                let bound = if sha256.is_some() { work.sha256 == sha256 } else { same_load && same_boot };
-                bound && file.size == Some(work.size) && work.done.is_sound(work.size)
-            })
+                let bound = if sha256.is_some() { work.sha256 == sha256 } else { same };
+                bound && file.size == Some(work.size) && work.is_sound(objects)
+            });
+            if let Some(held) = work.held.as_ref().filter(|held| !goes_on && !held.upload.is_empty()) {
+                left.uploads.push((path.clone(), held.upload.clone()));
+            }
+            goes_on
         });
         let document = Document { load, boot, files };
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(records.path(FINISHED))
-            .map_err(SinkError::io("open record", FINISHED))?;
-        let state = State { document, finished, log, dirty: false };
-        Ok((Self { records: records.clone(), state: Mutex::new(state), replacing: Mutex::default() }, unplanned))
+        let state = State { document, finished, log, dirty: false, uploads: HashMap::new() };
+        Ok((Self { records: records.clone(), state: Mutex::new(state), replacing: tokio::sync::Mutex::default() }, left))
     }
 
     /// Takes over the files of a complete load whose target now gets another one.
-    pub fn adopt(records: &Records, manifest: &Manifest) -> Result<(), SinkError> {
+    pub async fn adopt(records: &Records, manifest: &Manifest) -> Result<(), SinkError> {
         let load = format!("{}@{}", manifest.inputs, manifest.revision);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(records.path(FINISHED))
-            .map_err(SinkError::io("open record", FINISHED))?;
-        let mut log = BufWriter::new(log);
+        let mut log = records.open_log(FINISHED, |_| {}).await?;
         for file in &manifest.files {
             let line =
                 Line { load: load.clone(), path: file.path.clone(), size: file.size, sha256: file.sha256.clone(), boot: None };
-            serde_json::to_writer(&mut log, &line)
-                .map_err(Into::into)
-                .and_then(|()| log.write_all(b"\n"))
-                .map_err(SinkError::io("write record", FINISHED))?;
+            line.add_to(&mut log)?;
+            // In an object store, piece by piece.
+            if log.is_long() {
+                records.flush_log(FINISHED, &mut log).await?;
+            }
         }
-        log.into_inner()
-            .map_err(|error| SinkError::io("write record", FINISHED)(error.into_error()))?
-            .sync_all()
-            .map_err(SinkError::io("write record", FINISHED))
+        records.flush_log(FINISHED, &mut log).await
     }
 
     /// Size and digest of `file` where an earlier run finished it. Whether it still lies there is for the caller to see.
@@ -141,12 +161,25 @@ impl Journal {
         self.state().document.files.contains_key(path)
     }
 
-    /// Begins or continues a file of known size; answers with the bytes that are there.
-    pub fn begin(&self, path: &str, size: u64, sha256: Option<[u8; 32]>) -> Ranges {
+    /// What an earlier run holds of an upload of `path`.
+    pub fn held(&self, path: &str) -> Option<Held> {
+        self.state().document.files.get(path)?.held.clone()
+    }
+
+    /// Begins or continues a file of known size; answers with the bytes that are there. An upload says itself which.
+    pub fn begin(&self, path: &str, size: u64, sha256: Option<[u8; 32]>, upload: Option<Record>) -> Ranges {
         let mut state = self.state();
         state.dirty = true;
-        let fresh = || InWork { size, sha256: sha256.map(hex::encode), done: Ranges::default() };
-        state.document.files.entry(path.to_owned()).or_insert_with(fresh).done.clone()
+        let fresh = || InWork { size, sha256: sha256.map(hex::encode), ..InWork::default() };
+        let work = state.document.files.entry(path.to_owned()).or_insert_with(fresh);
+        if let Some(record) = upload {
+            work.done = Ranges::default();
+            work.done.insert(0..record.lock().unwrap_or_else(PoisonError::into_inner).0.front(size));
+            let done = work.done.clone();
+            state.uploads.insert(path.to_owned(), record);
+            return done;
+        }
+        work.done.clone()
     }
 
     /// Bytes of a file were written. Answers how far the file is whole from its beginning.
@@ -168,12 +201,14 @@ impl Journal {
         let mut state = self.state();
         state.dirty = true;
         state.document.files.remove(path);
+        state.uploads.remove(path);
     }
 
     /// A file is whole, verified and has its name.
     pub fn finish(&self, path: &str, verified: Verified) -> Result<(), SinkError> {
         let mut state = self.state();
         state.document.files.remove(path);
+        state.uploads.remove(path);
         state.dirty = true;
         let Document { load, boot, .. } = &state.document;
         let line = Line {
@@ -183,30 +218,40 @@ impl Journal {
             sha256: hex::encode(verified.sha256),
             boot: (!verified.is_durable_alone()).then(|| boot.clone()),
         };
-        let mut text = serde_json::to_vec(&line).map_err(|error| SinkError::io("write record", FINISHED)(error.into()))?;
-        text.push(b'\n');
-        state.log.write_all(&text).map_err(SinkError::io("write record", FINISHED))
+        line.add_to(&mut state.log)
     }
 
-    /// Writes what changed since the last time. Blocking; small: it holds the files in work only.
-    pub fn flush(&self) -> Result<(), SinkError> {
-        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = {
+    /// How long to wait between two times of writing it: in an object store that is a request.
+    pub const fn pace(&self) -> Duration {
+        if self.records.outlive_the_machine() { Duration::from_secs(1) } else { Duration::from_millis(100) }
+    }
+
+    /// Writes what changed since the last time. Small: it holds the files in work only.
+    pub async fn flush(&self) -> Result<(), SinkError> {
+        let _one = self.replacing.lock().await;
+        let (document, piece) = {
             let mut state = self.state();
-            if !std::mem::take(&mut state.dirty) {
-                return Ok(());
-            }
-            serde_json::to_vec(&state.document).map_err(|error| SinkError::io("write record", JOURNAL)(error.into()))?
+            let state = &mut *state;
+            state.dirty |= state.document.follow(&state.uploads);
+            let document = std::mem::take(&mut state.dirty).then(|| serde_json::to_vec(&state.document)).transpose();
+            (document.map_err(|error| SinkError::io("write record", JOURNAL)(error.into()))?, state.log.unwritten())
         };
+        // A file is finished before it is no longer in work.
+        if let Some(piece) = piece {
+            self.records.write_piece(FINISHED, piece).await?;
+        }
         // Not made durable: what a crash of the machine may lose is handled by the boot's name and by digests.
-        self.records.replace(JOURNAL, false, |out| out.write_all(&bytes))
+        match document {
+            Some(document) => self.records.write(JOURNAL, document).await,
+            None => Ok(()),
+        }
     }
 
     /// The load is complete and its manifest written: nothing to resume.
-    pub fn close(&self) -> Result<(), SinkError> {
-        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.records.remove(JOURNAL)?;
-        self.records.remove(FINISHED)
+    pub async fn close(&self) -> Result<(), SinkError> {
+        let _one = self.replacing.lock().await;
+        self.records.remove(JOURNAL).await?;
+        self.records.remove_log(FINISHED).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,23 +260,41 @@ impl Journal {
     }
 }
 
-/// Lines that can be read and believed in this boot; the last one may be torn.
-fn read_finished(records: &Records, boot: &str) -> Result<Finished, SinkError> {
-    let file = match File::open(records.path(FINISHED)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Finished::new()),
-        Err(error) => return Err(SinkError::io("read record", FINISHED)(error)),
-    };
-    let mut finished = Finished::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(SinkError::io("read record", FINISHED))?;
-        if let Ok(line) = serde_json::from_str::<Line>(&line)
-            && line.boot.as_deref().is_none_or(|written| written == boot && !boot.is_empty())
-        {
-            finished.insert(line.path.clone(), line);
+impl Document {
+    /// Lets the files in work follow their uploads. What was gathered and not sent is not there for a later run.
+    fn follow(&mut self, uploads: &HashMap<String, Record>) -> bool {
+        let mut moved = false;
+        for (path, record) in uploads {
+            let Some(work) = self.files.get_mut(path) else { continue };
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::take(&mut record.1) {
+                work.held = Some(record.0.clone()).filter(|held| !held.upload.is_empty());
+                moved = true;
+            }
         }
+        moved
     }
-    Ok(finished)
+}
+
+impl Line {
+    fn add_to(&self, log: &mut Log) -> Result<(), SinkError> {
+        let mut text = serde_json::to_vec(self).map_err(|error| SinkError::io("write record", FINISHED)(error.into()))?;
+        text.push(b'\n');
+        log.push(&text).map_err(SinkError::io("write record", FINISHED))
+    }
+}
+
+fn this_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Takes a line that can be read and believed in this boot; the last one may be torn.
+fn remember(finished: &mut Finished, line: &str, boot: &str) {
+    if let Ok(line) = serde_json::from_str::<Line>(line)
+        && line.boot.as_deref().is_none_or(|written| written == boot && !boot.is_empty())
+    {
+        finished.insert(line.path.clone(), line);
+    }
 }
 
 /// The 32 bytes of 64 hexadecimal characters.
@@ -260,9 +323,9 @@ mod tests {
         Sink::open(&BucketUrl::of_folder(folder.path()).unwrap()).await.unwrap()
     }
 
-    fn reopened(sink: &Sink, plan: &Plan) -> (u64, Vec<String>) {
-        let (journal, stale) = Journal::open(sink.records(), "inputs", plan).unwrap();
-        (journal.done("f"), stale)
+    async fn reopened(sink: &Sink, plan: &Plan) -> (u64, Vec<String>) {
+        let (journal, left) = Journal::open(sink.records(), "inputs", plan).await.unwrap();
+        (journal.done("f"), left.paths)
     }
 
     #[tokio::test]
@@ -270,19 +333,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sink = sink(&folder).await;
         for digest in [Some(1), None] {
-            let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", digest)).unwrap();
+            let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", digest)).await.unwrap();
             journal.forget("f");
-            journal.begin("f", 10, digest.map(|byte| [byte; 32]));
+            journal.begin("f", 10, digest.map(|byte| [byte; 32]), None);
             assert_eq!((journal.wrote("f", 4..6), journal.wrote("f", 0..4)), (0, 6));
-            journal.flush().unwrap();
-            assert_eq!(reopened(&sink, &plan("a", digest)).0, 6);
+            journal.flush().await.unwrap();
+            assert_eq!(reopened(&sink, &plan("a", digest)).await.0, 6);
             assert_eq!(
-                reopened(&sink, &plan("b", digest)).0,
+                reopened(&sink, &plan("b", digest)).await.0,
                 if digest.is_some() { 6 } else { 0 },
                 "a digest outlives its revision"
             );
-            assert_eq!(reopened(&sink, &plan("a", Some(2))).0, 0);
-            assert_eq!(reopened(&sink, &Plan::default()), (0, vec!["f".to_owned()]));
+            assert_eq!(reopened(&sink, &plan("a", Some(2))).await.0, 0);
+            assert_eq!(reopened(&sink, &Plan::default()).await, (0, vec!["f".to_owned()]));
         }
     }
 
@@ -290,16 +353,16 @@ mod tests {
     async fn another_boot_is_not_trusted_without_a_digest() {
         let folder = tempfile::tempdir().unwrap();
         let sink = sink(&folder).await;
-        let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", None)).unwrap();
-        journal.begin("f", 10, None);
+        let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", None)).await.unwrap();
+        journal.begin("f", 10, None, None);
         journal.wrote("f", 0..5);
-        journal.flush().unwrap();
-        let path = sink.records().path(JOURNAL);
+        journal.flush().await.unwrap();
+        let path = folder.path().join(".substratus").join(JOURNAL);
         let text = std::fs::read_to_string(&path).unwrap();
         let mut document: Document = serde_json::from_str(&text).unwrap();
         document.boot = "another".into();
         std::fs::write(&path, serde_json::to_string(&document).unwrap()).unwrap();
-        assert_eq!(reopened(&sink, &plan("a", None)).0, 0);
+        assert_eq!(reopened(&sink, &plan("a", None)).await.0, 0);
     }
 
     #[tokio::test]
@@ -307,19 +370,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sink = sink(&folder).await;
         let verified = Verified { size: 10, sha256: [1; 32] };
-        let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", None)).unwrap();
+        let (journal, _) = Journal::open(sink.records(), "inputs", &plan("a", None)).await.unwrap();
         journal.finish("f", verified).unwrap();
-        let path = sink.records().path(FINISHED);
+        let path = folder.path().join(".substratus").join(FINISHED);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{}", text.get(..20).unwrap())).unwrap();
-        let finished = |plan: &Plan| Journal::open(sink.records(), "inputs", plan).unwrap().0.finished(&plan.files[0]);
-        assert_eq!(finished(&plan("a", None)), Some(verified));
-        assert_eq!(finished(&plan("b", None)), None);
-        assert_eq!(finished(&plan("b", Some(1))), Some(verified));
-        assert_eq!(finished(&plan("a", Some(2))), None);
+        let finished =
+            async |plan: &Plan| Journal::open(sink.records(), "inputs", plan).await.unwrap().0.finished(&plan.files[0]);
+        assert_eq!(finished(&plan("a", None)).await, Some(verified));
+        assert_eq!(finished(&plan("b", None)).await, None);
+        assert_eq!(finished(&plan("b", Some(1))).await, Some(verified));
+        assert_eq!(finished(&plan("a", Some(2))).await, None);
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         std::fs::write(&path, text.replace(boot.trim(), "another")).unwrap();
-        assert_eq!(finished(&plan("a", None)), None, "small, and perhaps not on the disk when the machine went down");
+        assert_eq!(finished(&plan("a", None)).await, None, "small, and perhaps not on the disk when the machine went down");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use url::Url;
 use super::counters::Counters;
 use super::egress::{Egress, Patience};
 use super::failure::LoadError;
-use super::journal::Journal;
+use super::journal::{Journal, Leftovers};
 use super::manifest::{self, MANIFEST, Manifest};
 use super::plan::Plan;
 use super::progress::{Reporter, Store};
@@ -21,11 +21,8 @@ use super::request::LoadRequest;
 use super::resolve::Loader;
 use super::secrets::Secrets;
 use super::transfer::{Transfer, Tuning};
-use crate::bucket::{BucketUrl, Sink};
+use crate::bucket::{BucketUrl, Sink, SinkError};
 use crate::plugin::Plugins;
-
-/// How often the journal is written. A killed load fetches again what came after the last time.
-const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// Files of a plan that are listed in the log; the manifest lists all of them.
 const LISTED: usize = 1000;
@@ -68,13 +65,13 @@ pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
 
 async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus, LoadError> {
     let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
-    let sink = Sink::open(&target).await?;
-    if let Some(manifest) = Manifest::read(sink.records())? {
+    let sink = Sink::connect(&target, &around.env).await?;
+    if let Some(manifest) = Manifest::read(sink.records()).await? {
         if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
             tracing::info!(revision = manifest.revision, "the artifact is complete already");
             return Ok(manifest.source);
         }
-        set_aside(&sink, &manifest)?;
+        set_aside(&sink, &manifest).await?;
     }
     let secrets =
         Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
@@ -89,10 +86,8 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
             let sha256 = file.sha256.map(hex::encode);
             tracing::info!(path = %file.path, bytes = file.size, sha256, "planned");
         }
-        let (journal, stale) = Journal::open(sink.records(), &request.inputs, &plan)?;
-        for path in stale {
-            sink.remove(&path).await?;
-        }
+        let (journal, left) = Journal::open(sink.records(), &request.inputs, &plan).await?;
+        clear(&sink, left).await?;
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
         let transfer = Arc::new(Transfer::new(egress, sink, journal, counters, Arc::new(loader), around.tuning));
         fetch(request, &plan, &transfer, &around.stop).await
@@ -105,9 +100,20 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
 }
 
 /// The files of an earlier load may be what this one needs: they become finished files of an unfinished load.
-fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
-    Journal::adopt(sink.records(), manifest)?;
-    Ok(sink.records().remove(MANIFEST)?)
+async fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
+    Journal::adopt(sink.records(), manifest).await?;
+    Ok(sink.records().remove(MANIFEST).await?)
+}
+
+/// Removes what an earlier run left and nobody goes on with.
+pub(super) async fn clear(sink: &Sink, left: Leftovers) -> Result<(), SinkError> {
+    for (path, upload) in left.uploads {
+        sink.abort(&path, &upload).await?;
+    }
+    for path in left.paths {
+        sink.remove(&path).await?;
+    }
+    Ok(())
 }
 
 /// Every file, and the manifest as the last write.
@@ -122,26 +128,23 @@ async fn fetch(
         error = keep_flushing(transfer) => Err(error),
         () = stop.cancelled() => Err(interrupted()),
     };
-    transfer.journal.flush()?;
+    transfer.journal.flush().await?;
     let verified = result?;
     let bytes = verified.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let source = SourceStatus { bytes: i64::try_from(bytes).unwrap_or(i64::MAX), ..plan.source.clone() };
     transfer.sink.settle().await?;
-    manifest::write(&transfer.sink, &request.inputs, plan, &source, &verified)?;
-    transfer.journal.close()?;
+    manifest::write(&transfer.sink, &request.inputs, plan, &source, &verified).await?;
+    transfer.journal.close().await?;
     Ok(source)
 }
 
 /// Ends with an error only.
 pub(super) async fn keep_flushing(transfer: &Arc<Transfer>) -> LoadError {
+    // A killed load fetches again what came after the last time.
     loop {
-        tokio::time::sleep(FLUSH_EVERY).await;
-        let transfer = Arc::clone(transfer);
-        // A disk that is busy with the files makes the journal wait.
-        match tokio::task::spawn_blocking(move || transfer.journal.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error.into(),
-            Err(error) => return LoadError::new(reason::JOB_FAILED, format!("writing the journal ended: {error}")),
+        tokio::time::sleep(transfer.journal.pace()).await;
+        if let Err(error) = transfer.journal.flush().await {
+            return error.into();
         }
     }
 }
@@ -152,6 +155,6 @@ pub(super) async fn stopped_for_good(stop: &CancellationToken) {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
-fn interrupted() -> LoadError {
+pub(super) fn interrupted() -> LoadError {
     LoadError::unavailable("the load was interrupted; the next run goes on where it stopped")
 }

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use substratus_crds::SourceStatus;
 
 use super::plan::{Plan, PlanFile};
-use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
-use crate::bucket::{Sink, SinkError};
+use crate::bucket::{Records, Sink, SinkError};
 
 /// Name of the record.
 pub const MANIFEST: &str = "manifest.json";
@@ -69,8 +68,8 @@ impl Serialize for Files<'_> {
 
 impl Manifest {
     /// Reads the manifest beside an artifact; `None` where there is none that this version understands.
-    pub fn read(records: &Records) -> Result<Option<Self>, SinkError> {
-        let manifest: Option<Self> = records.read(MANIFEST)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    pub async fn read(records: &Records) -> Result<Option<Self>, SinkError> {
+        let manifest: Option<Self> = records.read(MANIFEST).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(manifest.filter(|manifest| manifest.version == VERSION))
     }
 
@@ -86,12 +85,18 @@ impl Manifest {
 }
 
 /// Writes the manifest of a finished load: the last write, durable, all or nothing.
-pub fn write(sink: &Sink, inputs: &str, plan: &Plan, source: &SourceStatus, verified: &[Verified]) -> Result<(), SinkError> {
-    write_entries(sink, inputs, &plan.revision, source, Files(&plan.files, verified))
+pub async fn write(
+    sink: &Sink,
+    inputs: &str,
+    plan: &Plan,
+    source: &SourceStatus,
+    verified: &[Verified],
+) -> Result<(), SinkError> {
+    write_entries(sink, inputs, &plan.revision, source, Files(&plan.files, verified)).await
 }
 
 /// The same of files that no plan names, a sequence of [`Entry`].
-pub fn write_entries(
+pub async fn write_entries(
     sink: &Sink,
     inputs: &str,
     revision: &str,
@@ -99,5 +104,5 @@ pub fn write_entries(
     files: impl Serialize,
 ) -> Result<(), SinkError> {
     let written = Written { version: VERSION, inputs, revision, license: source.license.as_deref(), source, files };
-    sink.records().replace(MANIFEST, true, |out| serde_json::to_writer(out, &written).map_err(Into::into))
+    sink.records().replace(MANIFEST, true, |out| serde_json::to_writer(out, &written).map_err(Into::into)).await
 }

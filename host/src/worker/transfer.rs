@@ -102,7 +102,8 @@ impl Transfer {
         let mut waiting = plan.files.iter().enumerate();
         let mut running = JoinSet::new();
         loop {
-            while running.len() < self.tuning.files
+            // A file more than there are connections would only wait for one, with memory in its hands.
+            while running.len() < self.tuning.files.min(self.tuning.connections)
                 && let Some((index, file)) = waiting.next()
             {
                 let load = FileLoad::new(Arc::clone(&self), file.clone());

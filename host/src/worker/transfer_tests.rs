@@ -106,7 +106,7 @@ impl Case {
     async fn run_with(&self, size: Option<u64>) -> Result<Vec<Verified>, LoadError> {
         let plan = self.plan(size);
         let sink = Sink::open(&BucketUrl::of_folder(self.folder.path()).unwrap()).await.unwrap();
-        let (journal, _) = Journal::open(sink.records(), "i", &plan).unwrap();
+        let (journal, _) = Journal::open(sink.records(), "i", &plan).await.unwrap();
         let patience = Patience { stall: Duration::from_millis(500), ..Patience::default() };
         let egress = Egress::new(std::slice::from_ref(&self.base), Secrets::default(), patience).unwrap();
         let tuning = Tuning { part: PART, attempts: 4, pause: Duration::from_millis(1), ..Tuning::default() };

@@ -1,6 +1,7 @@
 //! One pass of SHA-256 over a file while it is being written: the hash follows the front of what is there, on a thread of its
 //! own, off the network's path. Knows nothing of where bytes come from.
 
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::watch::{self, Receiver, Sender};
@@ -60,7 +61,9 @@ impl Verifier {
 /// Hashes up to the newest front until nobody can tell a newer one. What is hashed needs no memory any more: it goes to the disk
 /// while the rest arrives, so that little is left to wait for at the end.
 fn follow(file: &SinkFile, mut told: Receiver<u64>) -> Result<Verified, SinkError> {
-    let (mut hash, mut position, mut settled, mut block) = (Sha256::new(), 0, 0, vec![0; BLOCK]);
+    let resumed = file.resumed().and_then(|(state, position)| Some((restore(&state)?, position)));
+    let ((mut hash, mut position), mut block) = (resumed.unwrap_or_default(), vec![0; BLOCK]);
+    let mut settled = position;
     // What was told last is seen even when those who told it are gone.
     while Handle::current().block_on(told.changed()).is_ok() {
         let front = *told.borrow_and_update();
@@ -72,6 +75,7 @@ fn follow(file: &SinkFile, mut told: Receiver<u64>) -> Result<Verified, SinkErro
             }
             hash.update(block.get(..read).unwrap_or_default());
             position += read as u64;
+            file.passed(position, || hex::encode(hash.serialize()));
             if position - settled >= SETTLED {
                 file.settle(settled..position);
                 settled = position;
@@ -79,4 +83,27 @@ fn follow(file: &SinkFile, mut told: Receiver<u64>) -> Result<Verified, SinkErro
         }
     }
     Ok(Verified { size: position, sha256: hash.finalize().into() })
+}
+
+/// A hash that was interrupted, from the state that it left.
+pub fn restore(state: &str) -> Option<Sha256> {
+    let mut bytes = SerializedState::<Sha256>::default();
+    hex::decode_to_slice(state, &mut bytes).ok()?;
+    Sha256::deserialize(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_goes_on_from_the_state_it_left() {
+        let bytes: Vec<u8> = (0..1000_u32).map(|byte| u8::try_from(byte % 251).unwrap()).collect();
+        for at in [0, 1, 63, 64, 65, 640, 1000] {
+            let (before, after) = bytes.split_at(at);
+            let left = hex::encode(Sha256::new_with_prefix(before).serialize());
+            assert_eq!(restore(&left).unwrap().chain_update(after).finalize(), Sha256::digest(&bytes), "{at}");
+        }
+        assert!(restore("").is_none() && restore("00").is_none() && restore(&"zz".repeat(105)).is_none());
+    }
 }

@@ -34,7 +34,7 @@ pub async fn withdraw(sink: &Sink, manifest: &Manifest) -> Result<(), SinkError>
     for file in &manifest.files {
         sink.remove(&file.path).await?;
     }
-    sink.records().remove(MANIFEST)
+    sink.records().remove(MANIFEST).await
 }
 
 /// A part, and the shard it belongs to.
@@ -45,7 +45,7 @@ pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<Sourc
     let mut done: Vec<ShardRecord> = Vec::with_capacity(plan.shards.len());
     for (index, shard) in plan.shards.iter().enumerate() {
         let gone = || LoadError::unavailable(format!("what shard `{}` became is gone; run the import again", shard.name));
-        done.push(work.done(index, shard)?.ok_or_else(gone)?);
+        done.push(work.done(index, shard).await?.ok_or_else(gone)?);
     }
     let files = arrange(&done)?;
     let mut entries = Vec::with_capacity(files.len());
@@ -54,9 +54,9 @@ pub async fn commit(work: &Work, sink: &Sink, plan: &ImportPlan) -> Result<Sourc
     }
     let source = describe(plan, &plan.shards, &done, entries.iter().map(|entry| entry.size));
     sink.settle().await?;
-    manifest::write_entries(sink, &plan.inputs, &plan.revision, &source, &entries)?;
+    manifest::write_entries(sink, &plan.inputs, &plan.revision, &source, &entries).await?;
     Sink::discard(&work.target.join(RECORDS).join(SHARDS)).await?;
-    ImportPlan::remove(sink.records())?;
+    ImportPlan::remove(sink.records()).await?;
     Ok(source)
 }
 
@@ -112,7 +112,7 @@ async fn place(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Re
 
 /// One file of several parts. They stay where they are until the manifest is written, so that this can be done again.
 async fn joined(work: &Work, sink: &Sink, path: &str, parts: &[Placed<'_>]) -> Result<Entry, LoadError> {
-    let file = sink.create(path, None).await?;
+    let file = sink.create(path, None, None).await?;
     let (mut whole, mut at, mut block) = (Sha256::new(), 0_u64, vec![0; BLOCK]);
     for (shard, part) in parts {
         let from = open(work, *shard).await?;

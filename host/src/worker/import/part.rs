@@ -77,7 +77,7 @@ impl Lines {
 impl Part {
     /// Begins `path` of a shard.
     pub async fn begin(sink: &Sink, path: &str) -> Result<Self, SinkError> {
-        let file = sink.create(path, None).await?;
+        let file = sink.create(path, None, None).await?;
         let rows = is_lines(path).then(Lines::default);
         Ok(Self { path: path.to_owned(), file, hash: Sha256::new(), batch: Vec::new(), at: 0, rows })
     }

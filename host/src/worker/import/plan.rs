@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bucket::local::Records;
-use crate::bucket::{BucketUrl, SinkError};
+use crate::bucket::{BucketUrl, Records, SinkError};
 use crate::plugin::types::Shard;
 
 /// Most shards of one import.
@@ -42,20 +41,20 @@ struct Written<P> {
 
 impl ImportPlan {
     /// The plan of the import `inputs` beside an artifact, where it was made.
-    pub fn read(records: &Records, inputs: &str) -> Result<Option<Self>, SinkError> {
-        let written: Option<Written<Self>> = records.read(PLAN)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    pub async fn read(records: &Records, inputs: &str) -> Result<Option<Self>, SinkError> {
+        let written: Option<Written<Self>> = records.read(PLAN).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(written.filter(|written| written.version == VERSION && written.plan.inputs == inputs).map(|written| written.plan))
     }
 
     /// Leaves it beside the artifact: all or nothing.
-    pub fn write(&self, records: &Records) -> Result<(), SinkError> {
+    pub async fn write(&self, records: &Records) -> Result<(), SinkError> {
         let written = Written { version: VERSION, plan: self };
-        records.replace(PLAN, true, |out| serde_json::to_writer(out, &written).map_err(Into::into))
+        records.replace(PLAN, true, |out| serde_json::to_writer(out, &written).map_err(Into::into)).await
     }
 
     /// Removes the record.
-    pub fn remove(records: &Records) -> Result<(), SinkError> {
-        records.remove(PLAN)
+    pub async fn remove(records: &Records) -> Result<(), SinkError> {
+        records.remove(PLAN).await
     }
 }
 

@@ -16,9 +16,8 @@ use super::part::{Finished, Part, look};
 use super::plan::shard_url;
 use super::schema::Schema;
 use super::streams::{Cause, Fetched, GuestInput, GuestOutputs, Piece, decode};
-use crate::bucket::local::Records;
 use crate::bucket::sink::Verified;
-use crate::bucket::{BucketUrl, Sink, SinkError};
+use crate::bucket::{BucketUrl, Records, Sink, SinkError};
 use crate::plugin::io::Streams;
 use crate::plugin::types::{Decoding, Shard, ShardReport};
 use crate::worker::asking::refused;
@@ -26,7 +25,7 @@ use crate::worker::counters::Counters;
 use crate::worker::egress::Egress;
 use crate::worker::failure::LoadError;
 use crate::worker::journal::Journal;
-use crate::worker::load::keep_flushing;
+use crate::worker::load::{clear, keep_flushing};
 use crate::worker::plan::{Plan, PlanFile};
 use crate::worker::transfer::{Transfer, Tuning};
 
@@ -95,9 +94,9 @@ pub struct Work {
 
 impl Work {
     /// What shard `index` became, where it is done.
-    pub fn done(&self, index: usize, shard: &Shard) -> Result<Option<ShardRecord>, LoadError> {
+    pub async fn done(&self, index: usize, shard: &Shard) -> Result<Option<ShardRecord>, LoadError> {
         let Some(records) = Records::of(&shard_url(&self.target, index)) else { return Ok(None) };
-        let record: Option<ShardRecord> = records.read(RECORD)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let record: Option<ShardRecord> = records.read(RECORD).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(record.filter(|record| record.version == VERSION && record.key == self.key(shard)))
     }
 
@@ -140,7 +139,7 @@ impl Work {
             Err(SinkError::Busy(_)) => return Ok(false),
             other => other?,
         };
-        if self.done(index, shard)?.is_some() {
+        if self.done(index, shard).await?.is_some() {
             self.count(shard);
             return Ok(true);
         }
@@ -170,7 +169,7 @@ impl Work {
         // A record that outlives the files it speaks of would be believed. It comes last: who sees it may take the folder apart.
         sink.settle().await?;
         Sink::discard(&url.join(INPUTS)).await?;
-        sink.records().replace(RECORD, true, |out| serde_json::to_writer(out, &record).map_err(Into::into))?;
+        sink.records().replace(RECORD, true, |out| serde_json::to_writer(out, &record).map_err(Into::into)).await?;
         let rows: u64 = record.parts.iter().filter_map(|part| part.rows).sum();
         tracing::info!(shard = %shard.name, files = record.parts.len(), rows, "shard complete");
         Ok(true)
@@ -180,10 +179,8 @@ impl Work {
     async fn fetch(&self, sink: &Sink, shard: &Shard) -> Result<(Vec<PlanFile>, Vec<Verified>), LoadError> {
         let files = self.importer.inputs(shard)?;
         let plan = Plan { files, ..Plan::default() };
-        let (journal, stale) = Journal::open(sink.records(), &self.key(shard), &plan)?;
-        for path in stale {
-            sink.remove(&path).await?;
-        }
+        let (journal, left) = Journal::open(sink.records(), &self.key(shard), &plan).await?;
+        clear(sink, left).await?;
         let importer = Arc::new(self.importer.clone());
         let counters = Arc::clone(&self.counters);
         let transfer = Transfer::new(self.egress.clone(), sink.clone(), journal, counters, importer, self.tuning);
@@ -193,7 +190,7 @@ impl Work {
             error = keep_flushing(&transfer) => Err(error),
             () = self.stop.cancelled() => Err(interrupted()),
         };
-        transfer.journal.flush()?;
+        transfer.journal.flush().await?;
         Ok((plan.files, result?))
     }
 

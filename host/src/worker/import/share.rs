@@ -12,8 +12,7 @@ use super::commit::describe;
 use super::plan::ImportPlan;
 use super::shard::Work;
 use super::{Crew, all};
-use crate::bucket::BucketUrl;
-use crate::bucket::local::Records;
+use crate::bucket::{BucketUrl, Records};
 use crate::worker::failure::LoadError;
 use crate::worker::load::Surroundings;
 use crate::worker::manifest::Manifest;
@@ -78,7 +77,7 @@ pub(super) async fn take(
     let mut done = Vec::new();
     for (index, shard) in mine() {
         // Where the leader was faster and took them apart, there is nothing left to tell.
-        done.extend(work.done(index, shard)?);
+        done.extend(work.done(index, shard).await?);
     }
     Ok(describe(&plan, mine().map(|(_, shard)| shard), &done, done.iter().flat_map(|record| &record.parts).map(|part| part.size)))
 }
@@ -87,10 +86,10 @@ pub(super) async fn take(
 async fn planned(records: &Records, inputs: &str) -> Result<Option<ImportPlan>, LoadError> {
     let since = Instant::now();
     loop {
-        if let Some(plan) = ImportPlan::read(records, inputs)? {
+        if let Some(plan) = ImportPlan::read(records, inputs).await? {
             return Ok(Some(plan));
         }
-        if Manifest::read(records)?.is_some_and(|manifest| manifest.inputs == inputs) {
+        if Manifest::read(records).await?.is_some_and(|manifest| manifest.inputs == inputs) {
             return Ok(None);
         }
         if since.elapsed() > PLAN_TIMEOUT {
@@ -108,7 +107,7 @@ pub(super) async fn lead(work: &Work, plan: &ImportPlan) -> Result<(), LoadError
         let began = Instant::now();
         let mut left = Vec::with_capacity(open.len());
         for (index, shard) in &open {
-            if work.done(*index, shard)?.is_some() {
+            if work.done(*index, shard).await?.is_some() {
                 work.count(shard);
                 moved = began;
             } else {

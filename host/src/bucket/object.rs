@@ -1,0 +1,163 @@
+//! The sink's backend for object stores: one artifact below a prefix of a bucket. An object appears under its name only when it
+//! is whole and verified. Knows nothing of where bytes come from; [`super::upload`] writes one file.
+//!
+//! Nothing keeps a second worker out, and nothing needs to: what either makes visible is whole and verified, and where one takes
+//! away an upload of the other, that one begins the file again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use tokio::sync::Semaphore;
+
+use super::records::{ObjectRecords, Records};
+use super::sink::SinkError;
+use super::store::{Environment, Store, is_missing_object};
+use super::upload::{Held, ObjectFile};
+use super::url::{ARTIFACTS, BucketUrl, RECORDS};
+
+/// What is counted when memory is given out.
+pub(super) const UNIT: u64 = 64 * 1024;
+/// Memory for parts that are fetched in ranges. Whoever gets some holds no connection yet, so that nobody who has a connection
+/// waits for memory that only another connection could free.
+const RANGED: u64 = 48 * 1024 * 1024;
+/// Memory for files that come over one connection from beginning to end. Whoever holds some has that connection, or is past it.
+const STREAMED: u64 = 24 * 1024 * 1024;
+/// Requests that write, at the same time.
+const WRITES: usize = 8;
+
+/// One artifact in an object store.
+#[derive(Debug)]
+pub struct ObjectSink {
+    store: Store,
+    prefix: String,
+    records: Records,
+    listing: Arc<Listing>,
+    room: Arc<Room>,
+}
+
+/// Sizes of the objects of an artifact: listed once, then kept. A request for each of 200,000 files would take longer than the
+/// files.
+#[derive(Debug, Default)]
+pub(super) struct Listing(Mutex<HashMap<String, u64>>);
+
+impl Listing {
+    pub(super) fn set(&self, path: &str, size: Option<u64>) {
+        let mut sizes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match size {
+            Some(size) => drop(sizes.insert(path.to_owned(), size)),
+            None => drop(sizes.remove(path)),
+        }
+    }
+
+    fn all(&self) -> Vec<(String, u64)> {
+        let sizes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = sizes.iter().map(|(path, size)| (path.clone(), *size)).collect();
+        all.sort();
+        all
+    }
+
+    fn get(&self, path: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    }
+}
+
+/// What the files of one sink share.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) ranged: Arc<Semaphore>,
+    pub(super) streamed: Arc<Semaphore>,
+    pub(super) writes: Semaphore,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let units = |bytes: u64| Arc::new(Semaphore::new(usize::try_from(bytes / UNIT).unwrap_or(1)));
+        Self { ranged: units(RANGED), streamed: units(STREAMED), writes: Semaphore::new(WRITES) }
+    }
+}
+
+/// Units for so many bytes, at most all there are: a part larger than the room is in it alone.
+pub(super) fn units(bytes: u64, streamed: bool) -> u32 {
+    let all = if streamed { STREAMED } else { RANGED };
+    u32::try_from(bytes.min(all).div_ceil(UNIT)).unwrap_or(1).max(1)
+}
+
+impl ObjectSink {
+    /// Looks at what is there; finds out whether the bucket is, and opens for us.
+    pub async fn open(url: &BucketUrl, env: &Environment) -> Result<Self, SinkError> {
+        Self::of(Store::open(url, env)?, url.path().trim_matches('/')).await
+    }
+
+    pub(super) async fn of(store: Store, prefix: &str) -> Result<Self, SinkError> {
+        let under = |folder: &str| if prefix.is_empty() { folder.to_owned() } else { format!("{prefix}/{folder}") };
+        let records = Records::Objects(ObjectRecords::new(store.clone(), under(RECORDS)));
+        let sink = Self { store, prefix: under(ARTIFACTS), records, listing: Arc::default(), room: Arc::default() };
+        let folder = key(&sink.prefix, "")?;
+        let mut listed = sink.store.objects().list(Some(&folder));
+        loop {
+            let next = listed.try_next().await.map_err(|error| sink.store.explain("list", folder.as_ref(), &error))?;
+            let Some(found) = next else { break };
+            if let Some(path) = found.location.as_ref().strip_prefix(&format!("{}/", sink.prefix)) {
+                sink.listing.set(path, Some(found.size));
+            }
+        }
+        drop(listed);
+        Ok(sink)
+    }
+
+    /// Our records beside the files.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub(super) async fn create(&self, path: &str, size: Option<u64>, held: Option<Held>) -> Result<ObjectFile, SinkError> {
+        let key = key(&self.prefix, path)?;
+        let (store, room, listing) = (self.store.clone(), Arc::clone(&self.room), Arc::clone(&self.listing));
+        ObjectFile::begin(store, key, path, size, held, room, listing).await
+    }
+
+    pub(super) fn finished(&self, path: &str) -> Option<u64> {
+        self.listing.get(path)
+    }
+
+    /// Every file that is there, and its size.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        self.listing.all()
+    }
+
+    /// A URL with which the file `path` can be read for a time.
+    pub async fn sign(&self, path: &str, valid: Duration) -> Result<::url::Url, SinkError> {
+        self.store.sign(&key(&self.prefix, path)?, valid).await
+    }
+
+    pub(super) async fn remove(&self, path: &str) -> Result<(), SinkError> {
+        if self.listing.get(path).is_none() {
+            return Ok(());
+        }
+        self.store.delete(&key(&self.prefix, path)?).await?;
+        self.listing.set(path, None);
+        Ok(())
+    }
+
+    /// Gives up an upload that nobody goes on with.
+    pub(super) async fn abort(&self, path: &str, upload: &str) -> Result<(), SinkError> {
+        abort(&self.store, &key(&self.prefix, path)?, upload).await
+    }
+}
+
+/// Gives up an upload; one that is gone is given up.
+pub(super) async fn abort(store: &Store, key: &Path, upload: &str) -> Result<(), SinkError> {
+    match store.multipart().abort_multipart(key, &upload.to_owned()).await {
+        Err(error) if !is_missing_object(&error) => Err(store.explain("give up the upload of", key.as_ref(), &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The key of `path` below `prefix`, as it is: what stands for a folder or leaves one is refused.
+fn key(prefix: &str, path: &str) -> Result<Path, SinkError> {
+    let refused = |_| SinkError::Refused(path.to_owned(), "it does not stay below the target, or holds a control character");
+    Path::parse(format!("{prefix}/{path}")).map_err(refused)
+}

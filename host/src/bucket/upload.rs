@@ -1,0 +1,479 @@
+//! One file on its way into an object store: parts are gathered in memory in any order, sent as soon as they are whole, and
+//! given up once they are both sent and hashed. Knows no hash and no source.
+//!
+//! Bytes that were sent cannot be read back, so whoever hashes reads them here while they are held. What a killed process can go
+//! on with is [`Held`]: the parts from the beginning that are sent *and* hashed, and the state of the hash at their end.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use md5::{Digest, Md5};
+use object_store::multipart::PartId;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::object::{Listing, Room, abort, units};
+use super::sink::{SinkError, Trouble, Verified};
+use super::store::Store;
+
+/// Parts are multiples of this; so many bytes are asked for at once.
+pub const PIECE: u64 = 8 * 1024 * 1024;
+/// Most parts of one object, in every store.
+const MAX_PARTS: u64 = 10_000;
+
+/// What a later process needs to go on with a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// The store's name of the upload.
+    pub upload: String,
+    /// Bytes of a part.
+    pub part: u64,
+    /// What the store said of each part, from the first without a gap.
+    pub etags: Vec<String>,
+    /// State of the hash at the end of those parts, in hexadecimal.
+    pub state: String,
+}
+
+impl Held {
+    /// How far a file of `size` bytes need not be fetched again.
+    pub fn front(&self, size: u64) -> u64 {
+        self.part.saturating_mul(self.etags.len() as u64).min(size)
+    }
+
+    /// Whether this code would have written it for a file of `size` bytes.
+    pub fn is_sound(&self, size: u64) -> bool {
+        self.part == part_of(size) && self.etags.len() as u64 <= size.div_ceil(self.part) && !self.upload.is_empty()
+    }
+}
+
+/// What is shared with whoever keeps the record: the newest state, and whether it is newer than the one that was taken last.
+pub type Record = Arc<Mutex<(Held, bool)>>;
+
+/// Size of the parts of a file: the smallest with which it fits.
+fn part_of(size: u64) -> u64 {
+    size.div_ceil(MAX_PARTS).div_ceil(PIECE).max(1) * PIECE
+}
+
+/// A file that is being written. Dropping it ends what is on its way.
+#[derive(Debug)]
+pub struct ObjectFile {
+    inner: Arc<Inner>,
+    _end: DropGuard,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    key: Path,
+    path: String,
+    /// Known from the beginning, or before the first byte, or never.
+    size: OnceLock<u64>,
+    room: Arc<Room>,
+    listing: Arc<Listing>,
+    record: Record,
+    state: Mutex<State>,
+    /// Something happened that somebody may wait for.
+    news: watch::Sender<()>,
+    ended: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    parts: BTreeMap<u64, Part>,
+    /// Sent, but not part of the record yet.
+    sent: BTreeMap<u64, String>,
+    /// States of the hash at the ends of parts that are not part of the record yet.
+    hashed: BTreeMap<u64, String>,
+    /// How far the hash is.
+    position: u64,
+    failed: Option<(Trouble, String)>,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: Bytes,
+    /// On its way, or there.
+    is_leaving: bool,
+    is_sent: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Gathering(Vec<u8>, u64),
+    Whole(PutPayload),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Gathering(bytes, _) => bytes,
+            Self::Whole(payload) => payload.as_ref().first().map_or(&[], |bytes| bytes),
+        }
+    }
+
+    /// The payload, of the first `length` bytes: from now on nothing is added.
+    fn close(&mut self, length: usize) -> PutPayload {
+        if let Self::Gathering(bytes, _) = self {
+            bytes.truncate(length);
+            *self = Self::Whole(std::mem::take(bytes).into());
+        }
+        match self {
+            Self::Whole(payload) => payload.clone(),
+            Self::Gathering(..) => PutPayload::new(),
+        }
+    }
+}
+
+impl ObjectFile {
+    pub(super) async fn begin(
+        store: Store,
+        key: Path,
+        path: &str,
+        size: Option<u64>,
+        held: Option<Held>,
+        room: Arc<Room>,
+        listing: Arc<Listing>,
+    ) -> Result<Self, SinkError> {
+        let held = held.unwrap_or_default();
+        let state = State { position: held.front(size.unwrap_or(0)), ..State::default() };
+        let ended = CancellationToken::new();
+        let inner = Inner {
+            store,
+            key,
+            path: path.to_owned(),
+            size: OnceLock::new(),
+            room,
+            listing,
+            record: Arc::new(Mutex::new((held, true))),
+            state: Mutex::new(state),
+            news: watch::Sender::new(()),
+            ended: ended.clone(),
+        };
+        let file = Self { inner: Arc::new(inner), _end: ended.drop_guard() };
+        if let Some(size) = size {
+            file.expect(size).await?;
+        }
+        Ok(file)
+    }
+
+    /// The file has `size` bytes; said before the first of them is written.
+    pub(super) async fn expect(&self, size: u64) -> Result<(), SinkError> {
+        let size = *self.inner.size.get_or_init(|| size);
+        // Before its first part, so that a record can speak of it.
+        if size > part_of(size) { self.inner.upload().await } else { Ok(()) }
+    }
+
+    /// What a later process goes on with.
+    pub(super) fn record(&self) -> Record {
+        Arc::clone(&self.inner.record)
+    }
+
+    /// The state of the hash that belongs to the beginning that need not come again, and where that ends.
+    pub(super) fn resumed(&self) -> Option<(String, u64)> {
+        let position = self.inner.state().position;
+        (position > 0).then(|| (self.inner.held().0.state.clone(), position))
+    }
+
+    /// Waits for memory for the parts that `range` lies in. Asked for in the order of the file, and before a connection is taken.
+    pub(super) async fn reserve(&self, range: &Range<u64>) -> Result<(), SinkError> {
+        let part = self.inner.part();
+        for index in range.start / part..range.end.div_ceil(part) {
+            self.inner.room_for(index, false).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), SinkError> {
+        let inner = &self.inner;
+        while !bytes.is_empty() {
+            let index = offset / inner.part();
+            if !inner.state().parts.contains_key(&index) {
+                if index > 0 && inner.size.get().is_none() {
+                    // It is longer than one part: the first, which could have been all, is sent now.
+                    inner.upload().await?;
+                    inner.send_whole(index - 1);
+                }
+                inner.room_for(index, true).await?;
+            }
+            let left = usize::try_from(inner.length(index) - offset % inner.part()).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(left));
+            inner.put(index, offset % inner.part(), now)?;
+            offset += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SinkError> {
+        let state = self.inner.state();
+        self.inner.sound(&state)?;
+        let index = offset / self.inner.part();
+        let Some(part) = state.parts.get(&index) else { return Ok(0) };
+        let within = usize::try_from(offset % self.inner.part()).unwrap_or(usize::MAX);
+        let there = part.bytes.as_slice().get(within..).unwrap_or_default();
+        let length = there.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), there.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        Ok(length)
+    }
+
+    /// The hash is at `position`; its state is asked for where a part ends.
+    pub(super) fn passed(&self, position: u64, hash: impl FnOnce() -> String) {
+        let inner = &self.inner;
+        let mut state = inner.state();
+        state.position = position;
+        if position.is_multiple_of(inner.part()) || inner.size.get() == Some(&position) {
+            state.hashed.insert(position.div_ceil(inner.part()) - 1, hash());
+            inner.move_on(&mut state);
+        }
+    }
+
+    /// Every byte is written and verified: the object appears.
+    pub(super) async fn finish(&self, verified: Verified) -> Result<(), SinkError> {
+        let inner = &self.inner;
+        let upload = inner.held().0.upload.clone();
+        if upload.is_empty() {
+            let payload = inner.close(0, verified.size);
+            let _turn = inner.room.writes.acquire().await;
+            inner.store.put(&inner.key, payload).await?;
+        } else {
+            if inner.size.get().is_none() {
+                inner.close(verified.size / inner.part(), verified.size % inner.part());
+                inner.send_whole(verified.size.saturating_sub(1) / inner.part());
+            }
+            let count = verified.size.div_ceil(inner.part());
+            let etags = inner.all_sent(count).await?;
+            inner.complete(&upload, etags, verified.size).await?;
+        }
+        inner.listing.set(&inner.path, Some(verified.size));
+        Ok(())
+    }
+
+    /// Gives up what was sent: the file begins again, or never ends.
+    pub(super) async fn abandon(&self) {
+        let inner = &self.inner;
+        inner.ended.cancel();
+        let upload = std::mem::take(&mut inner.held().0).upload;
+        if !upload.is_empty()
+            && let Err(error) = abort(&inner.store, &inner.key, &upload).await
+        {
+            tracing::warn!(path = %inner.path, %error, "an upload is left behind");
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, (Held, bool)> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sound(&self, state: &State) -> Result<(), SinkError> {
+        match &state.failed {
+            Some((trouble, message)) => Err(SinkError::Store(*trouble, message.clone())),
+            None if self.ended.is_cancelled() => Err(SinkError::Store(Trouble::Passing, "the upload was given up".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of part `index`, where the file's size says so.
+    fn length(&self, index: u64) -> u64 {
+        let part = self.part();
+        self.size.get().map_or(part, |size| size.saturating_sub(index * part).min(part))
+    }
+
+    /// Bytes of every part but the last.
+    fn part(&self) -> u64 {
+        self.size.get().map_or(PIECE, |size| part_of(*size))
+    }
+
+    /// Begins an upload in parts, once.
+    async fn upload(&self) -> Result<(), SinkError> {
+        if !self.held().0.upload.is_empty() {
+            return Ok(());
+        }
+        let upload = self.store.begin(&self.key).await?;
+        let mut held = self.held();
+        held.0.upload = upload;
+        held.0.part = self.part();
+        held.1 = true;
+        Ok(())
+    }
+
+    /// Memory for part `index`, where it has none.
+    async fn room_for(&self, index: u64, streamed: bool) -> Result<(), SinkError> {
+        let length = self.length(index);
+        if index >= MAX_PARTS {
+            let message =
+                format!("`{}` is larger than {} bytes, and its source did not say so", self.path, MAX_PARTS * self.part());
+            return Err(SinkError::Store(Trouble::Settings, message));
+        }
+        if self.state().parts.contains_key(&index) {
+            return Ok(());
+        }
+        let room = if streamed { &self.room.streamed } else { &self.room.ranged };
+        let mut news = self.news.subscribe();
+        let wait = Arc::clone(room).acquire_many_owned(units(length, streamed));
+        tokio::pin!(wait);
+        let permit = loop {
+            // What fails meanwhile frees nothing.
+            self.sound(&self.state())?;
+            tokio::select! {
+                permit = &mut wait => break permit,
+                _ = news.changed() => {}
+            }
+        };
+        let closed = |_| SinkError::Store(Trouble::Passing, "the upload has ended".to_owned());
+        let bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        let part = Part { bytes: Bytes::Gathering(bytes, 0), is_leaving: false, is_sent: false, _room: permit.map_err(closed)? };
+        self.state().parts.entry(index).or_insert(part);
+        Ok(())
+    }
+
+    /// Bytes into a part; one that is whole is sent, unless it may be all there is.
+    fn put(self: &Arc<Self>, index: u64, within: u64, bytes: &[u8]) -> Result<(), SinkError> {
+        let mut state = self.state();
+        self.sound(&state)?;
+        let within = usize::try_from(within).unwrap_or(usize::MAX);
+        let length = self.length(index);
+        let Some(Part { bytes: Bytes::Gathering(buffer, there), .. }) = state.parts.get_mut(&index) else {
+            return Err(SinkError::Refused(self.path.clone(), "bytes of a part came twice"));
+        };
+        let Some(to) = within.checked_add(bytes.len()).and_then(|end| buffer.get_mut(within..end)) else {
+            return Err(SinkError::Refused(self.path.clone(), "more bytes came than the file has"));
+        };
+        to.copy_from_slice(bytes);
+        *there += bytes.len() as u64;
+        let whole = *there == length;
+        drop(state);
+        let alone = self.size.get().map_or(index == 0, |size| *size <= self.part());
+        if whole && !alone {
+            self.send_whole(index);
+        }
+        Ok(())
+    }
+
+    /// Ends a part at `length` bytes and answers with them.
+    fn close(&self, index: u64, length: u64) -> PutPayload {
+        let mut state = self.state();
+        state.parts.get_mut(&index).map_or_else(PutPayload::new, |part| part.bytes.close(usize::try_from(length).unwrap_or(0)))
+    }
+
+    /// Sends a part that nobody adds to any more, once.
+    fn send_whole(self: &Arc<Self>, index: u64) {
+        let payload = match self.state().parts.get_mut(&index) {
+            Some(part) if !part.is_leaving => {
+                part.is_leaving = true;
+                part.bytes.close(usize::MAX)
+            }
+            _ => return,
+        };
+        let (file, ended) = (Arc::clone(self), self.ended.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                sent = file.send(index, payload) => file.sent(index, sent),
+                () = ended.cancelled() => {}
+            }
+            file.news.send_replace(());
+        });
+    }
+
+    async fn send(&self, index: u64, payload: PutPayload) -> Result<String, SinkError> {
+        let upload = self.held().0.upload.clone();
+        let _turn = self.room.writes.acquire().await;
+        let number = usize::try_from(index).unwrap_or(usize::MAX);
+        let sent = self.store.multipart().put_part(&self.key, &upload, number, payload).await;
+        sent.map(|part| part.content_id).map_err(|error| self.store.explain("write a part of", self.key.as_ref(), &error))
+    }
+
+    fn sent(&self, index: u64, sent: Result<String, SinkError>) {
+        let mut state = self.state();
+        match sent {
+            Ok(etag) => {
+                if let Some(part) = state.parts.get_mut(&index) {
+                    part.is_sent = true;
+                }
+                state.sent.insert(index, etag);
+                self.move_on(&mut state);
+            }
+            Err(SinkError::Store(trouble, message)) => state.failed = Some((trouble, message)),
+            Err(error) => state.failed = Some((Trouble::Passing, error.to_string())),
+        }
+    }
+
+    /// Frees what is sent and hashed, and lets the record follow.
+    fn move_on(&self, state: &mut State) {
+        let (position, part) = (state.position, self.part());
+        state.parts.retain(|index, held| !held.is_sent || index * part + held.bytes.as_slice().len() as u64 > position);
+        let mut held = self.held();
+        loop {
+            let next = held.0.etags.len() as u64;
+            if !state.sent.contains_key(&next) || !state.hashed.contains_key(&next) {
+                return;
+            }
+            held.0.etags.extend(state.sent.remove(&next));
+            held.0.state = state.hashed.remove(&next).unwrap_or_default();
+            held.1 = true;
+        }
+    }
+
+    /// Waits until `count` parts are sent; what the store said of each.
+    async fn all_sent(&self, count: u64) -> Result<Vec<String>, SinkError> {
+        let mut news = self.news.subscribe();
+        loop {
+            {
+                let state = self.state();
+                self.sound(&state)?;
+                let held = self.held();
+                if held.0.etags.len() as u64 + state.sent.len() as u64 == count {
+                    return Ok(held.0.etags.iter().chain(state.sent.values()).cloned().collect());
+                }
+            }
+            if news.changed().await.is_err() {
+                return Err(SinkError::Store(Trouble::Passing, "the upload has ended".to_owned()));
+            }
+        }
+    }
+
+    async fn complete(&self, upload: &str, etags: Vec<String>, size: u64) -> Result<(), SinkError> {
+        let whole = whole_etag(&etags);
+        let parts = etags.into_iter().map(|content_id| PartId { content_id }).collect();
+        let Err(error) = self.store.multipart().complete_multipart(&self.key, &upload.to_owned(), parts).await else {
+            return Ok(());
+        };
+        let error = self.store.explain("complete", self.key.as_ref(), &error);
+        // An answer that was lost, or a process killed after asking: the upload is gone because the object is there.
+        if let (SinkError::Store(Trouble::Gone, _), Some(whole)) = (&error, whole)
+            && let Ok(found) = self.store.objects().head(&self.key).await
+            && found.size == size
+            && found.e_tag.is_some_and(|etag| etag.trim_matches('"') == whole)
+        {
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+/// The tag that S3 gives an object made of parts with these tags; nothing where they are no MD5 sums.
+fn whole_etag(etags: &[String]) -> Option<String> {
+    let mut hash = Md5::new();
+    for etag in etags {
+        let sum: [u8; 16] = hex::decode(etag.trim_matches('"')).ok()?.try_into().ok()?;
+        hash.update(sum);
+    }
+    Some(format!("{}-{}", hex::encode(hash.finalize()), etags.len()))
+}
+
+#[cfg(test)]
+#[path = "upload_tests.rs"]
+mod tests;

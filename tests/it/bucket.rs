@@ -1,0 +1,151 @@
+//! Artifacts in a bucket of a real S3 server, by the real program: loaded whole, resumed, refused, and through a server that
+//! misbehaves. Must not look into the worker; what a user, the hub and the bucket see is all there is.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod faults;
+mod load;
+mod stage;
+
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use substratus::worker::report::{EXIT_FINAL, Outcome};
+use substratus_tests::guests::{self, root};
+use substratus_tests::hub::{Content, Hub, Kind, Repo};
+use substratus_tests::s3::{ACCESS_KEY, BUCKET, S3, SECRET_KEY};
+use tempfile::TempDir;
+
+use crate::load::program;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A hub, a bucket, and a place for what a process needs.
+struct Bench {
+    hub: Hub,
+    s3: S3,
+    folder: TempDir,
+    /// Keeps hub and proxy going while a test waits for a process.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    /// One public repository `acme/tiny` with small files and one of `size` bytes.
+    fn new(size: u64) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let repo = Repo::model("acme/tiny")
+            .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
+            .file("empty.txt", "")
+            .file("sub folder/100% ünlike.json", "{}")
+            .file("model.safetensors", Content::noise(7, size));
+        let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
+        let s3 = S3::start(runtime.handle()).unwrap();
+        Self { hub, s3, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
+    }
+
+    /// `substratus load hf://acme/tiny --to s3://artifacts/some/model`
+    fn command(&self) -> Command {
+        self.command_to(&format!("s3://{BUCKET}/some/model"))
+    }
+
+    fn command_to(&self, to: &str) -> Command {
+        let mut command = Command::new(program());
+        command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "4", "--stall", "2"]);
+        command.args(["--to", to]);
+        command.arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
+        command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
+        command.args(["--config", &format!("endpoint={}", self.hub.url)]);
+        command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
+        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.s3.env());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self) -> Ended {
+        Ended::of(self.command().output().unwrap())
+    }
+
+    fn sha256(&self, path: &str) -> String {
+        self.hub.sha256(Kind::Model, "acme/tiny", "main", path).unwrap()
+    }
+
+    fn manifest(&self) -> Option<serde_json::Value> {
+        let text = std::fs::read(self.s3.object("some/model/.substratus/manifest.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// Every file of the repository with its bytes, the manifest with every file, and nothing else.
+    fn assert_whole(&self) {
+        let objects = self.s3.objects("some/model").unwrap();
+        let names: Vec<&str> = objects.keys().map(String::as_str).collect();
+        let expected = [
+            ".substratus/manifest.json",
+            "artifacts/config.json",
+            "artifacts/empty.txt",
+            "artifacts/model.safetensors",
+            "artifacts/sub folder/100% ünlike.json",
+        ];
+        assert_eq!(names, expected);
+        let manifest = self.manifest().unwrap();
+        let listed = manifest["files"].as_array().unwrap();
+        assert_eq!(listed.len(), expected.len() - 1);
+        for file in listed {
+            let path = file["path"].as_str().unwrap();
+            let bytes = std::fs::read(&objects[&format!("artifacts/{path}")]).unwrap();
+            let found = hex::encode(Sha256::digest(&bytes));
+            assert_eq!(
+                (file["sha256"].as_str(), file["size"].as_u64()),
+                (Some(found.as_str()), Some(bytes.len() as u64)),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            listed.iter().find(|file| file["path"] == "model.safetensors").unwrap()["sha256"],
+            self.sha256("model.safetensors")
+        );
+        assert_eq!(self.s3.uploads().unwrap(), 0, "uploads are left behind");
+    }
+
+    /// Starts a load and waits until `now` says that it is far enough, or until it ends.
+    fn run_until(&self, mut now: impl FnMut() -> bool) -> Child {
+        let mut child = self.command().spawn().unwrap();
+        let started = Instant::now();
+        while !now() && child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_mins(2), "the load neither moves nor ends");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+}
+
+/// A process that has ended.
+struct Ended {
+    code: Option<i32>,
+    outcome: Outcome,
+    everything: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        let out = String::from_utf8(output.stdout).unwrap();
+        let everything = format!("{out}{}", String::from_utf8(output.stderr).unwrap());
+        assert!(!everything.contains(SECRET_KEY), "a secret shows: {everything}");
+        let outcome = serde_json::from_str(out.trim()).unwrap_or_else(|_| panic!("no outcome: {everything}"));
+        Self { code: output.status.code(), outcome, everything }
+    }
+
+    fn assert_complete(&self) {
+        assert!(matches!(self.outcome, Outcome::Complete { .. }) && self.code == Some(0), "{}", self.everything);
+    }
+
+    fn assert_failed(&self, reason: &str, last: bool, words: &[&str]) {
+        let Outcome::Failed { reason: found, message, .. } = &self.outcome else { panic!("{}", self.everything) };
+        assert_eq!(found, reason, "{}", self.everything);
+        assert_eq!(self.code, Some(if last { EXIT_FINAL.into() } else { 1 }), "{}", self.everything);
+        for word in words {
+            assert!(message.contains(word), "`{word}` is not in: {message}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Loads into a bucket: whole, killed at any moment, and after the plan has changed.
+
+use substratus_tests::hub::{Fault, Rule};
+use substratus_tests::seeds;
+
+use super::*;
+
+/// Six parts and a bit.
+const SIZE: u64 = 50 * MIB;
+/// Seeds of a normal run.
+const FEW: u64 = 3;
+
+#[test]
+fn a_load_into_a_bucket_is_whole_and_a_second_one_does_nothing() {
+    let bench = Bench::new(SIZE);
+    bench.run().assert_complete();
+    bench.assert_whole();
+    let (written, fetched) = (bench.s3.requests().len(), bench.hub.stats().cdn.bytes);
+    bench.run().assert_complete();
+    let again: Vec<_> = bench.s3.requests().split_off(written);
+    assert!(again.iter().all(|request| request.starts_with("GET ")), "{again:?}");
+    assert_eq!(bench.hub.stats().cdn.bytes, fetched);
+}
+
+#[test]
+fn nothing_is_visible_before_it_is_whole_and_a_killed_load_goes_on() {
+    // Twice what is held in memory, and more.
+    const SIZE: u64 = 130 * MIB;
+    let bench = Bench::new(SIZE);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(4 * MIB)));
+    let mut child = bench.run_until(|| bench.hub.stats().cdn.bytes >= 110 * MIB);
+    child.kill().unwrap();
+    child.wait_with_output().unwrap();
+    assert!(bench.manifest().is_none() && !bench.s3.object("some/model/artifacts/model.safetensors").exists());
+    let sent = bench.hub.stats().cdn.bytes;
+    bench.hub.clear_faults();
+    bench.run().assert_complete();
+    bench.assert_whole();
+    // Lost: what was held in memory, and what came after the last second's record.
+    let again = bench.hub.stats().cdn.bytes.saturating_sub(SIZE);
+    assert!(again < 80 * MIB && sent >= 110 * MIB, "{} MiB came twice", again / MIB);
+}
+
+#[test]
+fn an_upload_of_a_plan_that_changed_is_given_up() {
+    let bench = Bench::new(SIZE);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(2 * MIB)));
+    let mut child = bench.run_until(|| bench.hub.stats().cdn.bytes >= 20 * MIB);
+    child.kill().unwrap();
+    child.wait_with_output().unwrap();
+    assert_eq!(bench.s3.uploads().unwrap(), 1);
+    let ended = Ended::of(bench.command().args(["--include", "*.json"]).output().unwrap());
+    ended.assert_complete();
+    assert_eq!(bench.s3.uploads().unwrap(), 0);
+    assert!(!bench.s3.object("some/model/artifacts/model.safetensors").exists());
+}
+
+#[test]
+fn bytes_that_are_wrong_once_come_again_and_always_wrong_ones_never_appear() {
+    let bench = Bench::new(SIZE);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::WrongByte).once());
+    bench.run().assert_complete();
+    bench.assert_whole();
+    let bench = Bench::new(20 * MIB);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::WrongByte));
+    bench.run().assert_failed("DigestMismatch", true, &["model.safetensors"]);
+    assert!(bench.manifest().is_none() && !bench.s3.object("some/model/artifacts/model.safetensors").exists());
+    assert_eq!(bench.s3.uploads().unwrap(), 0);
+}
+
+#[test]
+fn memory_stays_bounded_whatever_the_size() {
+    let bench = Bench::new(400 * MIB);
+    let child = bench.command().spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let watched = std::thread::spawn(move || {
+        let mut peak = 0_u64;
+        while let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
+            peak = peak.max(kib);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        peak
+    });
+    Ended::of(child.wait_with_output().unwrap()).assert_complete();
+    let peak = watched.join().unwrap();
+    assert!(peak > 0 && peak < 128 * 1024, "{peak} KiB were resident");
+}
+
+#[test]
+fn chaos_a_load_into_a_bucket_killed_at_any_moment_ends_as_an_undisturbed_one() {
+    for seed in seeds::all(FEW).unwrap() {
+        let mut chance = seed.begin();
+        let bench = Bench::new(SIZE);
+        for _ in 0..chance.number(1..5) {
+            bench.hub.clear_faults();
+            bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(chance.number(2 * MIB..8 * MIB))));
+            let (begun, far) = (bench.hub.stats().cdn.bytes, chance.number(0..SIZE));
+            let (started, early) = (Instant::now(), chance.pause(0..1500));
+            let by_bytes = chance.number(0..3) > 0;
+            let far = || if by_bytes { bench.hub.stats().cdn.bytes - begun >= far } else { started.elapsed() >= early };
+            let child = bench.run_until(far);
+            let signal = if chance.number(0..4) == 0 { rustix::process::Signal::TERM } else { rustix::process::Signal::KILL };
+            // It may be done before.
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal);
+            child.wait_with_output().unwrap();
+            let visible = bench.s3.object("some/model/artifacts/model.safetensors");
+            if visible.exists() {
+                assert_eq!(hex::encode(Sha256::digest(std::fs::read(visible).unwrap())), bench.sha256("model.safetensors"));
+            }
+        }
+        bench.hub.clear_faults();
+        bench.run().assert_complete();
+        let uploads = bench.s3.uploads().unwrap();
+        // Between the beginning of an upload and the record of it a kill leaves one that nobody knows.
+        if uploads > 0 {
+            std::fs::remove_dir_all(bench.s3.object(".sgwtmp/multipart")).unwrap();
+        }
+        assert!(uploads <= 1, "{uploads} uploads are left behind");
+        bench.assert_whole();
+    }
+}
