@@ -34,3 +34,18 @@ impl Environment {
         matches!(self.cloud.as_str(), "local" | "kind" | "")
     }
 }
+
+/// A place for unit tests.
+#[cfg(test)]
+pub(crate) fn of(cloud: &str) -> Environment {
+    Environment {
+        cloud: cloud.to_owned(),
+        cluster: "c".to_owned(),
+        bucket: "tar:///bucket".parse().unwrap(),
+        worker_image: "operator".to_owned(),
+        worker_pull_secret: None,
+        store_url: "http://store".to_owned(),
+        notebook_image: "lab".to_owned(),
+        principal: None,
+    }
+}

@@ -90,3 +90,44 @@ pub fn requirements(resources: Option<&Resources>, defaults: &Default, placement
         ..ResourceRequirements::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::shared::environment;
+
+    fn requests(cloud: &str, resources: Option<&Resources>) -> [String; 3] {
+        let wanted = requirements(resources, &Default::contract(&environment::of(cloud)), None);
+        assert!(wanted.limits.is_none(), "{cloud}: what is asked for is no limit");
+        let requests = wanted.requests.unwrap();
+        assert_eq!(requests.len(), 3, "{cloud}: {requests:?}");
+        ["cpu", "memory", "ephemeral-storage"].map(|name| requests[name].0.clone())
+    }
+
+    #[test]
+    fn a_cloud_reserves_for_user_images_and_ones_own_machine_does_not() {
+        for cloud in ["gcp", "gke", "aws", "azure"] {
+            assert_eq!(requests(cloud, None), ["2", "4Gi", "100Gi"], "{cloud}");
+        }
+        // Nothing is said with a zero, so that a namespace's defaults do not fill it in.
+        for cloud in ["kind", "local", ""] {
+            assert_eq!(requests(cloud, None), ["0", "0", "0"], "{cloud}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_gives_holds_everywhere() {
+        let given = Resources { cpu: 1, memory: 3, disk: 7, ..Resources::default() };
+        for cloud in ["gcp", "kind"] {
+            assert_eq!(requests(cloud, Some(&given)), ["1", "3Gi", "7Gi"], "{cloud}");
+        }
+    }
+
+    #[test]
+    fn an_engine_says_what_it_needs_beside_the_disk() {
+        let engine = |cloud, cpu, memory| Default::engine(&environment::of(cloud), cpu, memory);
+        assert_eq!(engine("gcp", Some(4), Some(3 << 30)), Default::of("4", "3072Mi", "100Gi"));
+        assert_eq!(engine("gcp", None, None), Default::of("2", "4Gi", "100Gi"));
+        assert_eq!(engine("kind", Some(4), Some(3 << 30)), Default::of("0", "0", "0"));
+    }
+}
