@@ -22,3 +22,39 @@ pub fn child(owner: &Owner, name: &str, environment: &Environment) -> Child {
     };
     Child::new(ChildKind::ServiceAccount, Policy::Share, owner, object)
 }
+
+#[cfg(test)]
+mod tests {
+    use substratus_crds::{Model, ModelSpec};
+
+    use super::*;
+    use crate::kinds::shared::{environment, names};
+
+    const ANNOTATION: &str = "iam.gke.io/gcp-service-account";
+    const PRINCIPAL: &str = "substratus@project.iam.gserviceaccount.com";
+
+    fn annotations(cloud: &str, principal: Option<&str>) -> Vec<serde_json::Value> {
+        let place = Environment { principal: principal.map(str::to_owned), ..environment::of(cloud) };
+        let owner = Owner::of(&Model::new("m", ModelSpec::default()));
+        let accounts = [names::MODELLER, names::MODEL_SERVER, names::NOTEBOOK, names::DATA_LOADER];
+        let made = accounts.map(|name| child(&owner, name, &place).object);
+        made.into_iter().map(|object| object["metadata"]["annotations"].clone()).collect()
+    }
+
+    #[test]
+    fn every_role_has_the_identity_of_googles_cloud() {
+        for cloud in ["gcp", "gke"] {
+            for annotations in annotations(cloud, Some(PRINCIPAL)) {
+                assert_eq!(annotations[ANNOTATION], PRINCIPAL, "{cloud}");
+            }
+        }
+    }
+
+    #[test]
+    fn elsewhere_and_without_a_principal_there_is_no_annotation() {
+        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", Some(PRINCIPAL))]
+        {
+            assert!(annotations(cloud, principal).iter().all(|found| found[ANNOTATION].is_null()), "{cloud}");
+        }
+    }
+}
