@@ -99,8 +99,7 @@ impl ObjectFile {
         path: &str,
         size: Option<u64>,
         held: Option<Held>,
-        room: Arc<Room>,
-        listing: Arc<Listing>,
+        (room, listing): (Arc<Room>, Arc<Listing>),
     ) -> Result<Self, SinkError> {
         let held = held.unwrap_or_default();
         let state = State { position: held.front(size.unwrap_or(0)), ..State::default() };
