@@ -116,7 +116,7 @@ impl ObjectSink {
     pub(super) async fn create(&self, path: &str, size: Option<u64>, held: Option<Held>) -> Result<ObjectFile, SinkError> {
         let key = key(&self.prefix, path)?;
         let (store, room, listing) = (self.store.clone(), Arc::clone(&self.room), Arc::clone(&self.listing));
-        ObjectFile::begin(store, key, path, size, held, room, listing).await
+        ObjectFile::begin(store, key, path, size, held, (room, listing)).await
     }
 
     pub(super) fn finished(&self, path: &str) -> Option<u64> {

@@ -207,7 +207,12 @@ impl Store {
                 Trouble::Denied,
                 format!("{doing}: the credentials have expired ({code}); renew the Secret, or let workload identity renew them"),
             ),
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidClientTokenId" | "AuthenticationFailed" => {
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "XAdminUserNotFound"
+            | "InvalidToken"
+            | "InvalidClientTokenId"
+            | "AuthenticationFailed" => {
                 (Trouble::Denied, format!("{doing}: the credentials are wrong ({code}); correct the access key and its secret"))
             }
             "RequestTimeTooSkewed" => {

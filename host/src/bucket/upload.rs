@@ -12,52 +12,14 @@ use md5::{Digest, Md5};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use super::held::{Held, PIECE, Record};
+use super::held::{MAX_PARTS, part_of};
 use super::object::{Listing, Room, abort, units};
 use super::sink::{SinkError, Trouble, Verified};
 use super::store::Store;
-
-/// Parts are multiples of this; so many bytes are asked for at once.
-pub const PIECE: u64 = 8 * 1024 * 1024;
-/// Most parts of one object, in every store.
-const MAX_PARTS: u64 = 10_000;
-
-/// What a later process needs to go on with a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// The store's name of the upload.
-    pub upload: String,
-    /// Bytes of a part.
-    pub part: u64,
-    /// What the store said of each part, from the first without a gap.
-    pub etags: Vec<String>,
-    /// State of the hash at the end of those parts, in hexadecimal.
-    pub state: String,
-}
-
-impl Held {
-    /// How far a file of `size` bytes need not be fetched again.
-    pub fn front(&self, size: u64) -> u64 {
-        self.part.saturating_mul(self.etags.len() as u64).min(size)
-    }
-
-    /// Whether this code would have written it for a file of `size` bytes.
-    pub fn is_sound(&self, size: u64) -> bool {
-        self.part == part_of(size) && self.etags.len() as u64 <= size.div_ceil(self.part) && !self.upload.is_empty()
-    }
-}
-
-/// What is shared with whoever keeps the record: the newest state, and whether it is newer than the one that was taken last.
-pub type Record = Arc<Mutex<(Held, bool)>>;
-
-/// Size of the parts of a file: the smallest with which it fits.
-fn part_of(size: u64) -> u64 {
-    size.div_ceil(MAX_PARTS).div_ceil(PIECE).max(1) * PIECE
-}
 
 /// A file that is being written. Dropping it ends what is on its way.
 #[derive(Debug)]
@@ -137,8 +99,7 @@ impl ObjectFile {
         path: &str,
         size: Option<u64>,
         held: Option<Held>,
-        room: Arc<Room>,
-        listing: Arc<Listing>,
+        (room, listing): (Arc<Room>, Arc<Listing>),
     ) -> Result<Self, SinkError> {
         let held = held.unwrap_or_default();
         let state = State { position: held.front(size.unwrap_or(0)), ..State::default() };
@@ -261,10 +222,14 @@ impl ObjectFile {
         let inner = &self.inner;
         inner.ended.cancel();
         let upload = std::mem::take(&mut inner.held().0).upload;
-        if !upload.is_empty()
-            && let Err(error) = abort(&inner.store, &inner.key, &upload).await
-        {
-            tracing::warn!(path = %inner.path, %error, "an upload is left behind");
+        if upload.is_empty() {
+            return;
+        }
+        // Twice: a part that arrives during the first time may outlive it.
+        for _ in 0..2 {
+            if let Err(error) = abort(&inner.store, &inner.key, &upload).await {
+                tracing::warn!(path = %inner.path, %error, "an upload is left behind");
+            }
         }
     }
 }

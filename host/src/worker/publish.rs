@@ -61,7 +61,7 @@ pub struct PublishArgs {
     /// Folder to copy
     #[arg(value_name = "DIR")]
     from: PathBuf,
-    /// Bucket to copy into: s3://BUCKET/PATH, gs:// or az://; the files go below PATH/artifacts
+    /// Bucket to copy into: `s3://BUCKET/PATH`, `gs://` or `az://`; the files go below PATH/artifacts
     #[arg(long, value_name = "URL")]
     to: BucketUrl,
     /// Wait for SIGTERM first

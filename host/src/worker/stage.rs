@@ -50,7 +50,7 @@ Exit codes: 0 complete; 1 may work when run again; 64 somebody has to change som
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER)]
 pub struct StageArgs {
-    /// Bucket to copy from: s3://BUCKET/PATH, gs:// or az://
+    /// Bucket to copy from: `s3://BUCKET/PATH`, `gs://` or `az://`
     #[arg(value_name = "URL")]
     from: BucketUrl,
     /// Folder to copy into: the files go below DIR/artifacts

@@ -55,7 +55,7 @@ fn credentials_that_are_wrong_expired_or_too_small_are_said_before_the_first_byt
     let bench = Bench::new(MIB);
     let run = |name: &str, value: &str| Ended::of(bench.command().env(name, value).output().unwrap());
     run("AWS_SECRET_ACCESS_KEY", "wrong").assert_failed("NeedsAuth", true, &["SignatureDoesNotMatch", "s3://artifacts"]);
-    run("AWS_ACCESS_KEY_ID", "nobody").assert_failed("NeedsAuth", true, &["InvalidAccessKeyId", "access key"]);
+    run("AWS_ACCESS_KEY_ID", "nobody").assert_failed("NeedsAuth", true, &["the credentials are wrong", "access key"]);
     for (status, code, words) in
         [(400, "ExpiredToken", "renew"), (403, "AccessDenied", "may not"), (403, "RequestTimeTooSkewed", "clock")]
     {
