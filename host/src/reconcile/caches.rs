@@ -283,6 +283,7 @@ impl Caches {
             self.config_maps.wait_until_ready(),
             self.service_accounts.wait_until_ready(),
             self.nodes.wait_until_ready(),
+            self.pods.ready(),
         ));
     }
 }
