@@ -43,11 +43,11 @@ pub fn repositories_of(tiny: &TinyModel) -> Result<Vec<Repo>> {
 }
 
 /// A repository with one GGUF, and the facts that the real hub reads from its header.
-fn gguf(id: &str, file: &Path, architecture: &str, context: u32) -> Result<Repo> {
+fn gguf(id: &str, file: &Path, architecture: &str, context_length: u32) -> Result<Repo> {
     let content = Content::file(file).with_context(|| format!("opening {}", file.display()))?;
     let name = file.file_name().context("a model's file has a name")?.to_string_lossy();
     Ok(Repo::model(id)
         .file(&name, content)
         .info("tags", json!(["gguf", "license:apache-2.0"]))
-        .info("gguf", json!({"architecture": architecture, "context_length": context})))
+        .info("gguf", json!({"architecture": architecture, "context_length": context_length})))
 }
