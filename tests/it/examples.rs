@@ -228,6 +228,16 @@ fn a_family_that_the_hub_does_not_have_cannot_be_planned() {
 }
 
 #[test]
+fn the_losers_of_a_choice_are_named_with_their_reasons() {
+    let bench = Bench::start();
+    let files = ["model.yaml", "server.yaml"].map(|file| root().join("quickstart").join(file));
+    let text = bench.explain(&files, &[]).unwrap();
+    for words in ["vLLM's CPU image", "llama.cpp reads only GGUF", "substratusai/model-server-basaran only"] {
+        assert!(text.contains(words), "`{words}` is not in:\n{text}");
+    }
+}
+
+#[test]
 fn the_plan_of_falcon_40b() {
     let bench = Bench::start();
     let files = ["model.yaml", "server.yaml"].map(|file| root().join("falcon-40b").join(file));

@@ -9,6 +9,7 @@ mod imports;
 mod manifests;
 mod notebook;
 mod scale;
+mod security;
 mod takeover;
 
 use std::time::Duration;

@@ -215,6 +215,12 @@ impl Store {
             | "AuthenticationFailed" => {
                 (Trouble::Denied, format!("{doing}: the credentials are wrong ({code}); correct the access key and its secret"))
             }
+            "AccessDenied" | "AuthorizationFailure" | "AuthorizationPermissionMismatch" => (
+                Trouble::Denied,
+                format!(
+                    "{doing}: the credentials may not do this ({code}); they need to list, read, write and remove objects there"
+                ),
+            ),
             "RequestTimeTooSkewed" => {
                 (Trouble::Denied, format!("{doing}: the clocks of node and store differ ({code}); set the node's clock"))
             }

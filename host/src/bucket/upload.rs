@@ -53,6 +53,8 @@ struct State {
     hashed: BTreeMap<u64, String>,
     /// How far the hash is.
     position: u64,
+    /// Parts that are being sent.
+    on_the_way: usize,
     failed: Option<(Trouble, String)>,
 }
 
@@ -220,16 +222,16 @@ impl ObjectFile {
     /// Gives up what was sent: the file begins again, or never ends.
     pub(super) async fn abandon(&self) {
         let inner = &self.inner;
+        // A part that arrives after the end would outlive it, so what is on its way gets there first.
+        let mut news = inner.news.subscribe();
+        while inner.state().on_the_way > 0 && news.changed().await.is_ok() {}
         inner.ended.cancel();
         let upload = std::mem::take(&mut inner.held().0).upload;
         if upload.is_empty() {
             return;
         }
-        // Twice: a part that arrives during the first time may outlive it.
-        for _ in 0..2 {
-            if let Err(error) = abort(&inner.store, &inner.key, &upload).await {
-                tracing::warn!(path = %inner.path, %error, "an upload is left behind");
-            }
+        if let Err(error) = abort(&inner.store, &inner.key, &upload).await {
+            tracing::warn!(path = %inner.path, %error, "an upload is left behind");
         }
     }
 }
@@ -336,19 +338,24 @@ impl Inner {
 
     /// Sends a part that nobody adds to any more, once.
     fn send_whole(self: &Arc<Self>, index: u64) {
-        let payload = match self.state().parts.get_mut(&index) {
+        let mut state = self.state();
+        let payload = match state.parts.get_mut(&index) {
             Some(part) if !part.is_leaving => {
                 part.is_leaving = true;
-                part.bytes.close(usize::MAX)
+                let payload = part.bytes.close(usize::MAX);
+                state.on_the_way += 1;
+                payload
             }
             _ => return,
         };
+        drop(state);
         let (file, ended) = (Arc::clone(self), self.ended.clone());
         tokio::spawn(async move {
             tokio::select! {
                 sent = file.send(index, payload) => file.sent(index, sent),
                 () = ended.cancelled() => {}
             }
+            file.state().on_the_way -= 1;
             file.news.send_replace(());
         });
     }

@@ -343,6 +343,13 @@ impl Fixture {
         Ok(out.into_owned())
     }
 
+    /// Would this pod be let in?
+    pub(super) async fn try_pod(&self, pod: &Value) -> Result<()> {
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        self.api("Pod")?.create(&dry, &serde_json::from_value(pod.clone())?).await?;
+        Ok(())
+    }
+
     /// Applies an object as users do.
     pub(super) fn apply(&self, object: &Value) -> Result<()> {
         self.apply_text(&object.to_string())

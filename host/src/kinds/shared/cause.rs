@@ -96,7 +96,9 @@ fn death(reason: Option<&str>, exit_code: i32, log: Option<&str>) -> String {
     let log = log.map(str::trim).filter(|log| !log.is_empty());
     match (reason, log) {
         ("OOMKilled", _) => {
-            format!("OOMKilled (exit code {exit_code}): the container used more memory than it may; raise spec.resources.memory")
+            format!(
+                "OOMKilled (exit code {exit_code}): the container used more memory than its limit or its node allows; ask for more with spec.resources.memory, or raise the limit that a LimitRange of the namespace sets"
+            )
         }
         (_, Some(log)) => format!("{reason} (exit code {exit_code}): {}", tail(log)),
         (_, None) => format!("{reason} (exit code {exit_code})"),
