@@ -125,10 +125,12 @@ fn nothing_is_written_at_rest_nor_by_a_restart() -> Result<()> {
         fixture.create("Server", "still", json!({"model": {"name": "still"}})).await?;
         fixture.load("still", 1).await?;
         fixture.reason("Server", "still", "Serving", "DeploymentNotReady").await?;
-        let before = fixture.settled().await?;
+        let (before, told) = (fixture.settled().await?, fixture.told().await?);
+        ensure!(!told.is_empty(), "nothing was told");
         fixture.restart_operator().await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
         ensure!(before == fixture.versions().await?, "a restart wrote something");
+        ensure!(told == fixture.told().await?, "a restart told something");
         Ok(())
     })
 }

@@ -88,7 +88,10 @@ fn the_operator_ends_in_peace_and_comes_back_without_a_write() -> Result<()> {
 
         let mut first = Operator::start(cluster, &namespace, &folder)?;
         first.ready().await?;
-        ensure!(get("/livez").await?.0 == 200 && get("/metrics").await?.1.contains("substratus_leader 1\n"));
+        ensure!(get("/livez").await?.0 == 200);
+        // Who stands by is ready, too.
+        let leads = async || Ok(get("/metrics").await?.1.contains("substratus_leader 1\n").then_some(()));
+        eventually("turn of the operator", LIMIT, leads).await?;
         let answered = async || Ok(models.get("opt").await?.status.filter(|status| !status.conditions.is_empty()));
         eventually("answer of the operator", LIMIT, answered).await?;
         // Steady: a second look finds what the first one found.

@@ -246,25 +246,26 @@ impl Fixture {
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in [
-            "Dataset",
-            "Model",
-            "Notebook",
-            "Server",
-            "Job",
-            "Deployment",
-            "Service",
-            "ConfigMap",
-            "Secret",
-            "ServiceAccount",
-            "Event",
-        ] {
+        for kind in
+            ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"]
+        {
             for object in self.api(kind)?.list(&ListParams::default()).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
             }
         }
         Ok(versions)
+    }
+
+    /// Resource versions of the Events about our objects.
+    pub(super) async fn told(&self) -> Result<BTreeMap<String, String>> {
+        let about_ours = |event: &DynamicObject| {
+            let api = event.data.pointer("/involvedObject/apiVersion").and_then(Value::as_str);
+            api.is_some_and(|api| api.starts_with("substratus.ai/"))
+        };
+        let all = self.api("Event")?.list(&ListParams::default()).await?;
+        let named = |event: DynamicObject| event.metadata.name.zip(event.metadata.resource_version);
+        Ok(all.items.into_iter().filter(about_ours).filter_map(named).collect())
     }
 
     /// Waits until nothing is written for three seconds.
