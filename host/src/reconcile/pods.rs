@@ -1,7 +1,7 @@
 //! Pods by the object they run for. It must not know what becomes of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -10,28 +10,37 @@ use tokio::sync::watch;
 use super::trigger::{Trigger, pod_owner};
 use super::views::PodView;
 
-type PodsByName = HashMap<String, Arc<PodView>>;
+type PodsByObject = HashMap<Trigger, HashMap<String, Arc<PodView>>>;
 
 /// Pods by the object they run for.
 #[derive(Clone, Default)]
 pub struct Pods {
-    by_object: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
-    /// A list on its way; until it is whole, what was known counts: an object whose pods are missing would be run again.
-    coming: Arc<Mutex<HashMap<Trigger, PodsByName>>>,
+    lists: Arc<Mutex<Lists>>,
     listed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Lists {
+    known: PodsByObject,
+    /// A list on its way; until it is whole, what was known counts: an object whose pods are missing would be run again.
+    coming: Option<PodsByObject>,
+}
+
+impl Lists {
+    fn each(&mut self) -> impl Iterator<Item = &mut PodsByObject> {
+        std::iter::once(&mut self.known).chain(&mut self.coming)
+    }
 }
 
 impl Pods {
     /// The pods of an object.
     pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
-        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+        self.lists().known.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 
     /// One pod of an object.
     pub fn get(&self, object: &Trigger, name: &str) -> Option<Arc<PodView>> {
-        let pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.get(object)?.get(name).cloned()
+        self.lists().known.get(object)?.get(name).cloned()
     }
 
     /// Waits until all pods are known.
@@ -40,37 +49,72 @@ impl Pods {
         drop(self.listed.subscribe().wait_for(|listed| *listed).await);
     }
 
-    /// Keeps up with a watch.
+    /// Keeps up with a watch. What happens while a list is on its way counts for both: watches of several namespaces are one
+    /// list, and some of them are done with theirs before others.
     pub fn take(&self, event: &Event<PodView>) {
-        let mut pods = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
-        let put = |pods: &mut HashMap<Trigger, PodsByName>, pod: &PodView| {
-            if let Some(object) = pod_owner(pod) {
-                pods.entry(object).or_default().insert(pod.name_any(), Arc::new(pod.clone()));
-            }
-        };
+        let mut lists = self.lists();
         match event {
-            Event::Apply(pod) => put(&mut pods, pod),
-            Event::InitApply(pod) => {
-                // Its object is looked at before the list is whole.
-                put(&mut pods, pod);
-                put(&mut coming, pod);
+            Event::Apply(pod) | Event::InitApply(pod) => {
+                let Some(object) = pod_owner(pod) else { return };
+                let view = Arc::new(pod.clone());
+                for pods in lists.each() {
+                    pods.entry(object.clone()).or_default().insert(pod.name_any(), Arc::clone(&view));
+                }
             }
             Event::Delete(pod) => {
-                if let Some(object) = pod_owner(pod)
-                    && let Some(known) = pods.get_mut(&object)
-                {
-                    known.remove(&pod.name_any());
-                    if known.is_empty() {
+                let Some(object) = pod_owner(pod) else { return };
+                for pods in lists.each() {
+                    let Some(of_object) = pods.get_mut(&object) else { continue };
+                    of_object.remove(&pod.name_any());
+                    if of_object.is_empty() {
                         pods.remove(&object);
                     }
                 }
             }
-            Event::Init => coming.clear(),
+            Event::Init => lists.coming = Some(PodsByObject::new()),
             Event::InitDone => {
-                *pods = std::mem::take(&mut *coming);
+                lists.known = lists.coming.take().unwrap_or_default();
                 self.listed.send_replace(true);
             }
         }
+    }
+
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> PodView {
+        serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "team", "labels": {"role": "run", "server": "s"}}}))
+        .unwrap()
+    }
+
+    fn names(pods: &Pods) -> Vec<String> {
+        let mut names: Vec<String> =
+            pods.of(&Trigger::Server("team".into(), "s".into())).iter().map(|pod| pod.name_any()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_known_counts_until_a_list_is_whole() {
+        let pods = Pods::default();
+        for event in [Event::Init, Event::InitApply(pod("stays")), Event::InitApply(pod("vanishes")), Event::InitDone] {
+            pods.take(&event);
+        }
+        assert_eq!(names(&pods), ["stays", "vanishes"]);
+        pods.take(&Event::Init);
+        assert_eq!(names(&pods), ["stays", "vanishes"]);
+        pods.take(&Event::InitApply(pod("goes")));
+        // A watch that is done with its part of the list goes on telling.
+        for event in [Event::InitApply(pod("stays")), Event::Apply(pod("new")), Event::Delete(pod("goes")), Event::InitDone] {
+            pods.take(&event);
+        }
+        assert_eq!(names(&pods), ["new", "stays"]);
     }
 }
