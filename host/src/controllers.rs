@@ -12,6 +12,7 @@ use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes;
 use crate::context::Context;
 use crate::kinds;
 use crate::reconcile::trigger::{self, Trigger};
@@ -151,7 +152,7 @@ async fn drive<K, F, Fut>(
     let policy = move |object: Arc<K>, error: &Error, _: Arc<Context>| {
         let name = ObjectRef::from_obj(object.as_ref());
         let pause = failed.next(&name);
-        tracing::warn!(object = %name, error = chain(error), ?pause, "reconcile failed, trying again");
+        tracing::warn!(object = %name, error = causes::chain(error), ?pause, "reconcile failed, trying again");
         Action::requeue(pause)
     };
     let mut outcomes = std::pin::pin!(applier(each, policy, context, store, queue, config));
@@ -163,10 +164,4 @@ async fn drive<K, F, Fut>(
             Err(error) => tracing::debug!(%error, "reconcile ended"),
         }
     }
-}
-
-/// An error and what it comes from, in one line.
-fn chain(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

@@ -59,6 +59,7 @@ pub mod admin;
 pub mod backoff;
 pub mod bucket;
 pub mod catalog;
+mod causes;
 pub mod context;
 pub mod controllers;
 pub mod explain;

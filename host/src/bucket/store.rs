@@ -17,6 +17,7 @@ use object_store::{Certificate, ClientOptions, Error, ObjectStore, ObjectStoreEx
 
 use super::sink::{SinkError, Trouble};
 use super::url::{BucketUrl, Scheme};
+use crate::causes;
 
 /// What one request may take, its body included: a part at a few hundred kilobytes a second.
 const REQUEST: Duration = Duration::from_mins(5);
@@ -240,7 +241,7 @@ impl Store {
     #[expect(clippy::unused_self, reason = "the second half of `explain`")]
     fn explain_kind(&self, doing: &str, code: &str, text: &str, error: &Error) -> SinkError {
         let said = match (code, element(text, "Message")) {
-            ("", _) => cut(&innermost(error)),
+            ("", _) => cut(&causes::innermost(error)),
             (code, Some(words)) => format!("{code}, {}", cut(words)),
             (code, None) => code.to_owned(),
         };
@@ -284,7 +285,10 @@ fn name(url: &BucketUrl, endpoint: Option<&str>) -> String {
 }
 
 fn unusable(url: &BucketUrl, error: &Error) -> SinkError {
-    SinkError::Store(Trouble::Settings, format!("bucket `{url}` cannot be used with these settings: {}", cut(&innermost(error))))
+    SinkError::Store(
+        Trouble::Settings,
+        format!("bucket `{url}` cannot be used with these settings: {}", cut(&causes::innermost(error))),
+    )
 }
 
 /// There is no such object. A bucket that is missing answers with the same status.
@@ -301,12 +305,4 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(WORDS)).unwrap_or_default().to_owned()
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::RegistryError;
 use super::cache::digest_of;
+use crate::causes;
 use crate::limits;
 
 /// The layer's media type that we push.
@@ -167,7 +168,7 @@ impl Registry {
             (None, RegistryAuth::Basic { username, password }) => request.basic_auth(username, Some(password)),
             (None, RegistryAuth::Anonymous) => request,
         };
-        let response = request.send().await.map_err(|error| self.unavailable(chain(&error)))?;
+        let response = request.send().await.map_err(|error| self.unavailable(causes::chain(&error)))?;
         self.check_status(response.status())?;
         if let Some(size) = response.content_length().filter(|size| *size > max) {
             return Err(self.too_large(what, size, max));
@@ -175,7 +176,7 @@ impl Registry {
         let mut bytes = Vec::new();
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.unavailable(chain(&error)))?);
+            bytes.extend_from_slice(&chunk.map_err(|error| self.unavailable(causes::chain(&error)))?);
             if bytes.len() as u64 > max {
                 return Err(self.too_large(what, bytes.len() as u64, max));
             }
@@ -211,7 +212,7 @@ impl Registry {
             OciDistributionError::ImageManifestNotFoundError(_) | OciDistributionError::ServerError { code: 404, .. } => {
                 RegistryError::NotFound { reference: self.reference.whole() }
             }
-            error => self.unavailable(super::text::sentence(&chain(error))),
+            error => self.unavailable(super::text::sentence(&causes::chain(error))),
         }
     }
 
@@ -242,15 +243,4 @@ impl Registry {
     fn not_a_plugin(&self, reason: String) -> RegistryError {
         RegistryError::NotAPlugin { reference: self.reference.whole(), reason }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -14,6 +14,7 @@ use url::{Host, Url};
 
 use super::allow::{AllowList, PatternError, Verdict};
 use super::secrets::Secrets;
+use crate::causes;
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 5;
@@ -188,7 +189,7 @@ impl Egress {
         } else {
             "lost the connection to"
         };
-        let cause = innermost(&error.without_url());
+        let cause = causes::innermost(&error.without_url());
         EgressError::Unavailable(self.secrets.redact(&format!("{what} {}: {cause}", shown(url))))
     }
 
@@ -210,7 +211,7 @@ fn client(resolver: Checked, patience: Patience) -> Result<reqwest::Client, Egre
         .read_timeout(patience.stall)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .build()
-        .map_err(|error| EgressError::Invalid(format!("cannot make an HTTP client: {}", innermost(&error))))
+        .map_err(|error| EgressError::Invalid(format!("cannot make an HTTP client: {}", causes::innermost(&error))))
 }
 
 fn redirect(response: &reqwest::Response) -> Option<String> {
@@ -252,14 +253,6 @@ fn refused(address: IpAddr) -> String {
     format!(
         "address {address} is private, link-local or reserved; name the host exactly, or grant its range as scheme://address/bits"
     )
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// Resolves a name once and hands out checked addresses only.
