@@ -1,11 +1,13 @@
 //! Where artifacts lie: bucket URLs, and the one sink that writes into a bucket. Knows nothing of plugins, hubs or pods.
 //!
 //! [`url`] is pure and is all the operator needs. [`sink`] is what the worker writes through: into a folder ([`local`]), or into
-//! an object store ([`object`], file by file [`upload`], of which [`held`] is left to another run) that [`store`] has reached. [`records`] are our own, beside the files.
+//! an object store ([`object`], file by file [`upload`], of which [`held`] is left to another run) that [`store`] has reached.
+//! [`records`] are our own, beside the files.
 
 pub mod held;
 pub mod local;
 pub mod object;
+mod part;
 pub mod records;
 pub mod sink;
 pub mod store;

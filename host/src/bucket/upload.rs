@@ -12,12 +12,13 @@ use md5::{Digest, Md5};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use super::held::{Held, PIECE, Record};
 use super::held::{MAX_PARTS, part_of};
 use super::object::{Listing, Room, abort, units};
+use super::part::Part;
 use super::sink::{SinkError, Trouble, Verified};
 use super::store::Store;
 
@@ -56,42 +57,6 @@ struct State {
     /// Parts that are being sent.
     on_the_way: usize,
     failed: Option<(Trouble, String)>,
-}
-
-#[derive(Debug)]
-struct Part {
-    bytes: Bytes,
-    /// On its way, or there.
-    is_leaving: bool,
-    is_sent: bool,
-    _room: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Gathering(Vec<u8>, u64),
-    Whole(PutPayload),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Gathering(bytes, _) => bytes,
-            Self::Whole(payload) => payload.as_ref().first().map_or(&[], |bytes| bytes),
-        }
-    }
-
-    /// The payload, of the first `length` bytes: from now on nothing is added.
-    fn close(&mut self, length: usize) -> PutPayload {
-        if let Self::Gathering(bytes, _) = self {
-            bytes.truncate(length);
-            *self = Self::Whole(std::mem::take(bytes).into());
-        }
-        match self {
-            Self::Whole(payload) => payload.clone(),
-            Self::Gathering(..) => PutPayload::new(),
-        }
-    }
 }
 
 impl ObjectFile {
@@ -179,7 +144,7 @@ impl ObjectFile {
         let index = offset / self.inner.part();
         let Some(part) = state.parts.get(&index) else { return Ok(0) };
         let within = usize::try_from(offset % self.inner.part()).unwrap_or(usize::MAX);
-        let there = part.bytes.as_slice().get(within..).unwrap_or_default();
+        let there = part.as_slice().get(within..).unwrap_or_default();
         let length = there.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..length), there.get(..length)) {
             to.copy_from_slice(from);
@@ -301,8 +266,7 @@ impl Inner {
             }
         };
         let closed = |_| SinkError::Store(Trouble::Passing, "the upload has ended".to_owned());
-        let bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        let part = Part { bytes: Bytes::Gathering(bytes, 0), is_leaving: false, is_sent: false, _room: permit.map_err(closed)? };
+        let part = Part::new(length, permit.map_err(closed)?);
         self.state().parts.entry(index).or_insert(part);
         Ok(())
     }
@@ -311,17 +275,8 @@ impl Inner {
     fn put(self: &Arc<Self>, index: u64, within: u64, bytes: &[u8]) -> Result<(), SinkError> {
         let mut state = self.state();
         self.sound(&state)?;
-        let within = usize::try_from(within).unwrap_or(usize::MAX);
-        let length = self.length(index);
-        let Some(Part { bytes: Bytes::Gathering(buffer, there), .. }) = state.parts.get_mut(&index) else {
-            return Err(SinkError::Refused(self.path.clone(), "bytes of a part came twice"));
-        };
-        let Some(to) = within.checked_add(bytes.len()).and_then(|end| buffer.get_mut(within..end)) else {
-            return Err(SinkError::Refused(self.path.clone(), "more bytes came than the file has"));
-        };
-        to.copy_from_slice(bytes);
-        *there += bytes.len() as u64;
-        let whole = *there == length;
+        let there = state.parts.get_mut(&index).map_or(Err("bytes of a part came twice"), |part| part.put(within, bytes));
+        let whole = there.map_err(|why| SinkError::Refused(self.path.clone(), why))? == self.length(index);
         drop(state);
         let alone = self.size.get().map_or(index == 0, |size| *size <= self.part());
         if whole && !alone {
@@ -333,7 +288,7 @@ impl Inner {
     /// Ends a part at `length` bytes and answers with them.
     fn close(&self, index: u64, length: u64) -> PutPayload {
         let mut state = self.state();
-        state.parts.get_mut(&index).map_or_else(PutPayload::new, |part| part.bytes.close(usize::try_from(length).unwrap_or(0)))
+        state.parts.get_mut(&index).map_or_else(PutPayload::new, |part| part.close(usize::try_from(length).unwrap_or(0)))
     }
 
     /// Sends a part that nobody adds to any more, once.
@@ -342,7 +297,7 @@ impl Inner {
         let payload = match state.parts.get_mut(&index) {
             Some(part) if !part.is_leaving => {
                 part.is_leaving = true;
-                let payload = part.bytes.close(usize::MAX);
+                let payload = part.close(usize::MAX);
                 state.on_the_way += 1;
                 payload
             }
@@ -386,7 +341,7 @@ impl Inner {
     /// Frees what is sent and hashed, and lets the record follow.
     fn move_on(&self, state: &mut State) {
         let (position, part) = (state.position, self.part());
-        state.parts.retain(|index, held| !held.is_sent || index * part + held.bytes.as_slice().len() as u64 > position);
+        state.parts.retain(|index, held| !held.is_sent || index * part + held.as_slice().len() as u64 > position);
         let mut held = self.held();
         loop {
             let next = held.0.etags.len() as u64;
