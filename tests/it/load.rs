@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use substratus::worker::report::{EXIT_FINAL, Outcome};
 use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Builder, Content, Hub, Repo};
+use substratus_tests::s3::SECRET_KEY;
 use tempfile::TempDir;
 
 const TOKEN: &str = "hf_it_secret";
@@ -104,29 +105,31 @@ impl Bench {
     }
 }
 
-/// A process that has ended.
-struct Loaded {
-    code: Option<i32>,
-    outcome: Outcome,
-    everything: String,
+/// A process that has ended, of any command that moves bytes.
+pub(crate) struct Loaded {
+    pub(crate) code: Option<i32>,
+    pub(crate) outcome: Outcome,
+    pub(crate) everything: String,
 }
 
 impl Loaded {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let out = String::from_utf8(output.stdout).unwrap();
         let everything = format!("{out}{}", String::from_utf8(output.stderr).unwrap());
-        assert!(!everything.contains(TOKEN), "a secret shows: {everything}");
+        for secret in [TOKEN, SECRET_KEY] {
+            assert!(!everything.contains(secret), "a secret shows: {everything}");
+        }
         assert!(!everything.contains('\r'), "a carriage return in a log");
         let outcome = serde_json::from_str(out.trim()).unwrap_or_else(|_| panic!("no outcome: {everything}"));
         Self { code: output.status.code(), outcome, everything }
     }
 
-    fn assert_complete(&self) {
+    pub(crate) fn assert_complete(&self) {
         assert!(matches!(self.outcome, Outcome::Complete { .. }) && self.code == Some(0), "{}", self.everything);
     }
 
     /// Failed for `reason`, finally or not, with a message that says `words`.
-    fn assert_failed(&self, reason: &str, last: bool, words: &[&str]) {
+    pub(crate) fn assert_failed(&self, reason: &str, last: bool, words: &[&str]) {
         let Outcome::Failed { reason: found, message, .. } = &self.outcome else { panic!("{}", self.everything) };
         assert_eq!(found, reason, "{}", self.everything);
         assert_eq!(self.code, Some(if last { EXIT_FINAL.into() } else { 1 }), "{}", self.everything);

@@ -53,7 +53,7 @@ fn an_upload_that_the_server_forgot_begins_again() {
 #[test]
 fn credentials_that_are_wrong_expired_or_too_small_are_said_before_the_first_byte() {
     let bench = Bench::new(MIB);
-    let run = |name: &str, value: &str| Ended::of(bench.command().env(name, value).output().unwrap());
+    let run = |name: &str, value: &str| Loaded::of(bench.command().env(name, value).output().unwrap());
     run("AWS_SECRET_ACCESS_KEY", "wrong").assert_failed("NeedsAuth", true, &["SignatureDoesNotMatch", "s3://artifacts"]);
     run("AWS_ACCESS_KEY_ID", "nobody").assert_failed("NeedsAuth", true, &["the credentials are wrong", "access key"]);
     for (status, code, words) in
@@ -69,7 +69,7 @@ fn credentials_that_are_wrong_expired_or_too_small_are_said_before_the_first_byt
 #[test]
 fn a_bucket_that_is_not_there_and_one_that_is_elsewhere_are_said() {
     let bench = Bench::new(MIB);
-    Ended::of(bench.command_to("s3://nowhere-at-all/model").output().unwrap()).assert_failed(
+    Loaded::of(bench.command_to("s3://nowhere-at-all/model").output().unwrap()).assert_failed(
         "NotFound",
         true,
         &["s3://nowhere-at-all", "does not exist", "create it"],
@@ -81,7 +81,7 @@ fn a_bucket_that_is_not_there_and_one_that_is_elsewhere_are_said() {
 #[test]
 fn plain_http_is_for_those_who_say_so() {
     let bench = Bench::new(MIB);
-    let ended = Ended::of(bench.command().env_remove("AWS_ALLOW_HTTP").output().unwrap());
+    let ended = Loaded::of(bench.command().env_remove("AWS_ALLOW_HTTP").output().unwrap());
     ended.assert_failed("Invalid", true, &["AWS_ALLOW_HTTP"]);
     assert!(bench.s3.requests().is_empty());
 }

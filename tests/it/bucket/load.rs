@@ -49,7 +49,7 @@ fn an_upload_of_a_plan_that_changed_is_given_up() {
     child.kill().unwrap();
     child.wait_with_output().unwrap();
     assert_eq!(bench.s3.uploads().unwrap(), 1);
-    let ended = Ended::of(bench.command().args(["--include", "*.json"]).output().unwrap());
+    let ended = Loaded::of(bench.command().args(["--include", "*.json"]).output().unwrap());
     ended.assert_complete();
     assert_eq!(bench.s3.uploads().unwrap(), 0);
     assert!(!bench.s3.object("some/model/artifacts/model.safetensors").exists());
@@ -83,7 +83,7 @@ fn memory_stays_bounded_whatever_the_size() {
         }
         peak
     });
-    Ended::of(child.wait_with_output().unwrap()).assert_complete();
+    Loaded::of(child.wait_with_output().unwrap()).assert_complete();
     let peak = watched.join().unwrap();
     assert!(peak > 0 && peak < 128 * 1024, "{peak} KiB were resident");
 }

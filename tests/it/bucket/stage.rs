@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
+use substratus::worker::report::Outcome;
 use substratus_tests::s3::{Fault, Rule};
 use substratus_tests::seeds;
 
@@ -95,8 +96,8 @@ fn sums(files: impl Iterator<Item = (String, PathBuf)>) -> BTreeMap<String, Stri
     files.map(|(name, path)| (name, hex::encode(Sha256::digest(std::fs::read(path).unwrap())))).collect()
 }
 
-fn ended(mut command: Command) -> Ended {
-    Ended::of(command.output().unwrap())
+fn ended(mut command: Command) -> Loaded {
+    Loaded::of(command.output().unwrap())
 }
 
 fn kill(child: &Child, signal: rustix::process::Signal) {
@@ -159,7 +160,7 @@ fn a_sidecar_publishes_what_is_there_when_it_is_told_to() {
     assert!(place.s3.requests().is_empty());
     kill(&child, rustix::process::Signal::TERM);
     said.for_each(drop);
-    let done = Ended::of(child.wait_with_output().unwrap());
+    let done = Loaded::of(child.wait_with_output().unwrap());
     done.assert_complete();
     place.assert_published();
     let said: Outcome = serde_json::from_str(&std::fs::read_to_string(place.path("outcome")).unwrap()).unwrap();
