@@ -75,7 +75,7 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
                 && child.kind == ChildKind::Job
                 && let Err(source) = rehearse(context, owner, child).await
             {
-                return refused(child, "pods of", source);
+                return refused(&format!("pods of {:?} `{}`", child.kind, child.name), source);
             }
             run(&api, child, identity, known).await
         }
@@ -89,13 +89,12 @@ async fn one(context: &Context, owner: &Owner, manager: &str, child: &Child) -> 
     };
     match done {
         Ok(outcome) => Ok(outcome),
-        Err(source) => refused(child, "", source),
+        Err(source) => refused(&format!("{:?} `{}`", child.kind, child.name), source),
     }
 }
 
 /// What the API server does not want is a condition in its own words; anything else is tried again.
-fn refused(child: &Child, part: &str, source: kube::Error) -> Result<Result<(), Verdict>, Error> {
-    let what = format!("{part}{}{:?} `{}`", if part.is_empty() { "" } else { " " }, child.kind, child.name);
+fn refused(what: &str, source: kube::Error) -> Result<Result<(), Verdict>, Error> {
     match source {
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
             let message = format!("the API server refuses {what}: {}", status.message);

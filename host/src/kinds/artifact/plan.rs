@@ -86,7 +86,6 @@ impl Plan {
         PlanRecord {
             inputs: self.inputs.clone(),
             target: Some(self.target.clone()),
-            complete: matches!(self.run, Run::Done),
             answers: serde_json::to_value(answers).unwrap_or_default(),
             ..PlanRecord::default()
         }
