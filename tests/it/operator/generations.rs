@@ -69,6 +69,26 @@ fn mistake_in_a_servers_spec_leaves_its_pods_and_says_so() -> Result<()> {
 }
 
 #[test]
+fn trouble_that_is_no_edit_takes_no_readiness_away() -> Result<()> {
+    on_cluster(async |fixture: &Fixture| {
+        served(fixture, json!({"image": "example.test/server", "model": {"name": "m"}})).await?;
+        let model = fixture.get("Model", "m").await?;
+        let owner = |object: &Value| {
+            json!([{"apiVersion": "substratus.ai/v1", "kind": object["kind"], "name": object["metadata"]["name"],
+                "uid": object["metadata"]["uid"], "controller": true}])
+        };
+        let own = fixture.get("Service", "s-server").await?["metadata"]["ownerReferences"].clone();
+        fixture.merge("Service", "s-server", json!({"metadata": {"ownerReferences": owner(&model)}})).await?;
+        let told = |server: &Value| message(server, "Serving").ends_with("its pods keep serving");
+        let server = spoken(fixture, "Server", "s", told).await?;
+        ensure!(condition(&server, "Serving")["reason"] == "Refused" && server["status"]["ready"] == true, "{server}");
+        fixture.merge("Service", "s-server", json!({"metadata": {"ownerReferences": own}})).await?;
+        fixture.reason("Server", "s", "Serving", "DeploymentReady").await?;
+        Ok(())
+    })
+}
+
+#[test]
 fn notebook_is_ready_with_its_newest_pod_alone() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
         fixture.create("Notebook", "n", json!({"image": "i"})).await?;

@@ -30,11 +30,12 @@ pub fn planned(observed: &Observed, plan: &Plan) -> NotebookStatus {
     status
 }
 
-/// The status of a Notebook that cannot go on. What already runs keeps running, and is not what is asked for now.
+/// The status of a Notebook that cannot go on. What already runs keeps running; after an edit that is not what is asked for now.
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (NotebookStatus, Retry) {
     let mut status = observed.notebook.status.clone().unwrap_or_default();
     // What is being taken over is known by it.
-    status.ready = observed.is_taken_over();
+    let is_newest = status.observed_generation == observed.notebook.metadata.generation;
+    status.ready &= observed.is_taken_over() || (is_newest && observed.is_ready());
     // What is suspended does not come here.
     status.idle_since = None;
     say(observed, &mut status, Say::no(SERVING, verdict.reason, verdict.message.clone()));

@@ -28,14 +28,17 @@ pub fn planned(observed: &Observed, plan: &Plan) -> ServerStatus {
     status
 }
 
-/// The status of a Server that cannot go on. What already serves keeps serving, and is not what is asked for now.
+/// The status of a Server that cannot go on. What already serves keeps serving; after an edit that is not what is asked for now.
 pub fn stopped(observed: &Observed, verdict: &Verdict) -> (ServerStatus, Retry) {
     let mut status = observed.server.status.clone().unwrap_or_default();
+    let answers = answering(observed) > 0;
     // What is being taken over is in no cache yet, and this is all that tells of it.
-    status.ready &= observed.deployment.is_none() && (observed.recorded().is_none() || observed.is_adopted());
-    let still = match answering(observed) {
-        0 => "",
-        _ => "; the pods of the earlier spec keep serving",
+    let is_taken_over = observed.deployment.is_none() && (observed.recorded().is_none() || observed.is_adopted());
+    status.ready &= is_taken_over || (answers && status.observed_generation == observed.server.metadata.generation);
+    let still = match (answers, status.ready) {
+        (false, _) => "",
+        (true, true) => "; its pods keep serving",
+        (true, false) => "; the pods of the earlier spec keep serving",
     };
     say(observed, &mut status, Say::no(SERVING, verdict.reason, format!("{}{still}", verdict.message)));
     (status, verdict.retry)
