@@ -97,6 +97,8 @@ impl ExplainArgs {
                 bucket,
                 worker_image: "substratus".to_owned(),
                 worker_pull_secret: None,
+                bucket_secret: None,
+                copies_always: false,
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
                 notebook_image: NOTEBOOK_IMAGE.to_owned(),
                 principal: None,
@@ -194,7 +196,13 @@ impl Explainer {
             if self.offline {
                 report.unknown = Some("files, bytes, revision and format: no hub was asked".to_owned());
             } else {
-                source = self.look(A::FACTS.role, artifact::build::request(&observed, &plan), &mut report).await;
+                source = self
+                    .look(
+                        A::FACTS.role,
+                        artifact::build::request(&observed, &self.environment, &plan).ok().flatten(),
+                        &mut report,
+                    )
+                    .await;
             }
         }
         let status = ArtifactStatus {

@@ -29,7 +29,7 @@ use crate::reconcile::caches;
 use crate::reconcile::follow::Scope;
 use crate::reconcile::suspend::Suspender;
 use crate::reconcile::trigger::Trigger;
-use crate::settings::Settings;
+use crate::settings::{ArtifactMount, Settings};
 use crate::store::{self, ProgressBoard};
 use crate::telemetry::Reload;
 
@@ -199,6 +199,8 @@ fn context(
             bucket,
             worker_image: settings.worker_image.clone(),
             worker_pull_secret: settings.worker_pull_secret.clone(),
+            bucket_secret: settings.bucket_secret.clone(),
+            copies_always: settings.artifact_mount == ArtifactMount::Stage,
             store_url: settings.store_url.clone(),
             notebook_image: settings.notebook_image.clone(),
             principal: settings.principal.clone(),

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::telemetry::Format;
 
@@ -27,6 +27,13 @@ pub struct OperatorSettings {
     /// Where artifacts go: `tar:///path` (a folder of the node), `gs://bucket`, `s3://bucket`, …
     #[arg(long, env = "ARTIFACT_BUCKET_URL")]
     pub artifact_bucket_url: Option<String>,
+    /// Name of the secret, in the namespace of each object, whose keys are the variables that reach the bucket
+    /// (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …); where none is named, the cloud's own identity does
+    #[arg(long, env = "BUCKET_SECRET")]
+    pub bucket_secret: Option<String>,
+    /// How pods see what lies in a bucket
+    #[arg(long, env = "ARTIFACT_MOUNT", value_enum, default_value_t)]
+    pub artifact_mount: ArtifactMount,
     /// Registry of built images
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
@@ -105,6 +112,16 @@ pub struct OperatorSettings {
     pub log_filter: String,
 }
 
+/// How pods see what lies in a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ArtifactMount {
+    /// Folders of nodes and claims are mounted, on gcp Google's driver mounts Google's buckets, anything else is copied
+    #[default]
+    Auto,
+    /// What is no folder is copied: in before a container starts, out after it has ended
+    Stage,
+}
+
 /// Settings that fit together, with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -114,6 +131,10 @@ pub struct Settings {
     pub cluster_name: String,
     /// Where artifacts go.
     pub artifact_bucket: Bucket,
+    /// Name of the secret with the variables that reach the bucket.
+    pub bucket_secret: Option<String>,
+    /// How pods see what lies in a bucket.
+    pub artifact_mount: ArtifactMount,
     /// Registry of built images, without a slash at the end.
     pub registry_url: Option<String>,
     /// Cloud identity of the service accounts that read and write artifacts.
@@ -202,6 +223,8 @@ impl OperatorSettings {
             cloud: label("cloud", self.cloud)?,
             cluster_name: cluster_name(self.cluster_name)?,
             artifact_bucket: cloud.bucket,
+            bucket_secret: given(self.bucket_secret),
+            artifact_mount: self.artifact_mount,
             registry_url: cloud.registry,
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,

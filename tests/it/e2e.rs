@@ -14,6 +14,7 @@ mod notebook;
 mod registry;
 mod restart;
 mod resume;
+mod s3;
 mod secret;
 mod trainer;
 

@@ -2,6 +2,7 @@
 
 mod artifact;
 mod chaos;
+mod edits;
 mod fixture;
 mod generations;
 mod idle;

@@ -1,7 +1,7 @@
 //! A real S3 server on the loopback device, and a proxy before it that misbehaves when it is told to. It must not know who asks.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +71,11 @@ struct Proxy {
 impl S3 {
     /// Starts it; its proxy runs in `runtime`.
     pub fn start(runtime: &Handle) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), runtime)
+    }
+
+    /// The same, where pods of a node reach it.
+    pub fn start_at(address: IpAddr, runtime: &Handle) -> Result<Self> {
         let program = Settings::from_environment()?.require("versitygw")?;
         let folder = tempfile::tempdir().context("making a folder for buckets")?;
         std::fs::create_dir(folder.path().join(BUCKET))?;
@@ -86,7 +91,7 @@ impl S3 {
             .stderr(Stdio::null())
             .spawn()
             .context("starting versitygw")?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening for the proxy")?;
+        let listener = TcpListener::bind((address, 0)).context("listening for the proxy")?;
         listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;

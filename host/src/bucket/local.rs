@@ -60,7 +60,7 @@ impl LocalSink {
     pub(super) fn create(&self, path: &str, size: Option<u64>) -> Result<LocalFile, SinkError> {
         let (folder, name) = self.folder_of(path, true)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file: File = rustix::fs::openat(&folder, format!("{name}{PARTIAL}"), flags, Mode::from_raw_mode(0o644))
+        let file: File = rustix::fs::openat(&folder, format!("{name}{PARTIAL}"), flags, Mode::from_raw_mode(0o664))
             .map_err(|error| SinkError::io("open", path)(error.into()))?
             .into();
         if let Some(size) = size {
@@ -131,7 +131,7 @@ impl LocalSink {
 
 /// Makes the folder `name` where it is missing, and opens it.
 fn enter(parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd, SinkError> {
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o775)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => step(parent, name, path),
         Err(error) => Err(SinkError::io("make folder for", path)(error.into())),
     }

@@ -57,6 +57,11 @@ impl Scheme {
         }
     }
 
+    /// It is asked over a network, object by object.
+    pub const fn is_object(self) -> bool {
+        matches!(self, Self::Gs | Self::S3 | Self::Az)
+    }
+
     const fn is_local(self) -> bool {
         matches!(self, Self::File | Self::Tar)
     }

@@ -3,6 +3,7 @@
 pub mod cause;
 pub mod child;
 pub mod conditions;
+pub mod content;
 pub mod duration;
 pub mod env;
 pub mod environment;

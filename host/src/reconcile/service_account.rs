@@ -10,12 +10,13 @@ use crate::kinds::shared::environment::Environment;
 
 /// The service account `name` in the owner's namespace, with the cloud's identity annotation.
 pub fn child(owner: &Owner, name: &str, environment: &Environment) -> Child {
-    let annotations = match (environment.cloud.as_str(), &environment.principal) {
-        ("gcp" | "gke", Some(principal)) => {
-            Some(BTreeMap::from([("iam.gke.io/gcp-service-account".to_owned(), principal.clone())]))
-        }
+    let key = match environment.cloud.as_str() {
+        "gcp" | "gke" => Some("iam.gke.io/gcp-service-account"),
+        // https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
+        "aws" | "eks" => Some("eks.amazonaws.com/role-arn"),
         _ => None,
     };
+    let annotations = key.zip(environment.principal.as_ref()).map(|(key, who)| BTreeMap::from([(key.to_owned(), who.clone())]));
     let object = ServiceAccount {
         metadata: ObjectMeta { name: Some(name.to_owned()), annotations, ..ObjectMeta::default() },
         ..ServiceAccount::default()
@@ -30,7 +31,6 @@ mod tests {
     use super::*;
     use crate::kinds::shared::{environment, names};
 
-    const ANNOTATION: &str = "iam.gke.io/gcp-service-account";
     const PRINCIPAL: &str = "substratus@project.iam.gserviceaccount.com";
 
     fn annotations(cloud: &str, principal: Option<&str>) -> Vec<serde_json::Value> {
@@ -42,19 +42,24 @@ mod tests {
     }
 
     #[test]
-    fn every_role_has_the_identity_of_googles_cloud() {
-        for cloud in ["gcp", "gke"] {
+    fn every_role_has_the_identity_of_its_cloud() {
+        for (cloud, key) in [
+            ("gcp", "iam.gke.io/gcp-service-account"),
+            ("gke", "iam.gke.io/gcp-service-account"),
+            ("eks", "eks.amazonaws.com/role-arn"),
+        ] {
             for annotations in annotations(cloud, Some(PRINCIPAL)) {
-                assert_eq!(annotations[ANNOTATION], PRINCIPAL, "{cloud}");
+                assert_eq!(annotations[key], PRINCIPAL, "{cloud}");
             }
         }
     }
 
     #[test]
     fn elsewhere_and_without_a_principal_there_is_no_annotation() {
-        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", Some(PRINCIPAL))]
-        {
-            assert!(annotations(cloud, principal).iter().all(|found| found[ANNOTATION].is_null()), "{cloud}");
+        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", None)] {
+            let keys = ["iam.gke.io/gcp-service-account", "eks.amazonaws.com/role-arn"];
+            let found = annotations(cloud, principal);
+            assert!(found.iter().all(|found| keys.iter().all(|key| found[key].is_null())), "{cloud}: {found:?}");
         }
     }
 }

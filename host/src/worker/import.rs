@@ -48,10 +48,12 @@ use super::failure::LoadError;
 use super::load::{Surroundings, stopped_for_good};
 use super::manifest::Manifest;
 use super::progress::Reporter;
+use super::publish;
 use super::report::Outcome;
 use super::request::LoadRequest;
 use super::secrets::Secrets;
 use super::transfer::Tuning;
+use crate::bucket::url::{ARTIFACTS, BucketUrlError};
 use crate::bucket::{BucketUrl, Sink};
 use crate::plugin::Plugins;
 use crate::plugin::types::Shard;
@@ -63,8 +65,9 @@ const AHEAD: usize = 4;
 pub async fn import(request: &LoadRequest, around: Surroundings, part: Part) -> Outcome {
     let stop = around.stop.clone();
     let doing = async {
-        let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
+        let target: BucketUrl = request.target.parse().map_err(|error| invalid(&error))?;
         match part {
+            Part::Whole if target.scheme().is_object() => into_bucket(request, around, &target).await,
             Part::Share(share) => share::take(request, around, target, share).await,
             Part::Whole => run(request, around, target, false).await,
             Part::Lead => run(request, around, target, true).await,
@@ -90,6 +93,32 @@ pub async fn look(
     let secrets = Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
     let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
     Importer::new(plugins.clone(), request, egress, Tuning::default()).plan(&request.inputs).await
+}
+
+/// Parts are put together in a folder, so what goes to an object store is published from one.
+async fn into_bucket(request: &LoadRequest, around: Surroundings, target: &BucketUrl) -> Result<SourceStatus, LoadError> {
+    let env = around.env.clone();
+    let bucket = Sink::connect(target, &env).await?;
+    if let Some(manifest) = Manifest::read(bucket.records()).await?
+        && manifest.inputs == request.inputs
+        && manifest.holds(&bucket).await?
+    {
+        tracing::info!(revision = manifest.revision, "the artifact is complete already");
+        return Ok(manifest.source);
+    }
+    drop(bucket);
+    let folder = std::env::temp_dir().join(format!("substratus-import-{}", request.inputs));
+    let source = run(request, around, BucketUrl::of_folder(&folder).map_err(|error| invalid(&error))?, false).await?;
+    let published = publish::folder(&folder.join(ARTIFACTS), target, &request.inputs, Some(source), &env).await?;
+    // What is whole in the bucket is not wanted a second time.
+    if let Err(error) = std::fs::remove_dir_all(&folder) {
+        tracing::warn!(%error, folder = %folder.display(), "the import's folder stays");
+    }
+    Ok(published)
+}
+
+fn invalid(error: &BucketUrlError) -> LoadError {
+    LoadError::new(reason::INVALID, error.to_string())
 }
 
 async fn run(

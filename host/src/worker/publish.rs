@@ -99,7 +99,7 @@ pub async fn publish(from: &Path, to: &BucketUrl, inputs: &str, env: &Environmen
     let result = tokio::select! {
         biased;
         () = stop.cancelled() => Err(interrupted()),
-        result = run(from, to, inputs, env) => result,
+        result = folder(from, to, inputs, None, env) => result,
     };
     match result {
         Ok(source) => Outcome::Complete { inputs: inputs.to_owned(), source },
@@ -107,9 +107,20 @@ pub async fn publish(from: &Path, to: &BucketUrl, inputs: &str, env: &Environmen
     }
 }
 
-async fn run(from: &Path, to: &BucketUrl, inputs: &str, env: &Environment) -> Result<SourceStatus, LoadError> {
+/// The same, and what went wrong. `source` says what is known of the files besides.
+pub(super) async fn folder(
+    from: &Path,
+    to: &BucketUrl,
+    inputs: &str,
+    source: Option<SourceStatus>,
+    env: &Environment,
+) -> Result<SourceStatus, LoadError> {
     let found = find(from)?;
-    let plan = plan(&found, from)?;
+    let mut plan = plan(&found, from)?;
+    if let Some(source) = source {
+        let warnings = source.warnings.iter().chain(&plan.source.warnings).cloned().collect();
+        plan.source = SourceStatus { bytes: plan.source.bytes, files: plan.source.files, warnings, ..source };
+    }
     let Sink::Object(bucket) = Sink::connect(to, env).await? else {
         return Err(LoadError::new(reason::UNSUPPORTED, format!("`{to}` is a folder; nothing has to be published to it")));
     };

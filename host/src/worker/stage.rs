@@ -2,7 +2,7 @@
 //! ranges at the same time, verified by the manifest where there is one, and gone on with when it was interrupted. Knows no
 //! plugin; every file is fetched by a signed URL, by the same code that fetches from a hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use url::Url;
 use super::args::{self, RunArgs};
 use super::by_hand::place;
 use super::counters::Counters;
-use super::egress::{Egress, Patience};
+use super::egress::Egress;
 use super::failure::LoadError;
 use super::journal::{Journal, unhex};
 use super::load::{clear, interrupted, keep_flushing};
@@ -28,7 +28,7 @@ use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::progress::Reporter;
 use super::report::Outcome;
 use super::secrets::Secrets;
-use super::transfer::{Refresh, Transfer, Tuning};
+use super::transfer::{Refresh, Transfer};
 use crate::bucket::object::ObjectSink;
 use crate::bucket::{BucketUrl, Environment, Sink};
 
@@ -56,6 +56,9 @@ pub struct StageArgs {
     /// Folder to copy into: the files go below DIR/artifacts
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Take an artifact that is not there for an empty one
+    #[arg(long)]
+    or_empty: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -64,42 +67,38 @@ impl StageArgs {
     /// Stages; the exit code says whether another try could end otherwise.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         self.run.start_log()?;
+        // Whoever shares the folder may write to it: a pod's containers have a group in common, and it is the folder's.
+        rustix::process::umask(rustix::fs::Mode::WOTH);
         let stop = CancellationToken::new();
         args::end_on_signal(stop.clone())?;
         let env: Vec<_> = std::env::vars_os().collect();
-        let outcome = stage(&self.from, &self.to, &env, (self.run.tuning(), self.run.patience()), &stop).await;
+        let outcome = stage(&self, &env, &stop).await;
         self.run.tell(&outcome, "staged")?;
         Ok(outcome.exit_code())
     }
 }
 
-/// Copies the artifact at `from` into the folder `to`, and says how that ended.
-pub async fn stage(
-    from: &BucketUrl,
-    to: &Path,
-    env: &Environment,
-    (tuning, patience): (Tuning, Patience),
-    stop: &CancellationToken,
-) -> Outcome {
+/// Copies the artifact, and says how that ended.
+async fn stage(wanted: &StageArgs, env: &Environment, stop: &CancellationToken) -> Outcome {
     let mut inputs = String::new();
-    match run(from, to, env, (tuning, patience), stop, &mut inputs).await {
+    match run(wanted, env, stop, &mut inputs).await {
         Ok(source) => Outcome::Complete { inputs, source },
         Err(error) => Outcome::failed(inputs, error),
     }
 }
 
 async fn run(
-    from: &BucketUrl,
-    to: &Path,
+    wanted: &StageArgs,
     env: &Environment,
-    (tuning, patience): (Tuning, Patience),
     stop: &CancellationToken,
     inputs: &mut String,
 ) -> Result<SourceStatus, LoadError> {
+    let StageArgs { from, to, .. } = wanted;
+    let (tuning, patience) = (wanted.run.tuning(), wanted.run.patience());
     let Sink::Object(bucket) = Sink::connect(from, env).await? else {
         return Err(LoadError::new(reason::UNSUPPORTED, format!("`{from}` is a folder already; nothing has to be staged")));
     };
-    let plan = plan(&bucket, from, inputs).await?;
+    let plan = plan(&bucket, from, wanted.or_empty, inputs).await?;
     let invalid = |error: anyhow::Error| LoadError::new(reason::INVALID, format!("{error:#}"));
     let sink = Sink::open(&place(to).map_err(invalid)?).await?;
     if let Some(there) = Manifest::read(sink.records()).await? {
@@ -132,7 +131,7 @@ async fn run(
 }
 
 /// What is to be copied: by the manifest, else what lies there.
-async fn plan(bucket: &ObjectSink, from: &BucketUrl, inputs: &mut String) -> Result<Plan, LoadError> {
+async fn plan(bucket: &ObjectSink, from: &BucketUrl, or_empty: bool, inputs: &mut String) -> Result<Plan, LoadError> {
     let manifest = Manifest::read(bucket.records()).await?;
     let nowhere = Url::parse("unsigned:/").map_err(|error| LoadError::new(reason::JOB_FAILED, error.to_string()))?;
     let files: Vec<PlanFile> = match &manifest {
@@ -141,7 +140,7 @@ async fn plan(bucket: &ObjectSink, from: &BucketUrl, inputs: &mut String) -> Res
         }
         None => bucket.files().iter().map(|(path, size)| planned(&nowhere, path, *size, None)).collect(),
     };
-    if files.is_empty() && manifest.is_none() {
+    if files.is_empty() && manifest.is_none() && !or_empty {
         return Err(LoadError::new(reason::NOT_FOUND, format!("there is no artifact at `{from}`; check the URL")));
     }
     if files.len() > MAX_FILES {

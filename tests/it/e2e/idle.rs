@@ -75,7 +75,7 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
         let notebooks = Api::<Notebook>::namespaced(cluster.client(), &namespace);
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
 
-        let first = Opened::start(cluster, &namespace)?;
+        let first = Opened::start(cluster, &namespace, "suspend")?;
         tell("idle", began, "answers through the forwarded port");
         let note = json!({"type": "file", "format": "text", "content": "the work of a day"});
         ensure!(client.put(first.at("/api/contents/work.txt")).json(&note).send().await?.status().is_success());
@@ -101,7 +101,7 @@ fn notebook_that_nobody_uses_is_suspended_and_one_that_computes_is_not() -> Resu
         let events = platform::kubectl(cluster, &["get", "events", "--namespace", &namespace, "--output", "json"])?;
         ensure!(events.contains(&words), "no Event says so: {events}");
 
-        let second = Opened::start(cluster, &namespace)?;
+        let second = Opened::start(cluster, &namespace, "suspend")?;
         tell("idle", began, "resumed");
         for (file, content) in [("work.txt", "the work of a day"), ("cell.txt", "computed")] {
             let kept: Value = client.get(second.at(&format!("/api/contents/{file}"))).send().await?.json().await?;

@@ -42,7 +42,7 @@ fn notebook_is_opened_suspended_and_opened_again_with_its_work() -> Result<()> {
     })
 }
 
-/// Opens the Notebook `lab`, lets `look` see it, leaves work in it, suspends it by Ctrl-C, and finds the work when it is resumed.
+/// Opens the Notebook `lab`, lets `look` see it, leaves it running by Ctrl-C, leaves work in it, suspends it by Ctrl-C, and finds the work when it is resumed.
 pub(super) async fn work_survives(
     cluster: &Cluster,
     namespace: &str,
@@ -50,8 +50,14 @@ pub(super) async fn work_survives(
     look: impl AsyncFnOnce(&Opened) -> Result<()>,
 ) -> Result<()> {
     let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
-    let first = Opened::start(cluster, namespace)?;
+    let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
+    let glance = Opened::start(cluster, namespace, "leave")?;
     tell("notebook", began, "answers through the forwarded port");
+    glance.stop()?;
+    let left = pods.get("lab-notebook").await?.metadata;
+    let first = Opened::start(cluster, namespace, "suspend")?;
+    let still = pods.get("lab-notebook").await?.metadata;
+    ensure!(still.uid == left.uid && still.deletion_timestamp.is_none(), "Ctrl-C did not leave it as it was");
     let answer = client.get(first.at("/api")).send().await?.status();
     ensure!(answer == StatusCode::OK, "/api answers {answer} to the token");
     look(&first).await?;
@@ -59,28 +65,27 @@ pub(super) async fn work_survives(
     let written = client.put(first.at("/api/contents/workspace.txt")).json(&note).send().await?;
     ensure!(written.status().is_success(), "Jupyter refused the file: {}", written.text().await?);
     first.stop()?;
-    let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
     eventually("Notebook's Pod to go", LIMIT, async || Ok(pods.get_opt("lab-notebook").await?.is_none().then_some(()))).await?;
     tell("notebook", began, "suspended by Ctrl-C");
 
-    let second = Opened::start(cluster, namespace)?;
+    let second = Opened::start(cluster, namespace, "suspend")?;
     tell("notebook", began, "resumed");
     let kept: Value = client.get(second.at("/api/contents/workspace.txt")).send().await?.json().await?;
     ensure!(kept["content"] == "the work of a day", "{kept}");
     second.stop()
 }
 
-/// A running `kubectl open notebook lab --on-exit suspend`.
+/// A running `kubectl open notebook lab`.
 pub(super) struct Opened {
     process: Child,
     url: Url,
 }
 
 impl Opened {
-    pub(super) fn start(cluster: &Cluster, namespace: &str) -> Result<Self> {
+    pub(super) fn start(cluster: &Cluster, namespace: &str, on_exit: &str) -> Result<Self> {
         let mut process = cluster
             .command(platform::program()?)
-            .args(["open", "notebook", "lab", "--on-exit", "suspend", "--output", "json", "--namespace", namespace])
+            .args(["open", "notebook", "lab", "--on-exit", on_exit, "--output", "json", "--namespace", namespace])
             .stdout(Stdio::piped())
             .spawn()
             .context("start the command")?;

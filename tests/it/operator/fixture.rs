@@ -69,6 +69,16 @@ pub(super) fn condition(object: &Value, kind: &str) -> Value {
     conditions.into_iter().flatten().find(|condition| condition["type"] == kind).cloned().unwrap_or(Value::Null)
 }
 
+/// Waits until the status speaks of the newest spec, and `good` is content with it.
+pub(super) async fn spoken(fixture: &Fixture, kind: &str, name: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
+    fixture
+        .wait(kind, name, LIMIT, async |object| {
+            let newest = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+            Ok((newest && good(object)).then_some(()))
+        })
+        .await
+}
+
 /// What a worker says of a whole load.
 pub(super) fn loaded(model: &Value, bytes: i64) -> Value {
     json!({"outcome": "complete", "inputs": model["status"]["plan"]["inputs"], "source": {

@@ -4,20 +4,10 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::LIMIT;
-use super::fixture::{Fixture, condition, on_cluster};
+use super::fixture::{Fixture, condition, on_cluster, spoken};
 
 fn message(object: &Value, kind: &str) -> String {
     condition(object, kind)["message"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Waits until the status speaks of the newest spec, and `good` is content with it.
-async fn spoken(fixture: &Fixture, kind: &str, name: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
-    fixture
-        .wait(kind, name, LIMIT, async |object| {
-            let newest = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-            Ok((newest && good(object)).then_some(()))
-        })
-        .await
 }
 
 async fn served(fixture: &Fixture, spec: Value) -> Result<Value> {

@@ -10,10 +10,11 @@ use super::observe::Observed;
 use super::plan::{Plan, Run};
 use super::retry::Built;
 use crate::kinds::shared::child::Child;
+use crate::kinds::shared::content::{self, Builder, Content, GROUP};
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts::{self, Mount};
 use crate::kinds::shared::names;
-use crate::kinds::shared::pod::{self, Parts, Security};
+use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
@@ -42,7 +43,7 @@ pub fn build<A: Artifact>(
         service_account::child(&observed.owner, A::FACTS.account, environment),
         params::child(&observed.owner, A::FACTS.kind, observed.wanted().workload.params),
     ];
-    if let Some(request) = request(observed, plan) {
+    if let Some(request) = request(observed, environment, plan)? {
         let text = serde_json::to_string_pretty(&request).unwrap_or_default();
         let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
         children.push(Child::config_map(&observed.owner, (A::FACTS.job)(observed.name()), data));
@@ -52,10 +53,14 @@ pub fn build<A: Artifact>(
 }
 
 /// What the worker is asked to do, where one runs.
-pub fn request<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> Option<LoadRequest> {
-    let Run::Load { plugin, grant, config } = &plan.run else { return None };
+pub fn request<A: Artifact>(
+    observed: &Observed<A>,
+    environment: &Environment,
+    plan: &Plan,
+) -> Result<Option<LoadRequest>, Verdict> {
+    let Run::Load { plugin, grant, config } = &plan.run else { return Ok(None) };
     let wanted = observed.wanted();
-    Some(LoadRequest {
+    Ok(Some(LoadRequest {
         inputs: plan.inputs.clone(),
         namespace: observed.owner.namespace.clone(),
         name: observed.name().to_owned(),
@@ -65,8 +70,8 @@ pub fn request<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> Option<LoadR
         source: wanted.source.clone(),
         params: params::to_json(wanted.workload.params),
         files: wanted.files.clone().unwrap_or_default(),
-        target: plan.target.clone(),
-    })
+        target: content::target(environment, &plan.target)?.url,
+    }))
 }
 
 /// The worker's pod; `part` are the arguments that say what of the work is its own.
@@ -80,6 +85,7 @@ pub(super) fn worker<A: Artifact>(
     let secrets = grant.secrets.iter().flat_map(|secret| secret.env.iter().map(String::as_str));
     let workload = observed.wanted().workload;
     let job = (A::FACTS.job)(observed.name());
+    let target = content::target(environment, &plan.target)?;
     let mut template = pod::template(Parts {
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
@@ -97,14 +103,14 @@ pub(super) fn worker<A: Artifact>(
         .concat(),
         env: env::to_worker(secrets, &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::worker(environment), plan.placement.as_ref()),
-        mounts: vec![
-            mounts::target(&plan.target)?,
-            request_mount(job),
-            mounts::store_token(),
-            mounts::scratch("scratch", SCRATCH_DIR, None, false),
-        ],
+        mounts: target
+            .mount
+            .into_iter()
+            .chain([request_mount(job), mounts::store_token(), mounts::scratch("scratch", SCRATCH_DIR, None, false)])
+            .collect(),
         placement: plan.placement.clone(),
-        security: Security::Worker,
+        security: target.security,
+        fs_group: target.fs_group,
         restart_policy: Some("Never"),
         options: workload.worker_options(),
         ..Parts::default()
@@ -112,6 +118,9 @@ pub(super) fn worker<A: Artifact>(
     if let Some(spec) = template.spec.as_mut() {
         // Its only token is the projected one above, for the store alone.
         spec.automount_service_account_token = Some(false);
+    }
+    if let Some(container) = pod::container(&mut template) {
+        container.env_from = target.env_from;
     }
     pod::pull_secret(&mut template, environment.worker_pull_secret.as_deref());
     Ok(template)
@@ -136,11 +145,10 @@ fn container<A: Artifact>(
     image: &Image,
 ) -> Result<PodTemplateSpec, Verdict> {
     let workload = observed.wanted().workload;
-    let mut mounts = vec![
-        mounts::artifacts("artifacts", "artifacts", &plan.target, false)?,
-        mounts::params(names::params(observed.name(), A::FACTS.kind)),
-    ];
-    mounts.extend(mounts::references(plan.base.as_deref(), plan.dataset.as_deref())?);
+    let (mut content, builder) = (Content::default(), Builder { environment, options: workload.pod });
+    builder.references(&mut content, plan.base.as_deref(), plan.dataset.as_deref())?;
+    // Its sidecar starts when all that it needs is there.
+    builder.write(&mut content, &plan.target, &plan.inputs)?;
     let mut template = pod::template(Parts {
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
@@ -150,10 +158,11 @@ fn container<A: Artifact>(
         args: workload.args.to_vec(),
         env: env::to_container(&[], &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::contract(environment), plan.placement.as_ref()),
-        mounts,
+        content,
+        mounts: vec![mounts::params(names::params(observed.name(), A::FACTS.kind))],
         placement: plan.placement.clone(),
         restart_policy: Some("Never"),
-        fs_group: Some(3003),
+        fs_group: Some(GROUP),
         options: workload.pod.clone(),
         ..Parts::default()
     });

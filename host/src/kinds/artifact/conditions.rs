@@ -65,17 +65,21 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
         record.attempt = i32::try_from(built.attempt.number).unwrap_or(i32::MAX);
     }
     let is_load = matches!(plan.run, Run::Load { .. });
+    let speaks = is_load || plan.is_published;
     let decisive = jobs::failed(observed).or(observed.job.as_deref());
     let job = decisive.filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());
-    let outcome = job.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
+    let outcome = job.and_then(|job| said(observed, plan, job));
     let (said, retry) = match (job, &outcome) {
-        (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && is_load => {
+        (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && speaks => {
             loaded(&mut status, plan, source);
             (Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source)), Retry::OnChange)
         }
-        (Some(job), _) if job.holds("Complete").is_some() && !is_load => {
+        (Some(job), _) if job.holds("Complete").is_some() && !speaks => {
             ready(&mut status, plan);
             (Say::yes(COMPLETE, reason::JOB_COMPLETE, SUCCEEDED), Retry::OnChange)
+        }
+        (Some(job), outcome @ Some(Outcome::Failed { .. })) if job.holds("Complete").is_some() && plan.is_published => {
+            failed(observed, job, outcome.as_ref(), &built.attempt, true)
         }
         (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), &built.attempt, is_load),
         (job, _) => {
@@ -85,6 +89,15 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
     };
     say(observed, &mut status, said);
     (status, retry)
+}
+
+/// What was said of the artifact: by the worker, or by the publisher of what a container left once that has succeeded.
+fn said<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: &JobView) -> Option<Outcome> {
+    let name = job.metadata.name.as_deref()?;
+    match plan.is_published {
+        true => observed.published(&plan.inputs, name).filter(|_| job.holds("Complete").is_some()),
+        false => observed.outcome(&plan.inputs, name),
+    }
 }
 
 /// What the condition goes on saying of an artifact that is whole.

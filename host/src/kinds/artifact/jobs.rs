@@ -16,6 +16,7 @@ use super::observe::Observed;
 use super::plan::Plan;
 use super::retry::{self, Attempt, Built};
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use crate::kinds::shared::content;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::hash;
 use crate::kinds::shared::names::{self, ATTEMPT, RETRY};
@@ -35,7 +36,8 @@ pub(super) fn of_worker<A: Artifact>(
     plan: &Plan,
     grant: &Grant,
 ) -> Result<(Vec<Child>, Built), Verdict> {
-    let shards = shards(observed);
+    // In an object store nobody meets: one pod does it all.
+    let shards = shards(observed).filter(|_| content::is_folder(&plan.target));
     let basis = basis(observed, plan, shards.as_ref().map(|(_, number)| *number));
     let decisive = failed(observed).or(observed.job.as_deref());
     let outcome = decisive.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
@@ -77,11 +79,19 @@ pub(super) fn of_worker<A: Artifact>(
     Ok((jobs, built))
 }
 
-/// The Job of a container.
+/// The Job of a container. Where what it leaves has to be published, a Job that succeeded and of which the publisher did not say
+/// so runs again.
 pub(super) fn of_container<A: Artifact>(observed: &Observed<A>, plan: &Plan, template: PodTemplateSpec) -> (Vec<Child>, Built) {
     let basis = basis(observed, plan, None);
     let job = observed.job.as_deref();
-    let attempt = retry::once(job, job.is_some_and(|job| is_of(job, &basis)), observed.annotation(RETRY));
+    let (same, token) = (job.is_some_and(|job| is_of(job, &basis)), observed.annotation(RETRY));
+    let attempt = match job.filter(|job| plan.is_published && same && job.holds("Complete").is_some()) {
+        Some(job) => {
+            let said = job.metadata.name.as_deref().and_then(|name| observed.published(&plan.inputs, name));
+            retry::published(job, said.as_ref(), token, observed.now)
+        }
+        None => retry::once(job, same, token),
+    };
     let spec =
         JobSpec { backoff_limit: Some(observed.wanted().retries.unwrap_or(A::FACTS.retries)), template, ..JobSpec::default() };
     let child = child(observed, &basis, &attempt, (A::FACTS.job)(observed.name()), spec);

@@ -8,8 +8,9 @@ use substratus_crds::{ArtifactStatus, Dataset, Model, PlanRecord};
 use super::{Artifact, Wanted};
 use crate::catalog::Catalog;
 use crate::kinds::shared::child::Owner;
+use crate::kinds::shared::content;
 use crate::plugin::types::Node;
-use crate::reconcile::views::{JobView, PodView};
+use crate::reconcile::views::{ContainerStatusView, JobView, PodStatusView, PodView};
 use crate::worker::report::{Outcome, Progress};
 
 /// The Job controller's label of its pods.
@@ -85,6 +86,21 @@ impl<A: Artifact> Observed<A> {
 
     /// The typed result in the termination message of the newest pod of a Job that ended.
     pub fn outcome(&self, inputs: &str, job: &str) -> Option<Outcome> {
+        self.last_words(inputs, job, |status| status.container_statuses.first())
+    }
+
+    /// The same of the sidecar that publishes what a container left.
+    pub fn published(&self, inputs: &str, job: &str) -> Option<Outcome> {
+        let is_publisher = |status: &&ContainerStatusView| status.name == content::PUBLISHER;
+        self.last_words(inputs, job, |status| status.init_container_statuses.iter().find(is_publisher))
+    }
+
+    fn last_words(
+        &self,
+        inputs: &str,
+        job: &str,
+        speaker: impl Fn(&PodStatusView) -> Option<&ContainerStatusView>,
+    ) -> Option<Outcome> {
         let of_job =
             |pod: &&Arc<PodView>| pod.metadata.labels.iter().flatten().any(|(key, value)| key == JOB_NAME && value == job);
         let mut ended: Vec<_> = self
@@ -92,7 +108,7 @@ impl<A: Artifact> Observed<A> {
             .iter()
             .filter(of_job)
             .filter_map(|pod| {
-                let status = pod.status.as_ref()?.container_statuses.first()?;
+                let status = speaker(pod.status.as_ref()?)?;
                 let terminated = status.state.terminated.as_ref()?;
                 Some((terminated.finished_at.as_ref().map(|time| time.0), terminated.message.as_deref()?))
             })

@@ -11,6 +11,7 @@ use substratus_crds::{Build, FileFilter, ObjectRef, Param, PlanRecord, PluginUse
 use super::Artifact;
 use super::observe::Observed;
 use super::validate::{Route, Valid, validate};
+use crate::kinds::shared::content;
 use crate::kinds::shared::env;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::hash;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub inputs: String,
     /// Bucket URL that is written to.
     pub target: String,
+    /// What a container leaves has to be published, and its publisher's word is what counts.
+    pub is_published: bool,
     /// What runs.
     pub run: Run,
     /// `spec.env`, read.
@@ -138,7 +141,8 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     };
     if is_whole && let Some(url) = observed.artifacts_url() {
         let (target, env) = (url.to_owned(), BTreeMap::new());
-        return Ok(Plan { inputs, target, run: Run::Done, env, placement: None, base: None, dataset: None });
+        let is_published = false;
+        return Ok(Plan { inputs, target, is_published, run: Run::Done, env, placement: None, base: None, dataset: None });
     }
     let valid = validate(observed)?;
     let (wanted, namespace) = (observed.wanted(), &observed.owner.namespace);
@@ -153,7 +157,8 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     };
     let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
     let run = run(&valid, answers.and_then(|answers| answers.loader));
-    Ok(Plan { inputs, target, run, env: valid.env, placement, base, dataset })
+    let is_published = matches!(run, Run::Container(_)) && content::is_published(environment, &target);
+    Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset })
 }
 
 fn run(valid: &Valid, recorded: Option<PluginUsed>) -> Run {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::kinds::shared::names::{ATTEMPT, RETRY};
-use crate::reconcile::views::JobView;
+use crate::reconcile::views::{ConditionView, JobView};
 use crate::worker::report::Outcome;
 
 /// First pause.
@@ -53,6 +53,20 @@ pub fn attempt(
         return if outcome.is_none() { next(current) } else { current };
     }
     let Some(failed) = job.holds("Failed") else { return current };
+    after(failed, current, outcome, token, now)
+}
+
+/// The same for a container that succeeded, and of which `said` is what its publisher says: without a word of it nothing counts.
+pub fn published(job: &JobView, said: Option<&Outcome>, token: Option<&str>, now: Timestamp) -> Attempt {
+    match (said, job.holds("Complete")) {
+        (Some(Outcome::Failed { .. }), Some(ended)) => after(ended, current(job), said, token, now),
+        (None, _) => next(current(job)),
+        (Some(_), _) => current(job),
+    }
+}
+
+/// The try after one that came to nothing.
+fn after(ended: &ConditionView, current: Attempt, outcome: Option<&Outcome>, token: Option<&str>, now: Timestamp) -> Attempt {
     if token.is_some_and(|token| token != current.token) {
         return fresh(token);
     }
@@ -61,7 +75,7 @@ pub fn attempt(
         _ => Duration::ZERO,
     };
     let pause = pause(current.number).max(asked.min(LONGEST_PAUSE));
-    let since = failed.last_transition_time.as_ref().map_or(now, |time| time.0);
+    let since = ended.last_transition_time.as_ref().map_or(now, |time| time.0);
     let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     match pause.checked_sub(passed).filter(|left| !left.is_zero()) {
         Some(left) => Attempt { wait: Some(left), ..current },

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, Pod, PodTemplateSpec, Secret, SecretKeySelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use substratus_crds::PodOptions;
 
 use super::idle;
 use super::observe::Observed;
 use super::plan::Plan;
+use crate::bucket::url::ARTIFACTS;
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use crate::kinds::shared::content::{Builder, Content, WORKSPACE};
 use crate::kinds::shared::environment::Environment;
-use crate::kinds::shared::mounts::{self, Mount};
+use crate::kinds::shared::mounts;
 use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::{Retry, Verdict};
@@ -100,7 +103,8 @@ fn notebook(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         args: workload.args.to_vec(),
         env: variables(observed, plan),
         resources: resources::requirements(workload.resources, &Defaults::contract(environment), plan.answers.placement.as_ref()),
-        mounts: mounts(observed, plan)?,
+        content: content(environment, plan, &options)?,
+        mounts: vec![mounts::params(names::params(observed.name(), "notebook"))],
         placement: plan.answers.placement.clone(),
         options,
         ..Parts::default()
@@ -135,12 +139,10 @@ fn variables(observed: &Observed, plan: &Plan) -> Vec<EnvVar> {
     variables
 }
 
-fn mounts(observed: &Observed, plan: &Plan) -> Result<Vec<Mount>, Verdict> {
-    let mut all = vec![
-        mounts::beside("artifacts", &plan.place, "workspace", &workspace(plan))?,
-        mounts::artifacts("artifacts", "artifacts", &plan.place, false)?,
-        mounts::params(names::params(observed.name(), "notebook")),
-    ];
-    all.extend(mounts::references(plan.model.as_deref(), plan.dataset.as_deref())?);
-    Ok(all)
+fn content(environment: &Environment, plan: &Plan, options: &PodOptions) -> Result<Content, Verdict> {
+    let (mut content, builder) = (Content::default(), Builder { environment, options });
+    builder.keep(&mut content, &plan.place, WORKSPACE, &workspace(plan))?;
+    builder.keep(&mut content, &plan.place, ARTIFACTS, &format!("{}/{ARTIFACTS}", mounts::CONTENT))?;
+    builder.references(&mut content, plan.model.as_deref(), plan.dataset.as_deref())?;
+    Ok(content)
 }

@@ -34,7 +34,7 @@ pub fn watch(template: &mut PodTemplateSpec, observed: &Observed, environment: &
         resources: Some(resources()),
         // A sidecar: it starts before the Notebook, is started again where it ends, and ends after it.
         restart_policy: Some("Always".to_owned()),
-        security_context: pod::security_context(Security::Watcher),
+        security_context: pod::security_context(Security::Own),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![token.mount]),
         ..Container::default()
@@ -42,7 +42,7 @@ pub fn watch(template: &mut PodTemplateSpec, observed: &Observed, environment: &
     let metadata = template.metadata.get_or_insert_default();
     metadata.annotations.get_or_insert_default().insert(IDLE_TIMEOUT.to_owned(), timeout.clone());
     if let Some(spec) = template.spec.as_mut() {
-        spec.init_containers = Some(vec![container]);
+        spec.init_containers.get_or_insert_default().push(container);
         spec.volumes.get_or_insert_default().push(token.volume);
     }
     pod::pull_secret(template, environment.worker_pull_secret.as_deref());

@@ -8,10 +8,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use substratus_crds::PodOptions;
 
 use super::observe::Observed;
 use super::plan::Plan;
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
+use crate::kinds::shared::content::{Builder, Content};
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts::{self, Mount};
 use crate::kinds::shared::names;
@@ -109,7 +111,8 @@ fn contract(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         args: workload.args.to_vec(),
         env: env::to_container(&[], &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::contract(environment), plan.answers.placement.as_ref()),
-        mounts: mounts(observed, plan)?,
+        content: content(environment, plan, workload.pod)?,
+        mounts: vec![parameters(observed)],
         placement: plan.answers.placement.clone(),
         options: workload.pod.clone(),
         ..Parts::default()
@@ -123,16 +126,19 @@ fn contract(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
     Ok(template)
 }
 
-fn mounts(observed: &Observed, plan: &Plan) -> Result<Vec<Mount>, Verdict> {
-    Ok(vec![
-        mounts::artifacts("model", "model", &plan.answers.artifacts, true)?,
-        mounts::params(names::params(observed.name(), "server")),
-    ])
+fn content(environment: &Environment, plan: &Plan, options: &PodOptions) -> Result<Content, Verdict> {
+    let mut content = Content::default();
+    Builder { environment, options }.read(&mut content, "model", "model", &plan.answers.artifacts)?;
+    Ok(content)
+}
+
+fn parameters(observed: &Observed) -> Mount {
+    mounts::params(names::params(observed.name(), "server"))
 }
 
 fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &Container) -> Result<PodTemplateSpec, Verdict> {
     let workload = Workload::from(&observed.server.spec);
-    let mut mounts = mounts(observed, plan)?;
+    let mut mounts = vec![parameters(observed)];
     mounts.extend(
         answer.caches.iter().map(|cache| mounts::scratch(&format!("cache-{}", cache.name), &cache.mount_path, cache.size, false)),
     );
@@ -150,6 +156,7 @@ fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &
             &Defaults::engine(environment, answer.cpu, answer.memory),
             plan.answers.placement.as_ref(),
         ),
+        content: content(environment, plan, workload.pod)?,
         mounts,
         placement: plan.answers.placement.clone(),
         security: Security::Engine,

@@ -15,6 +15,10 @@ pub struct Environment {
     pub worker_image: String,
     /// Secret to pull that image with.
     pub worker_pull_secret: Option<String>,
+    /// Secret of the object's namespace with the variables that reach the bucket.
+    pub bucket_secret: Option<String>,
+    /// Pods get copies also where a driver could mount the bucket.
+    pub copies_always: bool,
     /// Where workers fetch plugins and report progress.
     pub store_url: String,
     /// Image of Notebooks that name none.
@@ -27,6 +31,16 @@ impl Environment {
     /// Where the artifacts of an object lie; `kind` in lower case.
     pub fn place(&self, namespace: &str, kind: &str, name: &str) -> BucketUrl {
         self.bucket.join(&crate::bucket::artifact_hash(&self.cluster, namespace, kind, name))
+    }
+
+    /// Google's clusters bring a driver that mounts Google's buckets.
+    pub fn has_driver(&self) -> bool {
+        self.is_google() && !self.copies_always
+    }
+
+    /// Google's cloud.
+    pub fn is_google(&self) -> bool {
+        matches!(self.cloud.as_str(), "gcp" | "gke")
     }
 
     /// A machine of one's own: nothing is reserved by default, and GPU types are free text.
@@ -44,6 +58,8 @@ pub(crate) fn of(cloud: &str) -> Environment {
         bucket: "tar:///bucket".parse().unwrap(),
         worker_image: "operator".to_owned(),
         worker_pull_secret: None,
+        bucket_secret: None,
+        copies_always: false,
         store_url: "http://store".to_owned(),
         notebook_image: "lab".to_owned(),
         principal: None,

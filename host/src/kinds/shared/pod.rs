@@ -11,12 +11,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use substratus_crds::PodOptions;
 
+use super::content::{Content, GROUP, PUBLISH_SECONDS};
 use super::mounts::Mount;
 use super::{names, options};
 use crate::plugin::types::{Placement, Probe as AskedProbe};
 
 /// User and group of our own image.
 const OWN_USER: i64 = 65_532;
+
+/// What container runtimes give to root, but for the one capability that reads and writes files of others.
+const ALL_BUT_DAC_OVERRIDE: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
 
 /// Everything that a pod of ours may be made of.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +55,9 @@ pub struct Parts {
     pub env: Vec<EnvVar>,
     /// Requests and limits.
     pub resources: ResourceRequirements,
-    /// Artifacts and parameters.
+    /// Artifacts, and the containers that bring and take them.
+    pub content: Content,
+    /// Parameters, and what else there is.
     pub mounts: Vec<Mount>,
     /// Answer of the GPU policy.
     pub placement: Option<Placement>,
@@ -61,15 +81,19 @@ pub enum Security {
     Engine,
     /// Our own worker on a node path: uid 0 for the folder's sake, and no capability at all.
     Worker,
-    /// Our own sidecar, which touches no file: as confined as a container can be.
-    Watcher,
+    /// A container of our own: as confined as a container can be.
+    Own,
+    /// The same as somebody else's user, whose files it handles.
+    As(i64),
+    /// A container of our own that handles files of whatever user an image has: root, who may read them all and no more.
+    Copier,
 }
 
 /// The template.
 pub fn template(parts: Parts) -> PodTemplateSpec {
     let (kind, name) = &parts.object;
     let (mut volumes, mut mounts): (Vec<Volume>, Vec<VolumeMount>) =
-        parts.mounts.into_iter().map(|mount| (mount.volume, mount.mount)).unzip();
+        parts.content.mounts.into_iter().chain(parts.mounts).map(|mount| (mount.volume, mount.mount)).unzip();
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     volumes.dedup_by(|a, b| a.name == b.name);
     mounts.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
@@ -79,6 +103,9 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
         resources.claims =
             Some(claims.iter().map(|claim| ResourceClaim { name: claim.name.clone(), ..ResourceClaim::default() }).collect());
     }
+    let mut annotations = parts.content.annotations;
+    annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), parts.container.to_owned());
+    let fs_group = parts.fs_group.or_else(|| (!parts.content.copiers.is_empty()).then_some(GROUP));
     let container = Container {
         name: parts.container.to_owned(),
         image: Some(parts.image),
@@ -93,10 +120,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::pod_labels(kind, name)),
-            annotations: Some(BTreeMap::from([(
-                "kubectl.kubernetes.io/default-container".to_owned(),
-                parts.container.to_owned(),
-            )])),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
@@ -116,9 +140,9 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
                     })
                     .collect(),
             ),
-            security_context: parts
-                .fs_group
-                .map(|group| PodSecurityContext { fs_group: Some(group), ..PodSecurityContext::default() }),
+            security_context: fs_group.map(|group| PodSecurityContext { fs_group: Some(group), ..PodSecurityContext::default() }),
+            init_containers: non_empty(parts.content.copiers),
+            termination_grace_period_seconds: parts.content.publishes.then_some(PUBLISH_SECONDS),
             volumes: non_empty(volumes),
             ..PodSpec::default()
         }),
@@ -126,6 +150,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
     if let Some(pod) = template.spec.as_mut() {
         options::apply(pod, &parts.options);
     }
+    pull_secret(&mut template, parts.content.pull_secret.as_deref());
     template
 }
 
@@ -137,8 +162,11 @@ pub fn container(template: &mut PodTemplateSpec) -> Option<&mut Container> {
 /// Adds a Secret to pull images with.
 pub fn pull_secret(template: &mut PodTemplateSpec, secret: Option<&str>) {
     if let (Some(spec), Some(secret)) = (template.spec.as_mut(), secret) {
-        let secrets = spec.image_pull_secrets.get_or_insert_default();
-        secrets.insert(0, LocalObjectReference { name: secret.to_owned() });
+        let (secrets, secret) =
+            (spec.image_pull_secrets.get_or_insert_default(), LocalObjectReference { name: secret.to_owned() });
+        if !secrets.contains(&secret) {
+            secrets.insert(0, secret);
+        }
     }
 }
 
@@ -198,33 +226,29 @@ fn tolerations(placement: &Placement) -> Option<Vec<Toleration>> {
 
 /// What a container may do.
 pub fn security_context(security: Security) -> Option<SecurityContext> {
-    let seccomp = Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() });
+    let drop =
+        |names: &[&str]| Some(Capabilities { drop: Some(names.iter().map(|name| (*name).to_owned()).collect()), add: None });
+    let confined = SecurityContext {
+        allow_privilege_escalation: Some(false),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+        ..SecurityContext::default()
+    };
+    let ours = |user: i64, capabilities| SecurityContext {
+        capabilities,
+        read_only_root_filesystem: Some(true),
+        run_as_user: Some(user),
+        ..confined.clone()
+    };
+    // Said here, because the pod of a user's image may be root's.
+    let nobody =
+        |user: i64| SecurityContext { run_as_group: Some(user), run_as_non_root: Some(true), ..ours(user, drop(&["ALL"])) };
     match security {
         Security::Image => None,
-        Security::Engine => Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            seccomp_profile: seccomp,
-            ..SecurityContext::default()
-        }),
-        Security::Worker => Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(0),
-            seccomp_profile: seccomp,
-            ..SecurityContext::default()
-        }),
-        Security::Watcher => Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
-            read_only_root_filesystem: Some(true),
-            run_as_group: Some(OWN_USER),
-            run_as_non_root: Some(true),
-            // Said here, because the pod of a user's image may be root's.
-            run_as_user: Some(OWN_USER),
-            seccomp_profile: seccomp,
-            ..SecurityContext::default()
-        }),
+        Security::Engine => Some(confined),
+        Security::Worker => Some(ours(0, drop(&["ALL"]))),
+        Security::Own => Some(nobody(OWN_USER)),
+        Security::As(user) => Some(nobody(user)),
+        Security::Copier => Some(ours(0, drop(ALL_BUT_DAC_OVERRIDE))),
     }
 }
 
