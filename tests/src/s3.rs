@@ -79,18 +79,7 @@ impl S3 {
         let program = Settings::from_environment()?.require("versitygw")?;
         let folder = tempfile::tempdir().context("making a folder for buckets")?;
         std::fs::create_dir(folder.path().join(BUCKET))?;
-        let upstream = free_port()?;
-        let server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", &upstream.to_string(), "--quiet", "posix"])
-            .arg(folder.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting versitygw")?;
+        let (server, upstream) = serve(&program, folder.path())?;
         let listener = TcpListener::bind((address, 0)).context("listening for the proxy")?;
         listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -100,23 +89,7 @@ impl S3 {
         let _context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;
         runtime.spawn(async move { axum::serve(listener, router).await });
-        let mut started = Self { url, folder, server, proxy };
-        started.await_server()?;
-        Ok(started)
-    }
-
-    fn await_server(&mut self) -> Result<()> {
-        let began = Instant::now();
-        while TcpStream::connect(self.proxy.upstream).is_err() {
-            if let Some(status) = self.server.try_wait()? {
-                bail!("versitygw ended with {status}");
-            }
-            if began.elapsed() > Duration::from_secs(20) {
-                bail!("versitygw does not listen");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        Ok(Self { url, folder, server, proxy })
     }
 
     /// The environment with which the bucket is reached.
@@ -174,6 +147,42 @@ impl Drop for S3 {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// Starts the server at a port of its own: what is free now may be somebody else's a moment later.
+fn serve(program: &Path, folder: &Path) -> Result<(Child, SocketAddr)> {
+    for _ in 0..5 {
+        let upstream = free_port()?;
+        let mut server = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", &upstream.to_string(), "--quiet", "posix"])
+            .arg(folder)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting versitygw")?;
+        if listens(&mut server, upstream)? {
+            return Ok((server, upstream));
+        }
+    }
+    bail!("versitygw ends again and again")
+}
+
+/// Waits until it listens; false where it ended.
+fn listens(server: &mut Child, at: SocketAddr) -> Result<bool> {
+    let began = Instant::now();
+    while TcpStream::connect(at).is_err() && server.try_wait()?.is_none() {
+        if began.elapsed() > Duration::from_secs(20) {
+            bail!("versitygw does not listen");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Where somebody else listens, the server is about to end.
+    std::thread::sleep(Duration::from_millis(200));
+    Ok(server.try_wait()?.is_none())
 }
 
 fn free_port() -> Result<SocketAddr> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::catalog::repository;
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
-use crate::kinds::shared::names;
+use crate::kinds::shared::{content, names};
 use crate::plugin::Grant;
 use crate::plugin::types::{Container, Placement};
 
@@ -130,6 +130,9 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 fn volume_is_safe(volume: &Value, buckets: &[String]) -> Result<(), String> {
+    if let Some(driver) = volume.pointer("/csi/driver").filter(|driver| *driver != content::DRIVER) {
+        return Err(format!("mounts a volume of the driver {driver}"));
+    }
     let Some(path) = volume.pointer("/hostPath/path").and_then(Value::as_str) else { return Ok(()) };
     let below = buckets
         .iter()
@@ -220,6 +223,7 @@ mod tests {
             json!({"serviceAccountName": "substratus"}),
             json!({"serviceAccountName": null}),
             json!({"volumes": [{"name": "v", "hostPath": {"path": "/var/run"}}]}),
+            json!({"volumes": [{"name": "v", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}),
             json!({"initContainers": [{"name": "i", "securityContext": {"privileged": true}}]}),
         ] {
             assert!(children(&[job(&pod, &none)], &owner("team"), &[]).is_err(), "{pod}");

@@ -109,7 +109,9 @@ async fn into_bucket(request: &LoadRequest, around: Surroundings, target: &Bucke
     drop(bucket);
     let folder = std::env::temp_dir().join(format!("substratus-import-{}", request.inputs));
     let source = run(request, around, BucketUrl::of_folder(&folder).map_err(|error| invalid(&error))?, false).await?;
-    let published = publish::folder(&folder.join(ARTIFACTS), target, &request.inputs, Some(source), &env).await?;
+    let published =
+        publish::folder(&folder.join(ARTIFACTS), target, (&request.inputs, Some(source)), &env, &mut publish::Before::default())
+            .await?;
     // What is whole in the bucket is not wanted a second time.
     if let Err(error) = std::fs::remove_dir_all(&folder) {
         tracing::warn!(%error, folder = %folder.display(), "the import's folder stays");

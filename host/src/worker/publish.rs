@@ -5,12 +5,14 @@
 //! Whether that container did its work is for others to say; this one says, in its termination message, what lies in the bucket.
 //! Killed before it has said so, it leaves no manifest, and nothing counts.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -67,6 +69,9 @@ pub struct PublishArgs {
     /// Wait for SIGTERM first
     #[arg(long)]
     after_signal: bool,
+    /// Publish so often while it waits, too: what changed since
+    #[arg(long, value_name = "SECONDS", requires = "after_signal", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    every: Option<u64>,
     /// What the outcome and the manifest say they belong to
     #[arg(long, value_name = "TEXT", default_value = "by-hand")]
     inputs: String,
@@ -80,41 +85,63 @@ impl PublishArgs {
         self.run.start_log()?;
         let told = CancellationToken::new();
         args::end_on_signal(told.clone())?;
+        let env: Vec<_> = std::env::vars_os().collect();
+        let mut before = Before::default();
         let stop = if self.after_signal {
             tracing::info!("waiting until the other containers have ended");
-            told.cancelled().await;
+            self.wait(&told, &env, &mut before).await;
             CancellationToken::new()
         } else {
             told
         };
-        let env: Vec<_> = std::env::vars_os().collect();
-        let outcome = publish(&self.from, &self.to, &self.inputs, &env, &stop).await;
+        let result = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(interrupted()),
+            result = folder(&self.from, &self.to, (&self.inputs, None), &env, &mut before) => result,
+        };
+        let outcome = match result {
+            Ok(source) => Outcome::Complete { inputs: self.inputs, source },
+            Err(error) => Outcome::failed(self.inputs, error),
+        };
         self.run.tell(&outcome, "published")?;
         Ok(outcome.exit_code())
     }
-}
 
-/// Copies the folder `from` to the artifact `to`, and says how that ended.
-pub async fn publish(from: &Path, to: &BucketUrl, inputs: &str, env: &Environment, stop: &CancellationToken) -> Outcome {
-    let result = tokio::select! {
-        biased;
-        () = stop.cancelled() => Err(interrupted()),
-        result = folder(from, to, inputs, None, env) => result,
-    };
-    match result {
-        Ok(source) => Outcome::Complete { inputs: inputs.to_owned(), source },
-        Err(error) => Outcome::failed(inputs.to_owned(), error),
+    /// Waits to be told to end; a turn that is under way is finished.
+    async fn wait(&self, told: &CancellationToken, env: &Environment, before: &mut Before) {
+        let Some(every) = self.every else { return told.cancelled().await };
+        while tokio::time::timeout(Duration::from_secs(every), told.cancelled()).await.is_err() {
+            // What is written to at this moment comes with the next turn.
+            match folder(&self.from, &self.to, (&self.inputs, None), env, before).await {
+                Ok(source) => tracing::info!(files = source.files, "published so far"),
+                Err(error) => tracing::warn!(error = error.message, "the next turn tries again"),
+            }
+        }
     }
 }
 
-/// The same, and what went wrong. `source` says what is known of the files besides.
+/// The files of an earlier turn, with what they were: what is still the same lies in the bucket.
+#[derive(Default)]
+pub(super) struct Before(HashMap<String, (String, Verified)>);
+
+impl Before {
+    fn same(&self, found: &Found) -> Option<Verified> {
+        self.0
+            .get(&found.path)
+            .filter(|(stamp, verified)| *stamp == found.stamp && verified.size == found.size)
+            .map(|known| known.1)
+    }
+}
+
+/// Copies the folder `from` to the artifact `to`. `known` is what the artifact is made from, and what is known of it besides.
 pub(super) async fn folder(
     from: &Path,
     to: &BucketUrl,
-    inputs: &str,
-    source: Option<SourceStatus>,
+    known: (&str, Option<SourceStatus>),
     env: &Environment,
+    before: &mut Before,
 ) -> Result<SourceStatus, LoadError> {
+    let (inputs, source) = known;
     let found = find(from)?;
     let mut plan = plan(&found, from)?;
     if let Some(source) = source {
@@ -134,7 +161,7 @@ pub(super) async fn folder(
     let counters = Arc::new(Counters::default());
     counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
     let _reporter = Reporter::start(Arc::clone(&counters), inputs.to_owned(), None);
-    let work = Work { sink: &sink, journal: &journal, counters: &counters };
+    let work = Work { sink: &sink, journal: &journal, counters: &counters, before };
     let files = stream::iter(found.files.iter().zip(&plan.files)).map(|(found, file)| work.file(found, file));
     let verified: Vec<Verified> = tokio::select! {
         verified = files.buffered(FILES).try_collect() => verified,
@@ -142,6 +169,8 @@ pub(super) async fn folder(
     }?;
     manifest::write(&sink, inputs, &plan, &plan.source, &verified).await?;
     journal.close().await?;
+    let now = found.files.into_iter().zip(verified).map(|(found, verified)| (found.path, (found.stamp, verified)));
+    before.0 = now.collect();
     Ok(plan.source)
 }
 
@@ -160,11 +189,12 @@ struct Work<'a> {
     sink: &'a Sink,
     journal: &'a Journal,
     counters: &'a Counters,
+    before: &'a Before,
 }
 
 impl Work<'_> {
     async fn file(&self, found: &Found, file: &PlanFile) -> Result<Verified, LoadError> {
-        if let Some(verified) = self.journal.finished(file)
+        if let Some(verified) = self.before.same(found).or_else(|| self.journal.finished(file))
             && self.sink.finished(&file.path).await? == Some(verified.size)
         {
             self.counters.found(verified.size);

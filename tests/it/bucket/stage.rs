@@ -13,7 +13,7 @@ use super::*;
 const PREFIX: &str = "some/model";
 const SIZE: usize = 40 << 20;
 /// Seeds of a normal run.
-const FEW: u64 = 3;
+const FEW: u64 = 10;
 
 /// A bucket, and folders.
 struct Place {
@@ -200,6 +200,35 @@ fn an_artifact_without_a_manifest_is_staged_as_it_lies_there_and_none_is_said() 
     std::fs::remove_file(place.s3.object("some/model/.substratus/manifest.json")).unwrap();
     ended(place.stage()).assert_complete();
     place.assert_staged();
+}
+
+#[test]
+fn what_changes_is_published_while_the_container_still_runs() {
+    let place = Place::new();
+    let written = place.written();
+    let large = |place: &Place| {
+        let of = |request: &&String| request.starts_with("PUT ") && request.contains("model.safetensors");
+        place.s3.requests().iter().filter(of).count()
+    };
+    let mut child = place.publish();
+    let child = child.args(["--after-signal", "--every", "1"]).spawn().unwrap();
+    let until = |what: &str, now: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !now() {
+            assert!(began.elapsed() < Duration::from_mins(1), "{what} never came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("the first turn", &|| place.has_manifest());
+    let sent = large(&place);
+    std::fs::write(written.join("note"), "the work of a day").unwrap();
+    std::fs::remove_file(written.join("empty")).unwrap();
+    let object = |name: &str| place.s3.object(&format!("{PREFIX}/artifacts/{name}"));
+    until("the note", &|| object("note").exists() && !object("empty").exists() && place.has_manifest());
+    assert_eq!((sent > 0, large(&place)), (true, sent), "what is the same was sent again");
+    kill(&child, rustix::process::Signal::KILL);
+    child.wait_with_output().unwrap();
+    place.assert_published();
 }
 
 #[test]

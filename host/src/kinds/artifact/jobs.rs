@@ -42,9 +42,8 @@ pub(super) fn of_worker<A: Artifact>(
     let decisive = failed(observed).or(observed.job.as_deref());
     let outcome = decisive.and_then(|job| observed.outcome(&plan.inputs, job.metadata.name.as_deref()?));
     let same = decisive.is_some_and(|job| is_of(job, &basis));
-    let recorded = observed.recorded().filter(|record| record.inputs == plan.inputs).map_or(0, |record| record.attempt);
-    let recorded = u32::try_from(recorded).unwrap_or_default();
-    let attempt = retry::attempt(decisive, recorded, same, outcome.as_ref(), observed.annotation(RETRY), observed.now);
+    let attempt =
+        retry::attempt(decisive, recorded(observed, plan), same, outcome.as_ref(), observed.annotation(RETRY), observed.now);
     let retries = observed.wanted().retries.unwrap_or(WORKER_RETRIES);
     let name = (A::FACTS.job)(observed.name());
     let mut part = vec![format!("--progress-url={}/progress/{}/{name}", environment.store_url, observed.owner.namespace)];
@@ -90,12 +89,18 @@ pub(super) fn of_container<A: Artifact>(observed: &Observed<A>, plan: &Plan, tem
             let said = job.metadata.name.as_deref().and_then(|name| observed.published(&plan.inputs, name));
             retry::published(job, said.as_ref(), token, observed.now)
         }
-        None => retry::once(job, same, token),
+        None => retry::once(job, recorded(observed, plan), same, token),
     };
     let spec =
         JobSpec { backoff_limit: Some(observed.wanted().retries.unwrap_or(A::FACTS.retries)), template, ..JobSpec::default() };
     let child = child(observed, &basis, &attempt, (A::FACTS.job)(observed.name()), spec);
     (vec![child], built(job, &basis, attempt))
+}
+
+/// The try on record for this plan.
+fn recorded<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> u32 {
+    let record = observed.recorded().filter(|record| record.inputs == plan.inputs);
+    record.and_then(|record| u32::try_from(record.attempt).ok()).unwrap_or_default()
 }
 
 /// Name and size of the Job for shards, where more than one pod is asked for.

@@ -84,10 +84,11 @@ fn after(ended: &ConditionView, current: Attempt, outcome: Option<&Outcome>, tok
 }
 
 /// The same for a container, which runs once: only a new value of the annotation starts a failed one again.
-pub fn once(job: Option<&JobView>, same_basis: bool, token: Option<&str>) -> Attempt {
+pub fn once(job: Option<&JobView>, recorded: u32, same_basis: bool, token: Option<&str>) -> Attempt {
     match job.filter(|_| same_basis).map(|job| (current(job), job.holds("Failed").is_some())) {
         Some((current, true)) if token.is_some_and(|token| token != current.token) => fresh(token),
         Some((current, _)) => current,
+        None if job.is_none() => Attempt { number: recorded, ..fresh(token) },
         None => fresh(token),
     }
 }
@@ -166,13 +167,29 @@ mod tests {
     #[test]
     fn container_runs_once_unless_somebody_says_again() {
         let job = failed("0", "old");
-        assert_eq!(once(Some(&job), true, None).token, "old");
-        assert_eq!(once(Some(&job), true, Some("old")).token, "old");
-        assert_eq!(once(Some(&job), true, Some("new")).token, "new");
+        assert_eq!(once(Some(&job), 0, true, None).token, "old");
+        assert_eq!(once(Some(&job), 0, true, Some("old")).token, "old");
+        assert_eq!(once(Some(&job), 0, true, Some("new")).token, "new");
         let running: JobView = serde_json::from_value(serde_json::json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "m", "annotations": {RETRY: "old"}}}))
         .unwrap();
-        assert_eq!(once(Some(&running), true, Some("new")).token, "old", "what runs is left alone");
+        assert_eq!(once(Some(&running), 0, true, Some("new")).token, "old", "what runs is left alone");
+    }
+
+    #[test]
+    fn publisher_that_says_nothing_has_the_container_run_again() {
+        let ended = serde_json::json!([{"type": "Complete", "status": "True", "lastTransitionTime": "1970-01-01T00:16:40Z"}]);
+        let mut job = failed("1", "");
+        job.status.conditions = serde_json::from_value(ended).unwrap();
+        assert_eq!(published(&job, None, None, at(1001)).number, 2);
+        // The next Job is made when the one before it has gone.
+        assert_eq!(once(None, 2, false, None).number, 2);
+        let whole = Outcome::Complete { inputs: "i".into(), source: substratus_crds::SourceStatus::default() };
+        assert_eq!(published(&job, Some(&whole), None, at(9999)).number, 1);
+        let denied = needs_auth(None);
+        assert_eq!(published(&job, Some(&denied), None, at(1001)).wait, Some(Duration::from_secs(59)));
+        assert_eq!(published(&job, Some(&denied), None, at(1060)).number, 2);
+        assert_eq!(published(&job, Some(&denied), Some("again"), at(1001)).token, "again");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::kinds::shared::pod::{self, Parts, Security};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::workload::Workload;
-use crate::kinds::shared::{env, params};
+use crate::kinds::shared::{env, hash, params};
 use crate::plugin::types::Container;
 use crate::reconcile::service_account;
 
@@ -71,6 +71,10 @@ fn deployment(observed: &Observed, environment: &Environment, plan: &Plan) -> Re
     };
     if let Some(container) = pod::container(&mut template) {
         container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
+    }
+    if let (Some(metadata), Some(params)) = (template.metadata.as_mut(), &observed.server.spec.params) {
+        // A pod does not see its parameters change.
+        metadata.annotations.get_or_insert_default().insert(names::PARAMS.to_owned(), hash::of(params));
     }
     let selector = BTreeMap::from([("server".to_owned(), observed.name().to_owned())]);
     let gpus = resources::gpu_count(observed.server.spec.resources.as_ref()) > 0;

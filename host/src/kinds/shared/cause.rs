@@ -2,7 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::reconcile::views::{ContainerStatusView, PodView, StateView};
+use super::content;
+use crate::reconcile::views::{ContainerStatusView, PodStatusView, PodView, StateView};
+use crate::worker::report::Outcome;
 
 /// Longest piece of a log that is repeated, in characters.
 const MAX_LOG: usize = 600;
@@ -33,6 +35,9 @@ pub fn one(pod: &PodView) -> Option<String> {
         let words = condition.message.as_deref().unwrap_or("no node fits");
         return Some(format!("unschedulable{}: {words}", since(condition.last_transition_time.as_ref())));
     }
+    if let Some(copy) = copying(status) {
+        return Some(copy);
+    }
     let created = pod.metadata.creation_timestamp.as_ref();
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     let from_container = containers.into_iter().find_map(|container| of_container(container, created));
@@ -41,6 +46,21 @@ pub fn one(pod: &PodView) -> Option<String> {
     }
     let reason = status.reason.as_deref()?;
     Some(format!("{reason}: {}", status.message.as_deref().unwrap_or("")))
+}
+
+/// What our own containers do while a pod waits for them.
+fn copying(status: &PodStatusView) -> Option<String> {
+    let ended = |container: &ContainerStatusView| container.state.terminated.is_some();
+    let all_ended = !status.container_statuses.is_empty() && status.container_statuses.iter().all(ended);
+    status.init_container_statuses.iter().find_map(|container| {
+        let since = since(container.state.running.as_ref()?.started_at.as_ref());
+        let name = container.name.as_str();
+        match (name.strip_prefix(content::STAGE), name.strip_prefix(content::PUBLISH)) {
+            (Some(what), _) => Some(format!("artifacts are copied into the pod by `{}{what}`{since}", content::STAGE)),
+            (_, Some(_)) if all_ended => Some("what the container left is being published".to_owned()),
+            _ => None,
+        }
+    })
 }
 
 /// ` (since 2026-11-24T04:00:00Z)`: behind what is waited for.
@@ -93,7 +113,12 @@ fn last_words(container: &ContainerStatusView) -> String {
 
 fn death(reason: Option<&str>, exit_code: i32, log: Option<&str>) -> String {
     let reason = reason.unwrap_or("Error");
-    let log = log.map(str::trim).filter(|log| !log.is_empty());
+    // Our own containers leave an outcome, of which people want the words.
+    let said = log.and_then(|log| match serde_json::from_str(log) {
+        Ok(Outcome::Failed { reason, message, .. }) => Some(format!("{message} ({reason})")),
+        _ => None,
+    });
+    let log = said.as_deref().or(log).map(str::trim).filter(|log| !log.is_empty());
     match (reason, log) {
         ("OOMKilled", _) => {
             format!(
@@ -134,6 +159,24 @@ mod tests {
             "containerStatuses": [{"name": "model", "image": "i",
                 "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no rows"}}}]}));
         assert_eq!(one(&pod).unwrap(), "Error (exit code 3): no rows");
+    }
+
+    #[test]
+    fn copies_in_and_out_are_told() {
+        let running = serde_json::json!({"running": {"startedAt": "2026-11-24T04:00:00Z"}});
+        let stage = |state: &serde_json::Value| {
+            pod(&serde_json::json!({"phase": "Pending", "initContainerStatuses": [{"name": "stage-model", "state": state}],
+                "containerStatuses": [{"name": "serve", "image": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]}))
+        };
+        let words = "artifacts are copied into the pod by `stage-model` (since 2026-11-24T04:00:00Z)";
+        assert_eq!(one(&stage(&running)).unwrap(), words);
+        let outcome = r#"{"outcome":"failed","inputs":"i","reason":"Forbidden","message":"the bucket refuses the key"}"#;
+        let failed = stage(&serde_json::json!({"terminated": {"exitCode": 64, "reason": "Error", "message": outcome}}));
+        assert_eq!(one(&failed).unwrap(), "Error (exit code 64): the bucket refuses the key (Forbidden)");
+        let publishing = pod(&serde_json::json!({"phase": "Running",
+            "initContainerStatuses": [{"name": "publish-artifacts", "state": running}],
+            "containerStatuses": [{"name": "model", "state": {"terminated": {"exitCode": 0}}}]}));
+        assert_eq!(one(&publishing).unwrap(), "what the container left is being published");
     }
 
     #[test]

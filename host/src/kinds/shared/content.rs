@@ -23,8 +23,14 @@ use crate::bucket::url::{ARTIFACTS, Scheme};
 pub const GROUP: i64 = 3003;
 /// How long a container that ended is waited for by Kubernetes while what it wrote is published.
 pub const PUBLISH_SECONDS: i64 = 1800;
+/// How often what is kept is published while the pod runs: a node that is lost takes no more than that with it.
+const KEEP_SECONDS: u32 = 60;
 /// The sidecar that publishes an artifact: its last words say whether the artifact is whole.
 pub const PUBLISHER: &str = "publish-artifacts";
+/// How the names of containers that copy in begin.
+pub const STAGE: &str = "stage-";
+/// How the names of containers that copy out begin.
+pub const PUBLISH: &str = "publish-";
 /// Folder beside the artifacts that outlives a Notebook's pod.
 pub const WORKSPACE: &str = "workspace";
 /// Where a worker finds the claim that it writes to.
@@ -32,7 +38,7 @@ const CLAIM_DIR: &str = "/claim";
 /// Where the copying containers find the folders they copy.
 const COPY_DIR: &str = "/copy";
 /// Google's driver, what it is told, and what its sidecar may use; as in existing clusters.
-const DRIVER: &str = "gcsfuse.csi.storage.gke.io";
+pub const DRIVER: &str = "gcsfuse.csi.storage.gke.io";
 const DRIVER_OPTIONS: &str = "implicit-dirs,uid=0,gid=3003";
 const DRIVER_ANNOTATIONS: [(&str, &str); 4] = [
     ("gke-gcsfuse/volumes", "true"),
@@ -107,7 +113,7 @@ impl Builder<'_> {
     /// The folder `/content/artifacts`, whose files become the artifacts at `url`; `inputs` is what they are made from.
     pub fn write(&self, content: &mut Content, url: &str, inputs: &str) -> Result<(), Verdict> {
         if self.mount(content, ARTIFACTS, url, ARTIFACTS, &format!("{CONTENT}/{ARTIFACTS}"), false)? {
-            self.add(content, self.publisher(ARTIFACTS, url, inputs));
+            self.add(content, self.publisher(ARTIFACTS, url, inputs, &[]));
             content.publishes = true;
         }
         Ok(())
@@ -118,7 +124,7 @@ impl Builder<'_> {
         if self.mount(content, sub, url, sub, path, false)? {
             let url = if sub == ARTIFACTS { url.to_owned() } else { format!("{}/{sub}", url.trim_end_matches('/')) };
             self.add(content, self.stager(sub, &url, self.copier(), &["--or-empty"]));
-            self.add(content, self.publisher(sub, &url, "kept"));
+            self.add(content, self.publisher(sub, &url, "kept", &[&format!("--every={KEEP_SECONDS}")]));
             content.publishes = true;
         }
         Ok(())
@@ -158,19 +164,16 @@ impl Builder<'_> {
     fn stager(&self, volume: &str, url: &str, security: Security, more: &[&str]) -> Container {
         let to = format!("--to={COPY_DIR}/{volume}");
         let args = ["stage", url, &to].iter().chain(more).map(|arg| (*arg).to_owned()).collect();
-        Container { name: format!("stage-{volume}"), ..self.container(volume, args, security) }
+        Container { name: format!("{STAGE}{volume}"), ..self.container(volume, args, security) }
     }
 
-    fn publisher(&self, volume: &str, url: &str, inputs: &str) -> Container {
-        let args = vec![
-            "publish".to_owned(),
-            format!("{COPY_DIR}/{volume}/{ARTIFACTS}"),
-            format!("--to={url}"),
-            format!("--inputs={inputs}"),
-            "--after-signal".to_owned(),
-        ];
+    fn publisher(&self, volume: &str, url: &str, inputs: &str, more: &[&str]) -> Container {
+        let (from, to) = (format!("{COPY_DIR}/{volume}/{ARTIFACTS}"), format!("--to={url}"));
+        let inputs = format!("--inputs={inputs}");
+        let args = ["publish", &from, &to, &inputs, "--after-signal"];
+        let args = args.iter().chain(more).map(|arg| (*arg).to_owned()).collect();
         Container {
-            name: format!("publish-{volume}"),
+            name: format!("{PUBLISH}{volume}"),
             // A sidecar: it is told to end once the pod's container has ended.
             restart_policy: Some("Always".to_owned()),
             ..self.container(volume, args, self.copier())

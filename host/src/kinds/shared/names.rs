@@ -8,6 +8,8 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "substratu
 pub const APPLIED_HASH: &str = "substratus.ai/applied-hash";
 /// What a Job, a Notebook's Pod or a Deployment was made for. A Job or Pod with the identity that is wanted is never touched.
 pub const IDENTITY: &str = "substratus.ai/identity";
+/// Hash of a Server's parameters, in its pods: other parameters are other pods.
+pub const PARAMS: &str = "substratus.ai/params";
 /// How often a Job was started anew by the operator.
 pub const ATTEMPT: &str = "substratus.ai/attempt";
 /// Annotation of a Model or Dataset that starts a failed load again at once; any new value counts.
