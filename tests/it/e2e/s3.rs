@@ -66,7 +66,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn apply(&self, text: &str) -> Result<()> {
-        platform::apply_text(self.stage.cluster, &self.namespace, text)
+        platform::apply_text(self.stage.cluster, &self.namespace, text).map(drop)
     }
 
     fn use_bucket(&self) -> Result<()> {
@@ -81,7 +81,7 @@ impl Place<'_> {
 
     fn secret(&self, namespace: &str) -> Result<()> {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket"}, "stringData": self.s3.env()});
-        platform::apply_text(self.stage.cluster, namespace, &secret.to_string())
+        platform::apply_text(self.stage.cluster, namespace, &secret.to_string()).map(drop)
     }
 
     /// The prefix of an artifact's objects, and their names.
