@@ -21,7 +21,7 @@ export SUBSTRATUS_TOOLS := $(TOOLS)
 
 # One after the other: a step may use what the one before it has made.
 .NOTPARALLEL:
-.PHONY: help preflight demo demo-down test soak build plugins image bench demo-tools tools deps lint doc deny
+.PHONY: help preflight demo demo-down test soak build plugins image bench bench-load demo-tools tools deps lint doc deny
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -82,7 +82,10 @@ demo-down: ## Remove what the demo started
 bench: PROFILE := --release
 bench: TARGET := target/x86_64-unknown-linux-musl/release
 bench: tools image ## Measure, in a release build; SECTION=load|small|killed|datasets|plugins|operator|notebook|sizes
-	$(TARGET)/substratus-bench $(or $(SECTION),all)
+	$(TARGET)/substratus-bench $(or $(SECTION),all) $(ARGS)
+
+bench-load: SECTION := load
+bench-load: bench ## Measure loads next to their peers; ARGS="--size 256 --files 500 --runs 6" takes minutes instead of an hour
 
 lint: deps ## Check format and lints of every workspace
 	@for w in . plugins tests/guests; do echo "lint: $$w"; \

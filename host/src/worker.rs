@@ -3,9 +3,10 @@
 //! ```text
 //! cli ─► load ─► resolve ── questions ──► plugin ── its HTTP ──► calls ─► egress ─► hub
 //!          │        └► plan: paths, digests and URLs checked before the first byte
-//!          ├───► transfer ─► file ─► fetch ── ranges ────────────────────► egress ─► hub, CDN
+//!          ├───► transfer ─► file ─► fetch ─► connect ── ranges ─────────► egress ─► hub, CDN
 //!          │                  │        └► sink (`artifacts/*.partial`), journal
 //!          │                  └► verify: SHA-256 follows the front of each file, then the file gets its name
+//!          │                          └► repair: what came wrong is found range by range
 //!          └───► manifest: the last write
 //! ```
 //!
@@ -21,22 +22,29 @@ mod asking;
 pub mod by_hand;
 pub mod calls;
 pub mod cli;
+mod connect;
 pub mod counters;
 pub mod egress;
+pub mod expiry;
 pub mod failure;
 mod fetch;
 mod file;
 pub mod import;
 pub mod journal;
 pub mod load;
+mod location;
 pub mod manifest;
+pub mod pace;
 pub mod plan;
 pub mod progress;
 pub mod publish;
+pub mod quiet;
 pub mod ranges;
+mod repair;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod seats;
 pub mod secrets;
 pub mod stage;
 pub mod transfer;

@@ -2,7 +2,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | How fast is a load, next to `curl`, `aria2c` and `huggingface_hub`, what does it cost, and what bounds it? | [`load`] |
+//! | How fast is a load, next to `curl`, `aria2c` and `huggingface_hub`, near and far, what does it cost, what bounds it? | [`load`] |
 //! | What does a killed load fetch twice? | [`killed`] |
 //! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
 //! | What does a question to a plugin cost, cold and warm? | [`plugins`] |

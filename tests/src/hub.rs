@@ -165,6 +165,11 @@ impl Hub {
         self.shared.rules.arm(rule);
     }
 
+    /// Rules that are armed; one that is used up has no times left.
+    pub fn faults(&self) -> Vec<Rule> {
+        self.shared.rules.all()
+    }
+
     /// Disarms every fault.
     pub fn clear_faults(&self) {
         self.shared.rules.clear();

@@ -261,6 +261,23 @@ impl SinkFile {
         }
     }
 
+    /// Whether exactly `bytes` lie at `offset`, where bytes can be read back.
+    pub fn holds(&self, offset: u64, bytes: &[u8]) -> Result<bool, SinkError> {
+        let (mut there, mut position) = (vec![0; bytes.len().min(64 * 1024)], offset);
+        for piece in bytes.chunks(there.len().max(1)) {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let read = self.read_at(position, there.get_mut(..rest.len()).unwrap_or_default())?;
+                if read == 0 || there.get(..read) != rest.get(..read) {
+                    return Ok(false);
+                }
+                position += read as u64;
+                rest = rest.get(read..).unwrap_or_default();
+            }
+        }
+        Ok(true)
+    }
+
     /// The state of the hash of what an earlier run wrote and cannot be read back, and where that ends.
     pub fn resumed(&self) -> Option<(String, u64)> {
         match self {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 /// Longest wait that a server may ask for.
@@ -27,6 +27,8 @@ pub enum Meaning {
     Wait(Option<Duration>),
     /// Not here, not for us, or not any more.
     Refused,
+    /// The server itself is in trouble.
+    Down(String),
     /// Try again.
     Retry(String),
     /// It is not the file that the plan speaks of.
@@ -50,6 +52,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, wanted: Option<&Range<u64>>
         401 | 403 | 404 | 410 | 451 => Meaning::Refused,
         429 => Meaning::Wait(wait(headers)),
         503 if headers.contains_key(RETRY_AFTER) => Meaning::Wait(wait(headers)),
+        other @ 500..=599 => Meaning::Down(format!("the server answered {other}")),
         other => Meaning::Retry(format!("the server answered {other}")),
     }
 }
@@ -91,23 +94,47 @@ fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> 
     headers.get(name)?.to_str().ok()
 }
 
-/// `Retry-After` in seconds or as a date; else `RateLimit: "name";r=0;t=55` where nothing remains.
+/// How long nobody should ask this server again: it says so where it refuses, or has given the last answer of this window.
+pub fn quiet(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    match status.as_u16() {
+        429 | 503 => wait(headers),
+        _ => spent(headers).map(bounded),
+    }
+}
+
+/// What the server's clock says, in seconds since the epoch.
+pub fn date(headers: &HeaderMap) -> Option<i64> {
+    Some(jiff::fmt::rfc2822::parse(text(headers, &DATE)?).ok()?.timestamp().as_second())
+}
+
+/// `Retry-After` in seconds or as a date, by the server's own clock; else the end of the window where nothing remains of it.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let after = text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok().or_else(|| seconds_until(text)));
-    after
-        .or_else(|| rate_limit(text(headers, &http::HeaderName::from_static("ratelimit"))?))
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+    let after = text(headers, &RETRY_AFTER).and_then(|text| text.trim().parse().ok().or_else(|| seconds_until(text, headers)));
+    after.or_else(|| spent(headers)).map(bounded)
 }
 
-fn seconds_until(date: &str) -> Option<u64> {
-    let then = jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_second();
-    Some(u64::try_from(then - jiff::Timestamp::now().as_second()).unwrap_or(0))
+fn bounded(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(MAX_WAIT)
 }
 
-fn rate_limit(text: &str) -> Option<u64> {
-    let value =
-        |key: &str| text.split([';', ',']).find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
-    (value("r")? == 0).then(|| value("t")).flatten()
+fn seconds_until(then: &str, headers: &HeaderMap) -> Option<u64> {
+    let then = jiff::fmt::rfc2822::parse(then).ok()?.timestamp().as_second();
+    let now = date(headers).unwrap_or_else(|| jiff::Timestamp::now().as_second());
+    Some(u64::try_from(then - now).unwrap_or(0))
+}
+
+/// Seconds until a window ends of which nothing remains, as draft-ietf-httpapi-ratelimit-headers has it: one item for each
+/// policy, `RateLimit: "api";r=0;t=55`. Without `t` it is at most the policy's whole window, `RateLimit-Policy: "api";q=500;w=300`.
+fn spent(headers: &HeaderMap) -> Option<u64> {
+    let limit = text(headers, &http::HeaderName::from_static("ratelimit"))?;
+    let policy = text(headers, &http::HeaderName::from_static("ratelimit-policy")).unwrap_or_default();
+    let window = |name: &str| policy.split(',').find(|item| item.contains(name)).and_then(|item| value(item, "w"));
+    let over = limit.split(',').filter(|item| value(item, "r") == Some(0));
+    over.filter_map(|item| value(item, "t").or_else(|| window(item.split(';').next()?.trim()))).max()
+}
+
+fn value(item: &str, key: &str) -> Option<u64> {
+    item.split(';').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }
 
 #[cfg(test)]
@@ -153,7 +180,24 @@ mod tests {
         assert_eq!(meaning(429, &[("ratelimit", "\"api\";r=3;t=55")], None), Meaning::Wait(None));
         assert_eq!(meaning(429, &[("retry-after", "99999999")], None), Meaning::Wait(Some(MAX_WAIT)));
         assert_eq!(meaning(503, &[("retry-after", "1")], None), seconds(1));
-        assert!(matches!(meaning(503, &[], None), Meaning::Retry(_)));
+        let by_its_clock = [("retry-after", "Thu, 01 Jan 1970 00:01:00 GMT"), ("date", "Thu, 01 Jan 1970 00:00:20 GMT")];
+        assert_eq!(meaning(429, &by_its_clock, None), seconds(40));
+        assert!(matches!(meaning(503, &[], None), Meaning::Down(_)));
+        assert!(matches!(meaning(418, &[], None), Meaning::Retry(_)));
         assert_eq!(meaning(403, &[], None), Meaning::Refused);
+    }
+
+    #[test]
+    fn the_last_answer_of_a_window_asks_for_quiet() {
+        let after = |status, pairs: &[(&'static str, &str)]| {
+            quiet(StatusCode::from_u16(status).unwrap(), &headers(pairs)).map(|wait| wait.as_secs())
+        };
+        assert_eq!(after(206, &[("ratelimit", "\"a\";r=0;t=9, \"b\";r=0;t=70, \"c\";r=5;t=99")]), Some(70));
+        let policy = ("ratelimit-policy", "\"fixed window\";\"a\";q=500;w=300, \"b\";q=9;w=60");
+        assert_eq!(after(200, &[("ratelimit", "\"b\";r=0"), policy]), Some(60));
+        assert_eq!(after(200, &[("ratelimit", "\"a\";r=1;t=9"), policy]), None);
+        assert_eq!(after(200, &[("retry-after", "9")]), None, "it refused nothing");
+        assert_eq!(after(503, &[("retry-after", "9")]), Some(9));
+        assert_eq!(after(302, &[("ratelimit", "\"a\";r=0;t=9999999")]), Some(MAX_WAIT.as_secs()));
     }
 }

@@ -61,12 +61,15 @@ pub(super) struct RunArgs {
     /// What is logged [default: info, and warn where a person looks on]
     #[arg(long, value_name = "FILTER", env = "LOG_FILTER")]
     log_filter: Option<String>,
-    /// Connections at the same time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Most connections at the same time; fewer where more bring nothing, or servers are busy
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
     /// Attempts without progress before giving up
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
     attempts: u32,
+    /// Seconds to go on asking, whatever the attempts, where a source answered before and now is down
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(0..=86400))]
+    outage: u64,
     /// Seconds without a byte after which a connection is replaced
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall: u64,
@@ -92,7 +95,12 @@ impl RunArgs {
 
     /// How hard to try.
     pub(super) fn tuning(&self) -> Tuning {
-        Tuning { connections: self.connections.into(), attempts: self.attempts, ..Tuning::default() }
+        Tuning {
+            connections: self.connections.into(),
+            attempts: self.attempts,
+            outage: Duration::from_secs(self.outage),
+            ..Tuning::default()
+        }
     }
 
     /// How long to wait.

@@ -51,6 +51,11 @@ impl Counters {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes arrived again that are on disk already.
+    pub fn repeated(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes were there already.
     pub fn found(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);

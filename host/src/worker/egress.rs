@@ -13,13 +13,15 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::allow::{AllowList, PatternError, Verdict};
+use super::answer;
+use super::quiet::Quiet;
 use super::secrets::Secrets;
 use crate::causes;
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 5;
 /// Idle connections kept per host.
-const IDLE_PER_HOST: usize = 32;
+const IDLE_PER_HOST: usize = 64;
 
 const AGENT: &str = concat!("substratus/", env!("CARGO_PKG_VERSION"));
 
@@ -103,6 +105,8 @@ pub struct Answer {
 pub struct Egress {
     allow: Arc<AllowList>,
     secrets: Arc<Secrets>,
+    /// Servers that asked not to be asked. Whoever can wait looks here first.
+    pub(super) quiet: Quiet,
     /// For hosts that a wildcard allows.
     public: reqwest::Client,
     /// For hosts that were named. A client of its own: its pool never holds a private connection for the other one.
@@ -116,7 +120,7 @@ impl Egress {
         let allow = Arc::new(allow);
         let public = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Public }, patience)?;
         let named = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Named }, patience)?;
-        Ok(Self { allow, secrets: Arc::new(secrets), public, named })
+        Ok(Self { allow, secrets: Arc::new(secrets), quiet: Quiet::default(), public, named })
     }
 
     /// Whether the grant allows `url` by name, and by address where it is one.
@@ -159,6 +163,9 @@ impl Egress {
                 request = request.body(body.clone());
             }
             let response = request.send().await.map_err(|error| self.failed(&url, error))?;
+            if let Some(wait) = answer::quiet(response.status(), response.headers()) {
+                self.quiet.keep(&url, wait);
+            }
             let target = if ask.follow { redirect(&response) } else { None };
             let Some(target) = target else { return Ok(Answer { response, url }) };
             if matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER)

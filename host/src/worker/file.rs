@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use substratus_crds::conditions::reason;
 use tokio::task::JoinSet;
@@ -11,22 +11,27 @@ use tokio::task::JoinSet;
 use super::failure::LoadError;
 use super::fetch::{Fetch, Opened, Stop};
 use super::plan::PlanFile;
+use super::seats::Seat;
 use super::transfer::Transfer;
 use super::verify::{Front, Verifier};
-use crate::bucket::SinkFile;
 use crate::bucket::sink::Verified;
+use crate::bucket::{SinkError, SinkFile};
 
 /// A file that is being loaded.
 pub(super) struct FileLoad {
-    transfer: Arc<Transfer>,
-    file: Arc<PlanFile>,
+    pub(super) transfer: Arc<Transfer>,
+    /// Its place in the plan.
+    pub(super) index: usize,
+    pub(super) file: Arc<PlanFile>,
+    /// For its first connection.
+    seat: Mutex<Option<Seat>>,
     /// The size that nobody knew was added to the sum.
     counted: AtomicBool,
 }
 
 impl FileLoad {
-    pub(super) fn new(transfer: Arc<Transfer>, file: PlanFile) -> Self {
-        Self { transfer, file: Arc::new(file), counted: AtomicBool::new(false) }
+    pub(super) fn new(transfer: Arc<Transfer>, index: usize, file: PlanFile, seat: Seat) -> Self {
+        Self { transfer, index, file: Arc::new(file), seat: Mutex::new(Some(seat)), counted: AtomicBool::new(false) }
     }
 
     /// Loads, verifies, names. Bytes that do not match are fetched again once.
@@ -63,18 +68,24 @@ impl FileLoad {
             let found = hex::encode(verified.sha256);
             tracing::warn!(path = %file.path, %found, "the bytes do not match the digest");
             if mismatches == 2 {
-                transfer.sink.remove(&file.path).await?;
-                let planned = file.sha256.map(hex::encode).unwrap_or_default();
-                let message = format!(
-                    "`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken",
-                    file.path
-                );
-                return Err(LoadError::new(reason::DIGEST_MISMATCH, message));
+                return Err(self.spoilt(verified).await?);
             }
         }
     }
 
-    fn forget(&self) {
+    /// The file came twice with other bytes than the plan has: nothing of it stays.
+    pub(super) async fn spoilt(&self, verified: Verified) -> Result<LoadError, SinkError> {
+        let file = &self.file;
+        self.transfer.sink.remove(&file.path).await?;
+        let (found, planned) = (hex::encode(verified.sha256), file.sha256.map(hex::encode).unwrap_or_default());
+        let message = format!(
+            "`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken",
+            file.path
+        );
+        Ok(LoadError::new(reason::DIGEST_MISMATCH, message))
+    }
+
+    pub(super) fn forget(&self) {
         self.transfer.counters.lost(self.transfer.journal.done(&self.file.path));
         self.transfer.journal.forget(&self.file.path);
     }
@@ -108,7 +119,12 @@ impl FileLoad {
         let (transfer, file) = (&self.transfer, &self.file);
         let hash = Verifier::start(sink_file.clone());
         let size = self.bytes(sink_file, hash.front()).await?;
-        let verified = hash.finish(size).await?;
+        let mut verified = hash.finish(size).await?;
+        if let Some(planned) = file.sha256.filter(|planned| *planned != verified.sha256)
+            && sink_file.piece().is_none()
+        {
+            verified = self.repair(sink_file, verified, planned).await?;
+        }
         if file.sha256.is_none_or(|planned| planned == verified.sha256) {
             sink_file.clone().finish(verified).await?;
             transfer.journal.finish(&file.path, verified)?;
@@ -128,7 +144,9 @@ impl FileLoad {
     async fn bytes(&self, sink_file: &SinkFile, front: Front) -> Result<u64, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
         let part = self.piece(sink_file);
-        let fetch = Arc::new(Fetch::new(Arc::clone(transfer), Arc::clone(file), sink_file.clone()));
+        // Who waits for memory must not keep a connection from those that have some.
+        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| sink_file.piece().is_none());
+        let fetch = Arc::new(Fetch::new(Arc::clone(transfer), (self.index, Arc::clone(file)), sink_file.clone(), seat));
         let Some(size) = file.size else { return self.unknown(sink_file, &fetch, front).await };
         let done = transfer.journal.begin(&file.path, size, file.sha256, sink_file.record());
         if sink_file.piece().is_some_and(|piece| size > piece) {

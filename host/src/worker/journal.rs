@@ -306,6 +306,7 @@ pub fn unhex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use url::Url;
 
     use super::super::plan::Origin;
@@ -384,6 +385,96 @@ mod tests {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         std::fs::write(&path, text.replace(boot.trim(), "another")).unwrap();
         assert_eq!(finished(&plan("a", None)).await, None, "small, and perhaps not on the disk when the machine went down");
+    }
+
+    /// Files that are written, finished and forgotten in any order.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Wrote(usize, u64, u64),
+        Finished(usize),
+        Forgot(usize),
+        Flushed,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..4_usize, 0..90_u64, 1..11_u64).prop_map(|(file, start, length)| Step::Wrote(file, start, length)),
+            (0..4_usize).prop_map(Step::Finished),
+            (0..4_usize).prop_map(Step::Forgot),
+            Just(Step::Flushed),
+        ];
+        prop::collection::vec(step, 0..30)
+    }
+
+    /// What a journal should say: written ranges of files in work, and finished files in the order of their lines.
+    #[derive(Clone, Debug, Default)]
+    struct Truth {
+        work: BTreeMap<String, Ranges>,
+        finished: Vec<String>,
+    }
+
+    async fn write(journal: &Journal, steps: &[Step]) -> (Truth, Truth) {
+        let (mut now, mut flushed) = (Truth::default(), Truth::default());
+        for step in steps {
+            match step {
+                Step::Wrote(file, start, length) => {
+                    let name = format!("f{file}");
+                    journal.begin(&name, 100, Some([7; 32]), None);
+                    journal.wrote(&name, *start..start + length);
+                    now.work.entry(name).or_default().insert(*start..start + length);
+                }
+                Step::Finished(file) => {
+                    let name = format!("f{file}");
+                    journal.finish(&name, Verified { size: 100, sha256: [7; 32] }).unwrap();
+                    now.work.remove(&name);
+                    now.finished.push(name);
+                }
+                Step::Forgot(file) => {
+                    journal.forget(&format!("f{file}"));
+                    now.work.remove(&format!("f{file}"));
+                }
+                Step::Flushed => {
+                    journal.flush().await.unwrap();
+                    flushed = now.clone();
+                }
+            }
+        }
+        (now, flushed)
+    }
+
+    async fn any_prefix_replays(steps: &[Step], torn: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = sink(&folder).await;
+        let mut plan = plan("a", Some(7));
+        let one = plan.files.remove(0);
+        plan.files = (0..4).map(|file| PlanFile { path: format!("f{file}"), size: Some(100), ..one.clone() }).collect();
+        let (journal, _) = Journal::open(sink.records(), "inputs", &plan).await.unwrap();
+        let (now, flushed) = write(&journal, steps).await;
+        drop(journal);
+        // The process dies: the log of finished files ends anywhere, the other record is the one of the last flush.
+        let path = folder.path().join(".substratus").join(FINISHED);
+        let text = std::fs::read(&path).unwrap_or_default();
+        let kept = text.get(..torn.min(text.len())).unwrap();
+        std::fs::write(&path, kept).unwrap();
+        let whole = kept.iter().filter(|byte| **byte == b'\n').count();
+        let (journal, _) = Journal::open(sink.records(), "inputs", &plan).await.unwrap();
+        for file in &plan.files {
+            let known = journal.finished(file).is_some();
+            let sure = now.finished.get(..whole).unwrap().contains(&file.path);
+            // The last line may be whole but for its end.
+            let perhaps = now.finished.get(..(whole + 1).min(now.finished.len())).unwrap().contains(&file.path);
+            assert!((sure || !known) || perhaps, "{}: {known} {sure} {perhaps}", file.path);
+            assert!(known || !sure, "a line was written and is not known: {}", file.path);
+            assert_eq!(journal.done(&file.path), flushed.work.get(&file.path).map_or(0, Ranges::len));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_prefix_of_what_was_written_replays(steps in steps(), torn in 0..3000_usize) {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(any_prefix_replays(&steps, torn));
+        }
     }
 
     #[test]

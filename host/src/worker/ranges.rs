@@ -85,6 +85,9 @@ mod tests {
             prop_assert_eq!(ranges.front(), bytes.iter().take_while(|there| **there).count() as u64);
             prop_assert!(ranges.is_sound(80));
             let mut filled = ranges.clone();
+            let there = bytes.iter().take(64).filter(|there| **there).count() as u64;
+            let asked: u64 = ranges.missing(SIZE, piece).iter().map(|gap| gap.end - gap.start).sum();
+            prop_assert_eq!(asked + there, SIZE, "every byte that lacks is asked for exactly once");
             for gap in ranges.missing(SIZE, piece) {
                 prop_assert!(gap.end - gap.start <= piece && gap.end <= SIZE);
                 prop_assert!(gap.clone().all(|byte| !bytes[usize::try_from(byte).unwrap()]));

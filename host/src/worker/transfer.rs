@@ -1,14 +1,13 @@
-//! Moves the files of a plan: several at a time, each over several byte ranges, every connection counted against one bound.
+//! Moves the files of a plan: several at a time, each over several byte ranges, every connection on a seat of one transfer.
 //! Knows no plugin: where a file moved to is asked through [`Refresh`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use substratus_crds::conditions::reason;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::counters::Counters;
 use super::egress::Egress;
@@ -16,20 +15,23 @@ use super::failure::LoadError;
 use super::file::FileLoad;
 use super::journal::Journal;
 use super::plan::{Origin, Plan, PlanFile};
+use super::seats::{Seats, Turn};
 use crate::bucket::Sink;
 use crate::bucket::sink::Verified;
 
 /// How hard to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Connections at the same time, over all files.
+    /// Most connections at the same time, over all files.
     pub connections: usize,
-    /// Files at the same time.
+    /// Most files at the same time, with those that are only hashed or made durable. Each has a buffer for its hash.
     pub files: usize,
     /// Bytes asked for in one request.
     pub part: u64,
     /// Attempts without a byte of progress before giving up.
     pub attempts: u32,
+    /// How long a source that answered before is asked again while it is down, however many attempts that takes.
+    pub outage: Duration,
     /// Pause before the second attempt; doubled each time.
     pub pause: Duration,
     /// Longest time that servers may make us wait, all waits of one request together.
@@ -39,10 +41,11 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            connections: 8,
-            files: 8,
+            connections: 32,
+            files: 64,
             part: 16 * 1024 * 1024,
             attempts: 6,
+            outage: Duration::from_hours(1),
             pause: Duration::from_millis(500),
             max_wait: Duration::from_mins(15),
         }
@@ -76,9 +79,10 @@ pub struct Transfer {
     pub refresh: Arc<dyn Refresh>,
     /// How hard to try.
     pub tuning: Tuning,
-    /// Free connections.
-    pub(super) connections: Arc<Semaphore>,
-    quiet_until: Mutex<Instant>,
+    /// Who may have a connection.
+    pub(super) seats: Seats,
+    /// A server has given bytes: one that does not answer any more is down, and not a mistake of the user's.
+    pub(super) answered: AtomicBool,
 }
 
 impl Transfer {
@@ -91,33 +95,44 @@ impl Transfer {
         refresh: Arc<dyn Refresh>,
         tuning: Tuning,
     ) -> Self {
-        let connections = Arc::new(Semaphore::new(tuning.connections));
-        Self { egress, sink, journal, counters, refresh, tuning, connections, quiet_until: Mutex::new(Instant::now()) }
+        let seats = Seats::new(tuning.connections);
+        Self { egress, sink, journal, counters, refresh, tuning, seats, answered: AtomicBool::new(false) }
     }
 
     /// Fetches what is not there yet. Answers with size and digest of every file, in the plan's order.
     pub async fn run(self: Arc<Self>, plan: &Plan) -> Result<Vec<Verified>, LoadError> {
         self.check_room(plan).await?;
+        tokio::select! {
+            verified = self.files(plan) => verified,
+            never = self.seats.keep_pace(&self.counters) => match never {},
+        }
+    }
+
+    /// A file begins when there is a connection for it that no file in work waits for.
+    async fn files(self: &Arc<Self>, plan: &Plan) -> Result<Vec<Verified>, LoadError> {
         let mut verified = vec![None; plan.files.len()];
-        let mut waiting = plan.files.iter().enumerate();
+        let mut waiting = plan.files.iter().enumerate().peekable();
         let mut running = JoinSet::new();
         loop {
-            // A file more than there are connections would only wait for one, with memory in its hands.
-            while running.len() < self.tuning.files.min(self.tuning.connections)
-                && let Some((index, file)) = waiting.next()
-            {
-                let load = FileLoad::new(Arc::clone(&self), file.clone());
-                running.spawn(async move { (index, load.run().await) });
-            }
-            // Dropping the set at an error ends the other files; what they wrote is in the journal.
-            let Some(joined) = running.join_next().await else { break };
-            let (index, result) =
-                joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a file's task ended: {error}")))?;
-            if let Some(slot) = verified.get_mut(index) {
-                *slot = Some(result?);
+            let begins = waiting.peek().is_some() && running.len() < self.tuning.files;
+            tokio::select! {
+                seat = self.seats.take(Turn::File), if begins => {
+                    if let Some((index, file)) = waiting.next() {
+                        let load = FileLoad::new(Arc::clone(self), index, file.clone(), seat);
+                        running.spawn(async move { (index, load.run().await) });
+                    }
+                }
+                Some(joined) = running.join_next() => {
+                    // Dropping the set at an error ends the other files; what they wrote is in the journal.
+                    let (index, result) =
+                        joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a file's task ended: {error}")))?;
+                    if let Some(slot) = verified.get_mut(index) {
+                        *slot = Some(result?);
+                    }
+                }
+                else => return Ok(verified.into_iter().flatten().collect()),
             }
         }
-        Ok(verified.into_iter().flatten().collect())
     }
 
     /// Before the first byte: is there room for all that lacks? Files in work have theirs set aside.
@@ -133,18 +148,6 @@ impl Transfer {
             }
             _ => Ok(()),
         }
-    }
-
-    /// A server asked everybody to be quiet for so long.
-    pub(super) fn hush(&self, wait: Duration) {
-        let mut quiet = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *quiet = (*quiet).max(Instant::now() + wait);
-    }
-
-    /// Waits until servers may be asked again.
-    pub(super) async fn until_quiet_ends(&self) {
-        let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-        tokio::time::sleep_until(until).await;
     }
 }
 

@@ -1,5 +1,9 @@
 //! Tests of transfers from servers that the hub is not: without ranges, without sizes, with files that move.
 
+#[path = "trouble_tests.rs"]
+mod trouble;
+
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
@@ -27,11 +31,21 @@ struct Server {
     /// Ends the body of the first so many answers early.
     cuts: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
+    /// Says something else than the file, where it wants to: it sees the path with its query, and the range.
+    instead: Option<Instead>,
+    /// Turns a byte of the file into another one, in so many answers that hold it.
+    spoilt: Arc<Mutex<Option<(usize, usize)>>>,
 }
+
+type Instead = Arc<dyn Fn(&str, Option<&str>) -> Option<Response> + Send + Sync>;
 
 async fn answer(State(server): State<Server>, request: Request) -> Response {
     let asked = request.headers().get(header::RANGE).map(|range| range.to_str().unwrap().to_owned());
     server.requests.lock().unwrap().push(format!("{} {}", request.uri().path(), asked.as_deref().unwrap_or("whole")));
+    let path = request.uri().path_and_query().unwrap().as_str();
+    if let Some(other) = server.instead.as_ref().and_then(|instead| instead(path, asked.as_deref())) {
+        return other;
+    }
     if request.uri().path() == "/gone" {
         return StatusCode::FORBIDDEN.into_response();
     }
@@ -45,6 +59,10 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     }
     let (start, end) = range.unwrap_or((0, size));
     let mut body = server.content[start..end].to_vec();
+    if let Some((at, left)) = server.spoilt.lock().unwrap().as_mut().filter(|(at, left)| (start..end).contains(at) && *left > 0) {
+        *left -= 1;
+        body[*at - start] ^= 1;
+    }
     let mut response = Response::builder();
     if server.length {
         response = response.header(header::CONTENT_LENGTH, body.len());
@@ -83,17 +101,29 @@ struct Case {
     size_known: bool,
     moved: Option<&'static str>,
     path: &'static str,
+    tuning: Tuning,
+}
+
+/// Small parts, few attempts, no long pauses.
+fn quick() -> Tuning {
+    Tuning { part: PART, attempts: 4, pause: Duration::from_millis(1), ..Tuning::default() }
 }
 
 impl Case {
     async fn new(bytes: usize, ranges: bool, length: bool) -> Self {
         let content = (0..bytes).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap()).collect();
-        let server = Server { content: Arc::new(content), ranges, length, cuts: Arc::default(), requests: Arc::default() };
+        let (content, cuts, requests) = (Arc::new(content), Arc::default(), Arc::default());
+        let server = Server { content, ranges, length, cuts, requests, instead: None, spoilt: Arc::default() };
+        Self::of(server).await
+    }
+
+    async fn of(server: Server) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { server, base, folder: tempfile::tempdir().unwrap(), size_known: true, moved: None, path: "/file" }
+        let folder = tempfile::tempdir().unwrap();
+        Self { server, base, folder, size_known: true, moved: None, path: "/file", tuning: quick() }
     }
 
     fn plan(&self, size: Option<u64>) -> Plan {
@@ -109,9 +139,8 @@ impl Case {
         let (journal, _) = Journal::open(sink.records(), "i", &plan).await.unwrap();
         let patience = Patience { stall: Duration::from_millis(500), ..Patience::default() };
         let egress = Egress::new(std::slice::from_ref(&self.base), Secrets::default(), patience).unwrap();
-        let tuning = Tuning { part: PART, attempts: 4, pause: Duration::from_millis(1), ..Tuning::default() };
         let moved = Moved(self.moved.map(|path| Url::parse(&format!("{}{path}", self.base)).unwrap()));
-        let transfer = Arc::new(Transfer::new(egress, sink, journal, Arc::default(), Arc::new(moved), tuning));
+        let transfer = Arc::new(Transfer::new(egress, sink, journal, Arc::default(), Arc::new(moved), self.tuning));
         let result = Arc::clone(&transfer).run(&plan).await;
         let numbers = transfer.counters.snapshot();
         assert_eq!(numbers.files_done == 1, result.is_ok());

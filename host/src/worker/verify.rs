@@ -27,6 +27,11 @@ pub struct Verifier {
 pub struct Front(Sender<u64>);
 
 impl Front {
+    /// A front that nobody follows.
+    pub fn of_nobody() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
     /// The file is whole up to `position`; what was told before may have been more.
     pub fn is_at(&self, position: u64) {
         self.0.send_if_modified(|front| {
@@ -62,13 +67,17 @@ impl Verifier {
 /// while the rest arrives, so that little is left to wait for at the end.
 fn follow(file: &SinkFile, mut told: Receiver<u64>) -> Result<Verified, SinkError> {
     let resumed = file.resumed().and_then(|(state, position)| Some((restore(&state)?, position)));
-    let ((mut hash, mut position), mut block) = (resumed.unwrap_or_default(), vec![0; BLOCK]);
+    let ((mut hash, mut position), mut block) = (resumed.unwrap_or_default(), Vec::new());
     let mut settled = position;
     // What was told last is seen even when those who told it are gone.
     while Handle::current().block_on(told.changed()).is_ok() {
         let front = *told.borrow_and_update();
         while position < front {
             let wanted = usize::try_from(front - position).map_or(BLOCK, |left| left.min(BLOCK));
+            if block.len() < wanted {
+                // Of many small files each has a small one.
+                block.resize(wanted, 0);
+            }
             let read = file.read_at(position, block.get_mut(..wanted).unwrap_or_default())?;
             if read == 0 {
                 return Err(SinkError::io("read back", "a file")(std::io::ErrorKind::UnexpectedEof.into()));

@@ -69,6 +69,28 @@ async fn slow_is_as_slow_as_told() {
 }
 
 #[tokio::test]
+async fn a_hub_far_away_answers_late() {
+    let hub = hub();
+    let url = location(&hub, WEIGHTS).await;
+    hub.fault(Rule::cdn("", Fault::Latency(200)));
+    let began = Instant::now();
+    right(&url).await;
+    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(hub.stats().cdn.requests_with("w.bin") == 1);
+}
+
+#[tokio::test]
+async fn a_fault_at_a_byte_strikes_who_asks_for_it() {
+    let hub = hub();
+    let url = location(&hub, WEIGHTS).await;
+    hub.fault(Rule::cdn("", Fault::Status(500)).at(100).times(2));
+    let status = async |range: &str| http().get(&url).header(RANGE, range).send().await.unwrap().status().as_u16();
+    assert_eq!([status("bytes=0-99").await, status("bytes=101-").await, status("bytes=100-100").await], [206, 206, 500]);
+    assert_eq!(http().get(&url).send().await.unwrap().status(), 500);
+    right(&url).await;
+}
+
+#[tokio::test]
 async fn wrong_bytes_have_the_right_length_and_etag() {
     let hub = hub();
     let url = location(&hub, WEIGHTS).await;

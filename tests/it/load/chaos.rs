@@ -11,7 +11,7 @@ use super::*;
 
 const SIZE: u64 = 32 * MIB;
 /// Seeds of a normal run.
-const FEW: u64 = 3;
+const FEW: u64 = 10;
 
 /// What may go wrong besides; each passes by itself.
 const TROUBLE: [Fault; 5] =

@@ -55,7 +55,7 @@ fn a_load_that_is_told_to_end_leaves_nothing_to_fetch_again() {
     loaded.assert_failed("Unavailable", false, &["interrupted"]);
     let sent = bench.hub.stats().cdn.bytes;
     let again = (sent + finish(&bench)).saturating_sub(SIZE);
-    // Eight connections, each with a batch and the sockets' buffers on the way.
+    // Six parts, each with a batch and the sockets' buffers on the way.
     assert!(again < 32 * MIB, "{} MiB came twice", again / MIB);
 }
 
@@ -69,7 +69,8 @@ fn bytes_that_rot_between_runs_are_found_and_fetched_again() {
     child.wait().unwrap();
     let partial = std::fs::File::options().write(true).open(bench.artifact("model.safetensors.partial")).unwrap();
     partial.write_all_at(b"rotten", 1000).unwrap();
-    assert!(finish(&bench) >= SIZE, "the rotten file was kept");
+    let (sent, fetched) = (bench.hub.stats().cdn.bytes, finish(&bench));
+    assert!(sent + fetched > SIZE, "the rotten range was kept");
 }
 
 #[test]

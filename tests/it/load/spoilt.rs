@@ -1,5 +1,7 @@
 //! Bytes that come wrong, short, long, slowly or not at all.
 
+use std::time::Duration;
+
 use substratus_tests::hub::{Fault, Rule};
 
 use super::*;
@@ -51,9 +53,35 @@ fn an_expired_url_is_asked_for_anew() {
 }
 
 #[test]
-fn a_wrong_byte_is_found_and_the_file_fetched_again() {
-    let bench = survives(Rule::cdn("model.safetensors", Fault::WrongByte).once());
-    assert!(bench.hub.stats().cdn.bytes >= 2 * SIZE);
+fn a_wrong_byte_is_found_and_its_range_fetched_again() {
+    let bench = survives(Rule::cdn("model.safetensors", Fault::WrongByte).at(0).once());
+    let again = bench.hub.stats().cdn.bytes - SIZE;
+    assert!((1..=17 * MIB).contains(&again), "{again} bytes came again");
+}
+
+#[test]
+fn a_signed_url_is_left_before_it_ends() {
+    let repo = Repo::model("acme/tiny").file("config.json", "{}").file("model.safetensors", Content::noise(7, 2 * SIZE));
+    let bench = Bench::new(Hub::builder().url_ttl(Duration::from_secs(2)).repo(repo));
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(12 * MIB)));
+    Loaded::of(bench.command().args(["--connections", "2"]).output().unwrap()).assert_complete();
+    bench.assert_weights();
+    let stats = bench.hub.stats();
+    assert_eq!(stats.cdn.statuses.get(&403), None, "{stats:?}");
+    assert!(stats.hub.requests_with("model.safetensors") > 1);
+}
+
+#[test]
+fn an_outage_in_the_middle_is_waited_for() {
+    let bench = Bench::with_weights(SIZE);
+    // As often as three attempts would ask.
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::Status(502)).at(SIZE - 1).times(3));
+    bench.load().assert_complete();
+    bench.assert_weights();
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::Status(502)).at(SIZE - 1));
+    std::fs::remove_dir_all(bench.target()).unwrap();
+    let loaded = Loaded::of(bench.command().args(["--outage", "0"]).output().unwrap());
+    loaded.assert_failed("Unavailable", false, &["model.safetensors", "502"]);
 }
 
 #[test]

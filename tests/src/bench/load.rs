@@ -17,13 +17,44 @@ use sha2::{Digest as _, Sha256};
 use super::child::{self, Cost};
 use super::peers::{Own, Peer, Work};
 use super::place::Place;
-use super::stats::{least, mebibytes, median};
-use super::table::Table;
-use crate::hub::{Content, Hub, Repo};
+use super::stats::{interval, least, mebibytes, median};
+use super::table::{Table, or_dash};
+use crate::hub::{Content, Fault, Hub, Repo, Rule};
 
 pub(super) const REPO: &str = "bench/noise";
 const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"]}"#;
 const KIB: u64 = 1024;
+/// Files that one large file is cut into.
+const SHARDS: u64 = 20;
+/// A hub that is not on this machine: how late it answers, in milliseconds, and what one connection brings.
+const FAR: (u64, u64) = (50, 40_000_000);
+
+/// Where the hub is, as far as a client can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    Near,
+    Far,
+}
+
+impl Distance {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Near => "next door",
+            Self::Far => "50 ms away, 40 MB/s a connection",
+        }
+    }
+
+    fn impose(self, hub: &Hub) {
+        let (late, rate) = match self {
+            Self::Near => return,
+            Self::Far => FAR,
+        };
+        for rule in [Rule::api, Rule::resolve, Rule::cdn] {
+            hub.fault(rule("", Fault::Latency(late)));
+            hub.fault(rule("", Fault::BytesPerSecond(rate)));
+        }
+    }
+}
 
 /// How to measure.
 #[derive(Debug)]
@@ -39,6 +70,7 @@ pub struct Options<'a> {
 pub struct Measured {
     files: usize,
     mebibytes: f64,
+    hub: &'static str,
     place: &'static str,
     /// What a single core needs to hash the bytes, and the disk to keep them; only for large work.
     sha256_seconds: Option<f64>,
@@ -59,23 +91,44 @@ pub struct Row {
     bound_seconds: f64,
     peak_mebibytes: f64,
     verified: bool,
+    /// How many times as long as `substratus load` of the same turn it took: the median, and where that is for sure.
+    times_ours: Option<f64>,
+    between: Option<(f64, f64)>,
     runs: Vec<f64>,
 }
 
 /// A run of a program: its cost, and the hub's processor time.
 type Run = (Cost, f64);
 
-/// One large file, into memory and onto the disk.
-pub fn large(options: &Options<'_>, bytes: u64) -> Result<Vec<Measured>> {
-    let work = Work { repo: REPO, files: vec!["model.safetensors".to_owned()], size_of_each: bytes };
-    Place::all(2 * bytes)?.iter().map(|place| measure(options, &work, place)).collect()
+/// One large file, as many bytes in some files, and `count` files of 100 kB, from a hub next door and from one far away. The
+/// first goes into memory and onto the disk, others to where most room is for speed.
+pub fn compared(options: &Options<'_>, bytes: u64, count: u32, mut say: impl FnMut(Measured) -> Result<()>) -> Result<()> {
+    let shards = (0..SHARDS).map(|number| format!("model-{number:05}.safetensors")).collect();
+    let works = [
+        Work { repo: REPO, files: vec!["model.safetensors".to_owned()], size_of_each: bytes },
+        Work { repo: REPO, files: shards, size_of_each: bytes / SHARDS },
+        Work { repo: REPO, files: parts(count), size_of_each: 100_000 },
+    ];
+    let places = Place::all(2 * bytes)?;
+    for distance in [Distance::Near, Distance::Far] {
+        for work in &works {
+            let all = distance == Distance::Near && work.files.len() == 1;
+            for place in places.iter().take(if all { places.len() } else { 1 }) {
+                say(measure(options, work, distance, place)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parts(count: u32) -> Vec<String> {
+    (0..count).map(|number| format!("part-{number:06}.json")).collect()
 }
 
 /// Many files of 1 KiB, onto the disk.
 pub fn small(options: &Options<'_>, count: u32) -> Result<Measured> {
-    let files = (0..count).map(|number| format!("part-{number:06}.json")).collect();
-    let work = Work { repo: REPO, files, size_of_each: KIB };
-    measure(options, &work, &Place::disk()?)
+    let work = Work { repo: REPO, files: parts(count), size_of_each: KIB };
+    measure(options, &work, Distance::Near, &Place::disk()?)
 }
 
 /// A hub that has the files of a work.
@@ -87,10 +140,11 @@ pub(super) fn hub(work: &Work, runtime: &tokio::runtime::Runtime) -> Result<Hub>
     Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle())
 }
 
-/// Runs every peer in turn.
-fn measure(options: &Options<'_>, work: &Work, place: &Place) -> Result<Measured> {
+/// Runs every peer in turn, there and back again: what a run leaves behind for the next one falls on everybody alike.
+fn measure(options: &Options<'_>, work: &Work, distance: Distance, place: &Place) -> Result<Measured> {
     let runtime = tokio::runtime::Runtime::new()?;
     let hub = hub(work, &runtime)?;
+    distance.impose(&hub);
     let scratch = tempfile::tempdir().context("making a folder for the programs' own files")?;
     let (peers, missing) = Peer::present();
     let mut runs: Vec<(Peer, Vec<Run>)> = peers.into_iter().map(|peer| (peer, Vec::new())).collect();
@@ -98,7 +152,10 @@ fn measure(options: &Options<'_>, work: &Work, place: &Place) -> Result<Measured
     once(&Peer::Substratus, options, work, &hub, scratch.path(), place)?;
     let bytes = work.size_of_each * work.files.len() as u64;
     let (mut sha256, mut write) = (Vec::new(), Vec::new());
-    for _ in 0..options.runs {
+    for turn in 0..options.runs {
+        if turn > 0 {
+            runs.reverse();
+        }
         for (peer, runs) in &mut runs {
             runs.push(once(peer, options, work, &hub, scratch.path(), place)?);
         }
@@ -107,14 +164,17 @@ fn measure(options: &Options<'_>, work: &Work, place: &Place) -> Result<Measured
             write.push(keep(bytes, &place.target()?)?);
         }
     }
+    runs.sort_by_key(|(peer, _)| *peer != Peer::Substratus);
+    let ours: Vec<f64> = runs.first().map_or_else(Vec::new, |(_, runs)| runs.iter().map(|(cost, _)| cost.seconds).collect());
     Ok(Measured {
         files: work.files.len(),
         mebibytes: mebibytes(bytes),
+        hub: distance.name(),
         place: place.name,
         sha256_seconds: least(&sha256),
         write_seconds: least(&write),
         missing,
-        rows: runs.iter().filter_map(|(peer, runs)| row(peer, runs, bytes)).collect(),
+        rows: runs.iter().filter_map(|(peer, runs)| row(peer, runs, &ours, bytes)).collect(),
     })
 }
 
@@ -139,9 +199,10 @@ fn once(peer: &Peer, options: &Options<'_>, work: &Work, hub: &Hub, scratch: &Pa
     Ok((cost, hub_cpu))
 }
 
-fn row(peer: &Peer, runs: &[Run], bytes: u64) -> Option<Row> {
+fn row(peer: &Peer, runs: &[Run], ours: &[f64], bytes: u64) -> Option<Row> {
     let all = |number: fn(&Run) -> f64| runs.iter().map(number).collect::<Vec<_>>();
     let seconds = all(|(cost, _)| cost.seconds);
+    let ratios: Vec<f64> = seconds.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect();
     let (cpu, hub_cpu) = (median(&all(|(cost, _)| cost.cpu_seconds))?, median(&all(|(_, hub)| *hub))?);
     Some(Row {
         program: peer.name(),
@@ -153,6 +214,8 @@ fn row(peer: &Peer, runs: &[Run], bytes: u64) -> Option<Row> {
         bound_seconds: (cpu + hub_cpu) / cores(),
         peak_mebibytes: median(&all(|(cost, _)| mebibytes(cost.peak_bytes)))?,
         verified: peer.verifies(),
+        times_ours: median(&ratios).filter(|_| *peer != Peer::Substratus),
+        between: interval(&ratios).filter(|_| *peer != Peer::Substratus),
         runs: seconds,
     })
 }
@@ -197,6 +260,8 @@ pub fn table(measured: &Measured, runs: u32) -> Table {
             format!("{:.2}", row.bound_seconds),
             format!("{:.1}", row.peak_mebibytes),
             if row.verified { "yes" } else { "no" }.to_owned(),
+            or_dash(row.times_ours, 2),
+            row.between.map_or_else(|| "-".to_owned(), |(low, high)| format!("{low:.2}-{high:.2}")),
         ]
     };
     let what = match measured.files {
@@ -209,8 +274,20 @@ pub fn table(measured: &Measured, runs: u32) -> Table {
         alone("the same bytes written and made durable, nothing else", measured.write_seconds),
     ];
     Table {
-        title: format!("load: {what} into {}, {} cores, {runs} runs in turn", measured.place, cores()),
-        columns: vec!["program", "least s", "median s", "MiB/s", "CPU s", "hub CPU s", "bound s", "peak MiB", "sha256"],
+        title: format!("load: {what} from a hub {} into {}, {} cores, {runs} turns", measured.hub, measured.place, cores()),
+        columns: vec![
+            "program",
+            "least s",
+            "median s",
+            "MiB/s",
+            "CPU s",
+            "hub CPU s",
+            "bound s",
+            "peak MiB",
+            "sha256",
+            "times ours",
+            "95 %",
+        ],
         rows: measured.rows.iter().map(cells).collect(),
         notes: notes.into_iter().flatten().chain(measured.missing.clone()).collect(),
     }

@@ -61,6 +61,7 @@ impl Peer {
             Ok(python) => peers.push(Self::HuggingfaceHub(python)),
             Err(error) => missing.push(format!("huggingface_hub is not here: {error:#}")),
         }
+        missing.push("hf-fetch-model asks huggingface.co only and cannot be measured on a hub of this machine".to_owned());
         (peers, missing)
     }
 

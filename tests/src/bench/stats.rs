@@ -19,6 +19,26 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     percentile(values, 0.5)
 }
 
+/// Between which values the median of all that could have been measured lies, in 95 of 100 times: order statistics, which assume
+/// nothing of how values are spread. Nothing where there are too few values to say.
+pub(super) fn interval(values: &[f64]) -> Option<(f64, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = i32::try_from(sorted.len()).ok()?;
+    // How likely it is that exactly so many of `count` values are below the median, summed up from none.
+    let (mut likely, mut sum, mut outside) = (0.5_f64.powi(count), 0.0, 0);
+    for below in 0..count {
+        sum += likely;
+        if sum > 0.025 {
+            break;
+        }
+        outside = below + 1;
+        likely *= f64::from(count - below) / f64::from(below + 1);
+    }
+    let at = usize::try_from(outside).ok()?.checked_sub(1)?;
+    Some((*sorted.get(at)?, *sorted.get(sorted.len().checked_sub(1 + at)?)?))
+}
+
 /// The smallest: what disturbs a measurement only ever adds.
 pub(super) fn least(values: &[f64]) -> Option<f64> {
     percentile(values, 0.0)
@@ -43,5 +63,15 @@ mod tests {
         assert_eq!(percentile(&hundred, 0.99), Some(99.0));
         assert_eq!(percentile(&hundred, 1.0), Some(100.0));
         assert_eq!(percentile(&hundred, 0.0), Some(1.0));
+    }
+
+    #[test]
+    fn a_median_is_known_the_better_the_more_values_there_are() {
+        let of = |count: i32| interval(&(1..=count).rev().map(f64::from).collect::<Vec<_>>());
+        assert_eq!((of(0), of(5)), (None, None), "even all five on one side are no wonder");
+        // Ranks from tables of the binomial distribution.
+        assert_eq!(of(6), Some((1.0, 6.0)));
+        assert_eq!(of(15), Some((4.0, 12.0)));
+        assert_eq!(of(20), Some((6.0, 15.0)));
     }
 }

@@ -26,15 +26,15 @@ struct Arguments {
     /// The operator's image as an OCI layout (`make image` packs it)
     #[arg(long, value_name = "FILE", default_value = "target/operator.tar")]
     image: PathBuf,
-    /// load, killed: MiB of the file
-    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]
+    /// load, killed: MiB of the large file
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
     size: u64,
-    /// small: how many files of 1 KiB
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// load, small: how many files of 100 kB, of 1 KiB
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     files: u32,
-    /// load, small, killed, datasets, notebook: times that every program runs, in turn with the others
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    /// load, small, killed, datasets, notebook: times that every program runs, in turn with the others [default: load 15, others 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
     /// load, small, killed: connections of `substratus load`
     #[arg(long, value_name = "N")]
     connections: Option<u16>,
@@ -56,10 +56,12 @@ struct Arguments {
 }
 
 const AFTER: &str = "\
-load      One file from a hub on this machine, into memory and onto the disk: `substratus load`, which checks the SHA-256 and makes
-          the file durable, and `curl`, `aria2c -x16` and `huggingface_hub`, which do neither. The programs take turns. `least` is
-          the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the run would take
-          if program and hub together kept every core busy and waited for nothing.
+load      Files from a hub on this machine: `substratus load`, which checks the SHA-256 and makes the files durable, and `curl`,
+          `aria2c -x16` and `huggingface_hub`, which do neither. One large file, the same in 20, and many of 100 kB, each as fast
+          as it goes and with an answer that begins 50 ms late and 40 MB/s for a connection. The programs take turns, there and
+          back. `least` is the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the
+          run would take if program and hub together kept every core busy and waited for nothing. `times ours` is how long it took
+          in units of `substratus load` in the same turn, with the interval that holds the true median 95 times in 100.
 small     The same with many files of 1 KiB.
 killed    A load that gets SIGKILL half way, and another one that ends it: what the hub had to send twice.
 datasets  Rows from a hub on this machine, written as JSON Lines: `substratus import`, which checks every row, counts them and makes
@@ -75,7 +77,7 @@ notebook  A Notebook with a real JupyterLab on a node of its own, from `kubectl 
 sizes     The program, the plugins and the image, as they are and compressed as a registry keeps them.
 
 Nothing here passes or fails. Measure a release build on an idle machine: `make bench`, or after it
-  target/x86_64-unknown-linux-musl/release/substratus-bench load --size 512 --runs 3 -o json";
+  target/x86_64-unknown-linux-musl/release/substratus-bench load --size 256 --files 500 --runs 6 -o json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
@@ -132,23 +134,27 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let (substratus, folder): (&Path, &Path) = (&arguments.substratus, &arguments.plugins);
     let own = Own { substratus, plugins: folder, connections: arguments.connections };
-    let (options, bytes) = (load::Options { own, runs: arguments.runs }, arguments.size << 20);
+    let (runs, bytes) = (arguments.runs.unwrap_or(5), arguments.size << 20);
+    let options = load::Options { own, runs };
     if wants(Section::Load) {
-        for measured in load::large(&options, bytes).context("measuring loads")? {
-            say("load", load::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
-        }
+        let options = load::Options { own, runs: arguments.runs.unwrap_or(15) };
+        let compared = load::compared(&options, bytes, arguments.files, |measured| {
+            say("load", load::table(&measured, options.runs).to_string(), serde_json::to_value(&measured)?);
+            Ok(())
+        });
+        compared.context("measuring loads")?;
     }
     if wants(Section::Small) {
         let measured = load::small(&options, arguments.files).context("measuring loads of small files")?;
-        say("small", load::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
+        say("small", load::table(&measured, runs).to_string(), serde_json::to_value(&measured)?);
     }
     if wants(Section::Killed) {
-        let rows = killed::measure(&own, bytes, arguments.runs).context("measuring killed loads")?;
+        let rows = killed::measure(&own, bytes, runs).context("measuring killed loads")?;
         say("killed", killed::table(&rows, bytes).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Datasets) {
         for measured in datasets::measure(&options, arguments.rows).context("measuring imports")? {
-            say("datasets", datasets::table(&measured, arguments.runs).to_string(), serde_json::to_value(&measured)?);
+            say("datasets", datasets::table(&measured, runs).to_string(), serde_json::to_value(&measured)?);
         }
     }
     if wants(Section::Plugins) {
@@ -167,8 +173,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         say("operator", operator::table(&rows, &options).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Notebook) {
-        let rows = notebook::measure(substratus, arguments.runs).context("measuring Notebooks")?;
-        say("notebook", notebook::table(&rows, arguments.runs).to_string(), serde_json::to_value(&rows)?);
+        let rows = notebook::measure(substratus, runs).context("measuring Notebooks")?;
+        say("notebook", notebook::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Sizes) {
         let rows =

@@ -76,9 +76,9 @@ Examples:
   curl 127.0.0.1:8081/_hub/stats          # requests, bytes, connections, leaked credentials
   curl -X DELETE 127.0.0.1:8081/_hub/faults
 
-  `on` is api, resolve or cdn; `path` a part of the request's path; without `times` it strikes always.
+  `on` is api, resolve or cdn; `path` a part of the request's path; `byte` one that must be asked for; without `times` it strikes always.
   Faults: {\"cut_after\":N} {\"stall_after\":N} {\"bytes_per_second\":N} {\"short_body\":N} {\"extra_body\":N} {\"status\":500}
-  {\"too_many_requests\":{\"seconds\":5}} \"wrong_byte\" \"changed_content\" \"expired\" \"not_found\"";
+  {\"too_many_requests\":{\"seconds\":5}} {\"latency\":50} \"wrong_byte\" \"changed_content\" \"expired\" \"not_found\"";
 
 #[tokio::main]
 async fn main() -> Result<()> {

@@ -15,6 +15,7 @@ pub(super) async fn cdn(State(shared): State<Arc<Shared>>, request: Request) -> 
     let path = address::decode(request.uri().path());
     let authorization = request.headers().contains_key(header::AUTHORIZATION);
     shared.stats.request(Host::Cdn, request.method().as_str(), &path, authorization);
+    tokio::time::sleep(shared.rules.latency(Service::Cdn, &path)).await;
     let response = serve(&shared, &request, path).unwrap_or_else(Refusal::into_response);
     shared.stats.status(Host::Cdn, response.status().as_u16());
     response
@@ -26,7 +27,7 @@ fn serve(shared: &Arc<Shared>, request: &Request, path: String) -> Result<Respon
         // As the storage behind the real hub does: a signed URL and a header are two credentials.
         return Err(Refusal::request("only one way of authentication is allowed; do not send the hub's token here"));
     }
-    let plan = shared.rules.strike(Service::Cdn, request.method(), &path)?;
+    let plan = shared.rules.strike(Service::Cdn, request, &path)?;
     if !shared.is_signed(request.uri().path(), request.uri().query().unwrap_or_default()) {
         return Err(Refusal::unsigned());
     }

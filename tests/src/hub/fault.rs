@@ -2,10 +2,13 @@
 //! Must not know how an answer is made.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use axum::extract::Request;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::range::{self, Span};
 use super::refusal::Refusal;
 
 /// A part of the hub.
@@ -49,6 +52,8 @@ pub enum Fault {
     },
     /// 404 for a file that the listing has.
     NotFound,
+    /// An answer begins so many milliseconds late, as if the hub were far away.
+    Latency(u64),
 }
 
 impl Fault {
@@ -67,6 +72,9 @@ pub struct Rule {
     /// A part of the request's path (decoded, without the query); empty matches every path.
     #[serde(default)]
     pub path: String,
+    /// Only requests for bytes of which this is one; a request without a range is for all of them.
+    #[serde(default)]
+    pub byte: Option<u64>,
     /// How many requests it strikes; absent = all.
     #[serde(default)]
     pub times: Option<u32>,
@@ -77,7 +85,7 @@ pub struct Rule {
 impl Rule {
     /// Strikes metadata requests whose path contains `path`.
     pub fn api(path: &str, fault: Fault) -> Self {
-        Self { on: Service::Api, path: path.to_owned(), times: None, fault }
+        Self { on: Service::Api, path: path.to_owned(), byte: None, times: None, fault }
     }
 
     /// Strikes `resolve` requests whose path contains `path`.
@@ -88,6 +96,12 @@ impl Rule {
     /// Strikes downloads of large files whose path contains `path`.
     pub fn cdn(path: &str, fault: Fault) -> Self {
         Self { on: Service::Cdn, ..Self::api(path, fault) }
+    }
+
+    /// Strikes requests for this byte only.
+    #[must_use]
+    pub fn at(self, byte: u64) -> Self {
+        Self { byte: Some(byte), ..self }
     }
 
     /// Strikes the next `times` requests only.
@@ -133,11 +147,17 @@ impl Rules {
     }
 
     /// Takes what strikes this request; a rule that was to strike so many requests is used up by them.
-    pub(super) fn strike(&self, on: Service, method: &Method, path: &str) -> Result<Plan, Refusal> {
+    pub(super) fn strike(&self, on: Service, request: &Request, path: &str) -> Result<Plan, Refusal> {
         let (mut plan, mut refusal) = (Plan::default(), None);
+        let (method, range) = (request.method(), request.headers().get(http::header::RANGE));
+        let span = range::parse(range.and_then(|value| value.to_str().ok()), u64::MAX);
         for rule in &mut *self.lock() {
             let spoils = refusal.is_none() && (method == Method::GET || !rule.fault.spoils_body());
-            if rule.on != on || rule.times == Some(0) || !spoils || !path.contains(&rule.path) {
+            let asked = rule.byte.is_none_or(|byte| match span {
+                Span::Part { start, end } => (start..end).contains(&byte),
+                Span::Whole | Span::Unsatisfiable => true,
+            });
+            if rule.on != on || rule.times == Some(0) || !spoils || !asked || !path.contains(&rule.path) {
                 continue;
             }
             rule.times = rule.times.map(|times| times - 1);
@@ -150,6 +170,8 @@ impl Rules {
                 Fault::ShortBody(bytes) => plan.short = bytes,
                 Fault::ExtraBody(bytes) => plan.extra = bytes,
                 Fault::Expired => refusal = Some(Refusal::unsigned()),
+                // Made to last before anything else: see `latency`.
+                Fault::Latency(_) => {}
                 Fault::NotFound => refusal = Some(Refusal::entry(path)),
                 Fault::TooManyRequests { seconds } => refusal = Some(Refusal::rate_limit(on, seconds)),
                 Fault::Status(status) => {
@@ -159,6 +181,15 @@ impl Rules {
             }
         }
         refusal.map_or(Ok(plan), Err)
+    }
+
+    /// How much later than it could be the answer begins. Such a rule strikes always.
+    pub(super) fn latency(&self, on: Service, path: &str) -> Duration {
+        let late = |rule: &Rule| match rule.fault {
+            Fault::Latency(milliseconds) if rule.on == on && path.contains(&rule.path) => Some(milliseconds),
+            _ => None,
+        };
+        Duration::from_millis(self.lock().iter().filter_map(late).sum())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {

@@ -41,7 +41,8 @@ pub(super) async fn hub(State(shared): State<Arc<Shared>>, request: Request) -> 
 
 async fn serve(shared: &Arc<Shared>, request: Request, path: String) -> Result<Response, Refusal> {
     let service = if path.starts_with("/api/") { Service::Api } else { Service::Resolve };
-    let plan = shared.rules.strike(service, request.method(), &path)?;
+    tokio::time::sleep(shared.rules.latency(service, &path)).await;
+    let plan = shared.rules.strike(service, &request, &path)?;
     let Address { kind, id, ask } = address::parse(request.uri().path()).ok_or_else(|| Refusal::page(&path))?;
     let caller = shared.caller(request.headers())?;
     let repo = match shared.find(kind, &id, &caller)? {
