@@ -13,6 +13,7 @@
 //!
 //! [`import`] does the same for data sets, shard by shard, with decoding and mapping between fetching and the bucket.
 
+pub mod access;
 pub mod address;
 pub mod allow;
 pub mod answer;
@@ -28,8 +29,12 @@ mod fetch;
 mod file;
 pub mod import;
 pub mod journal;
+pub mod listing;
 pub mod load;
+pub mod look;
 pub mod manifest;
+pub mod network;
+pub mod pickle;
 pub mod plan;
 pub mod progress;
 pub mod publish;

@@ -152,12 +152,7 @@ impl Fetch {
                     let wait = wait.unwrap_or_else(|| self.transfer.tuning.pause_after(failures));
                     waited += wait;
                     if waited > self.transfer.tuning.max_wait || failures > self.transfer.tuning.attempts {
-                        let message =
-                            format!("the source keeps asking to wait, {} s now; it is tried again later", wait.as_secs());
-                        return Err(LoadError {
-                            retry_after: Some(wait.as_secs()),
-                            ..LoadError::new(reason::RATE_LIMITED, message)
-                        });
+                        return Err(LoadError::rate_limited(wait.as_secs()));
                     }
                     tracing::info!(path = %self.file.path, seconds = wait.as_secs(), "the source asks to wait");
                     self.transfer.hush(wait);

@@ -29,7 +29,7 @@ use super::load::{clear, interrupted};
 use super::manifest::{self, MANIFEST};
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::progress::Reporter;
-use super::report::Outcome;
+use super::report::{self, Outcome};
 use super::verify::Verifier;
 use crate::bucket::sink::Verified;
 use crate::bucket::{BucketUrl, Environment, Sink, SinkError};
@@ -50,13 +50,11 @@ Examples:
       the pod is how long it may take
 
 What the tools of a cloud read from the environment says how the bucket is reached: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID, …. Plain http needs AWS_ALLOW_HTTP=true. Complete is what has .substratus/manifest.json, which is written last.
-
-Exit codes: 0 complete; 1 may work when run again; 64 somebody has to change something first.";
+AWS_ACCESS_KEY_ID, …. Plain http needs AWS_ALLOW_HTTP=true. Complete is what has .substratus/manifest.json, which is written last.";
 
 /// Copy a folder into a bucket, the manifest last
 #[derive(Debug, Args)]
-#[command(after_long_help = AFTER)]
+#[command(after_long_help = report::help(AFTER))]
 pub struct PublishArgs {
     /// Folder to copy
     #[arg(value_name = "DIR")]
@@ -87,10 +85,10 @@ impl PublishArgs {
         } else {
             told
         };
-        let env: Vec<_> = std::env::vars_os().collect();
+        let env = self.run.effort.environment();
         let outcome = publish(&self.from, &self.to, &self.inputs, &env, &stop).await;
         self.run.tell(&outcome, "published")?;
-        Ok(outcome.exit_code())
+        Ok(outcome.exit_code().into())
     }
 }
 
@@ -313,5 +311,5 @@ fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
         warnings: found.warnings.clone(),
         ..SourceStatus::default()
     };
-    Ok(Plan { revision: format!("written-{}", hex::encode(revision.finalize())), files, source })
+    Ok(Plan { revision: format!("written-{}", hex::encode(revision.finalize())), files, source, ..Plan::default() })
 }
