@@ -65,6 +65,10 @@ pub mod reason {
     pub const NEEDS_AUTH: &str = "NeedsAuth";
     /// The hub wants the user to ask for access.
     pub const GATED: &str = "Gated";
+    /// The hub knows the credential, and it may not read this.
+    pub const FORBIDDEN: &str = "Forbidden";
+    /// The hub took the source down for everybody.
+    pub const DISABLED: &str = "Disabled";
     /// The hub asks to come back later.
     pub const RATE_LIMITED: &str = "RateLimited";
     /// The source, revision or file does not exist.

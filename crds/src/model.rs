@@ -78,6 +78,7 @@ pub struct ModelSpec {
 
 /// Chooses files of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct FileFilter {
     /// Glob patterns of files to take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,4 +89,8 @@ pub struct FileFilter {
     /// `safetensors`, `gguf`, …: avoids fetching the same weights twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// `false` refuses a source whose chosen files are pickles by name (`.bin`, `.pt`, `.pth`, `.ckpt`, `.pkl`, …): they can run
+    /// code when they are opened. `true` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_pickle: Option<bool>,
 }

@@ -14,7 +14,7 @@ use substratus_crds::conditions::reason;
 use substratus_crds::{ArtifactStatus, Artifacts, Dataset, Model, Notebook, ObjectRef, Plugin, PluginRole, Server, SourceStatus};
 
 use self::manifests::Manifests;
-use self::report::{Report, Source};
+use self::report::Report;
 use crate::catalog::Catalog;
 use crate::kinds::artifact::plan::Run;
 use crate::kinds::artifact::{self, Artifact};
@@ -25,6 +25,8 @@ use crate::kinds::shared::environment::Environment;
 use crate::kinds::{notebook, server};
 use crate::plugin::{PluginOptions, Plugins};
 use crate::settings::NOTEBOOK_IMAGE;
+use crate::worker::listing::Listing;
+use crate::worker::load::Effort;
 use crate::worker::request::LoadRequest;
 
 /// Arguments of `substratus explain`.
@@ -217,13 +219,13 @@ impl Explainer {
 
     /// Asks the loader or importer, as the worker would.
     async fn look(&self, role: PluginRole, request: Option<LoadRequest>, report: &mut Report) -> Option<SourceStatus> {
-        let (request, env) = (request?, std::env::vars_os());
+        let (request, env, effort) = (request?, std::env::vars_os(), Effort::default());
         let found = match role {
             PluginRole::DatasetImporter => {
-                let plan = crate::worker::import::look(&self.plugins, &request, env).await;
-                plan.map(|plan| Source::of_import(&plan))
+                let plan = crate::worker::import::look(&self.plugins, &request, env, &effort).await;
+                plan.map(|plan| Listing::of_import(&plan))
             }
-            _ => crate::worker::load::look(&self.plugins, &request, env).await.map(|plan| Source::of(&plan)),
+            _ => crate::worker::load::look(&self.plugins, &request, env, &effort, false).await.map(|plan| Listing::of(&plan)),
         };
         match found {
             Ok(source) => {

@@ -34,6 +34,8 @@ enum Command {
     Load(Box<worker::cli::LoadArgs>),
     /// Import a data set: by hand (`substratus import hf://datasets/org/name --to DIR`), or in a Job's pod
     Import(Box<worker::import::ImportArgs>),
+    /// Show what a load or an import would fetch: `substratus plan hf://org/name`
+    Plan(Box<worker::look::PlanArgs>),
     /// Copy an artifact from a bucket into a folder: before a container that reads files, or by hand
     Stage(Box<worker::stage::StageArgs>),
     /// Copy a folder into a bucket: after a container that wrote files, or by hand
@@ -41,7 +43,6 @@ enum Command {
     /// Watch from a Notebook's pod whether it is used, and have it suspended where it is not
     Idle(substratus::idle::IdleArgs),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
-    #[command(visible_alias = "plan")]
     Explain(Box<explain::ExplainArgs>),
     /// Open what runs in the cluster: `substratus open notebook NAME`
     #[command(subcommand)]
@@ -78,6 +79,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Operator(settings) => operator(*settings).await,
         Command::Load(args) => args.run().await,
         Command::Import(args) => args.run().await,
+        Command::Plan(args) => args.run().await,
         Command::Stage(args) => args.run().await,
         Command::Publish(args) => args.run().await,
         Command::Idle(args) => args.run().await,

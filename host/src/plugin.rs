@@ -52,9 +52,10 @@ pub use calls::{HostCalls, NoCalls, Offline};
 pub use docker::DockerConfigError;
 pub use error::{Blame, PluginError, Refusal, describe, describe_problems};
 pub use grant::{Grant, GrantedSecret, SecretScheme};
-pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestSecret};
+pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestEndpoint, ManifestSecret};
 pub use push::push;
 pub use registry::{PlainHttp, RegistryAuth, RegistryError};
+pub use text::sentence;
 
 /// Our version of the package `substratus:plugin`.
 pub const HOST_VERSION: &str = "0.1.0";

@@ -14,6 +14,7 @@
 //!
 //! [`import`] does the same for data sets, shard by shard, with decoding and mapping between fetching and the bucket.
 
+pub mod access;
 pub mod address;
 pub mod allow;
 pub mod answer;
@@ -31,10 +32,14 @@ mod fetch;
 mod file;
 pub mod import;
 pub mod journal;
+pub mod listing;
 pub mod load;
 mod location;
+pub mod look;
 pub mod manifest;
+pub mod network;
 pub mod pace;
+pub mod pickle;
 pub mod plan;
 pub mod progress;
 pub mod publish;

@@ -4,12 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use serde_json::Value;
-use substratus_crds::{Candidate, SourceStatus};
+use substratus_crds::Candidate;
 
 use crate::kinds::shared::verdict::Verdict;
-use crate::plugin::types::File;
-use crate::worker::import::plan::ImportPlan;
-use crate::worker::plan::Plan;
+use crate::worker::listing::Listing;
 
 /// Most files that are listed for people.
 const SHOWN_FILES: usize = 20;
@@ -31,7 +29,7 @@ pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) route: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<Listing>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) engine: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,56 +41,6 @@ pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) artifacts: Option<String>,
     pub(super) children: Vec<Value>,
-}
-
-/// What a load would fetch.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Source {
-    #[serde(flatten)]
-    pub(super) facts: SourceStatus,
-    list: Vec<SourceFile>,
-}
-
-#[derive(Debug, Serialize)]
-struct SourceFile {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
-}
-
-impl Source {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let list = plan.files.iter().map(|file| SourceFile {
-            path: file.path.clone(),
-            size: file.size,
-            sha256: file.sha256.map(hex::encode),
-        });
-        Self { facts: plan.source.clone(), list: list.collect() }
-    }
-
-    /// The inputs of an import. What rows come out is known once they are read.
-    pub(super) fn of_import(plan: &ImportPlan) -> Self {
-        let inputs = || plan.shards.iter().flat_map(|shard| &shard.inputs);
-        let sha256 = |input: &File| input.digest.as_ref().map(|digest| digest.hex.clone());
-        let list = inputs().map(|input| SourceFile { path: input.path.clone(), size: input.size, sha256: sha256(input) });
-        let mut splits: Vec<String> = plan.shards.iter().filter_map(|shard| shard.split.clone()).collect();
-        splits.dedup();
-        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let facts = SourceStatus {
-            revision: Some(plan.revision.clone()),
-            license: plan.license.clone(),
-            partial: plan.partial.clone(),
-            files: signed(inputs().count() as u64),
-            bytes: signed(inputs().filter_map(|input| input.size).fold(0, u64::saturating_add)),
-            splits,
-            warnings: plan.warnings.clone(),
-            ..SourceStatus::default()
-        };
-        Self { facts, list: list.collect() }
-    }
 }
 
 impl Report {
@@ -138,7 +86,7 @@ impl Report {
             writeln!(out, "  fit {:>3}    {}: {}", candidate.score, candidate.engine, candidate.reason)?;
         }
         if let Some(source) = &self.source {
-            source.write(out)?;
+            write_source(source, out)?;
         }
         for child in &self.children {
             writeln!(out, "---\n{}", serde_saphyr::to_string(child)?.trim_end())?;
@@ -148,33 +96,31 @@ impl Report {
     }
 }
 
-impl Source {
-    fn write(&self, out: &mut String) -> anyhow::Result<()> {
-        let facts = &self.facts;
+fn write_source(source: &Listing, out: &mut String) -> anyhow::Result<()> {
+    let facts = &source.facts;
+    writeln!(
+        out,
+        "  files      {} files, {} bytes at revision {}",
+        facts.files,
+        facts.bytes,
+        facts.revision.as_deref().unwrap_or("-")
+    )?;
+    for file in source.list.iter().take(SHOWN_FILES) {
+        let size = file.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
         writeln!(
             out,
-            "  files      {} files, {} bytes at revision {}",
-            facts.files,
-            facts.bytes,
-            facts.revision.as_deref().unwrap_or("-")
+            "    {size:>14}  {}  {}",
+            file.sha256.as_deref().map_or("-", |hex| hex.get(..12).unwrap_or(hex)),
+            file.path
         )?;
-        for file in self.list.iter().take(SHOWN_FILES) {
-            let size = file.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
-            writeln!(
-                out,
-                "    {size:>14}  {}  {}",
-                file.sha256.as_deref().map_or("-", |hex| hex.get(..12).unwrap_or(hex)),
-                file.path
-            )?;
-        }
-        if self.list.len() > SHOWN_FILES {
-            writeln!(out, "    … and {} more (-o yaml lists all)", self.list.len() - SHOWN_FILES)?;
-        }
-        for warning in &facts.warnings {
-            writeln!(out, "  note       {warning}")?;
-        }
-        Ok(())
     }
+    if source.list.len() > SHOWN_FILES {
+        writeln!(out, "    … and {} more (-o yaml lists all)", source.list.len() - SHOWN_FILES)?;
+    }
+    for warning in &facts.warnings {
+        writeln!(out, "  note       {warning}")?;
+    }
+    Ok(())
 }
 
 /// All reports as text.

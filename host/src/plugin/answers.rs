@@ -160,6 +160,8 @@ pub(super) fn failure(failure: Failure) -> Failure {
         Failure::NotFound(text) => Failure::NotFound(sentence(&text)),
         Failure::NeedsAuth(text) => Failure::NeedsAuth(sentence(&text)),
         Failure::Gated(text) => Failure::Gated(sentence(&text)),
+        Failure::Forbidden(text) => Failure::Forbidden(sentence(&text)),
+        Failure::Disabled(text) => Failure::Disabled(sentence(&text)),
         Failure::RateLimited(seconds) => Failure::RateLimited(seconds),
         Failure::Unavailable(text) => Failure::Unavailable(sentence(&text)),
         Failure::Unsupported(text) => Failure::Unsupported(sentence(&text)),

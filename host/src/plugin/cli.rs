@@ -13,7 +13,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use substratus_crds::{Grants, SecretGrant};
 
-use self::args::{CacheArgs, Format, RegistryArgs};
+pub(crate) use self::args::RegistryArgs;
+use self::args::{CacheArgs, Format};
 use self::inspect::Inspect;
 use super::cases::{self, AskError, Case};
 use super::{HostCalls, Manifest, Offline, package};

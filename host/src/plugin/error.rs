@@ -274,6 +274,8 @@ pub fn describe(failure: &Failure) -> String {
         Failure::NotFound(what) => format!("not found: {what}"),
         Failure::NeedsAuth(what) => format!("a credential is missing or wrong: {what}"),
         Failure::Gated(url) => format!("access must be asked for at {url}"),
+        Failure::Forbidden(what) => format!("the credential may not read it: {what}"),
+        Failure::Disabled(what) => format!("taken down at the source: {what}"),
         Failure::RateLimited(Some(seconds)) => format!("the source asks to wait {seconds} s"),
         Failure::RateLimited(None) => "the source asks to wait".to_owned(),
         Failure::Unavailable(what) => format!("unavailable for now: {what}"),

@@ -37,6 +37,9 @@ pub struct Manifest {
     /// Secrets it names.
     #[serde(default)]
     pub secrets: Vec<ManifestSecret>,
+    /// Settings that say where the source's API is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<ManifestEndpoint>,
     /// Server adapters: prefixes of images it asks to run.
     #[serde(default)]
     pub images: Vec<String>,
@@ -96,6 +99,23 @@ pub struct ManifestSecret {
     pub hosts: Vec<String>,
 }
 
+/// A setting that says where the source's API is, and the variable that says so to the source's own client. In a cluster it means
+/// nothing: there the administrator writes and grants. At a shell whoever names an address, by either, grants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestEndpoint {
+    /// Member of the configuration that holds the URL.
+    pub config: String,
+    /// Environment variable; its name ends in `_ENDPOINT`, so that no plugin reads a variable that holds something else.
+    pub env: String,
+    /// Uses of secrets that go there too.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+}
+
+/// Variables that change how the worker itself reaches the network: what a user's object sets must never be one of them.
+const OF_THE_WORKER: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 impl Manifest {
     /// Parses and checks the JSON of the custom section.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
@@ -137,6 +157,7 @@ impl Manifest {
         self.check_claims()?;
         check_hosts("hosts", &self.hosts)?;
         self.check_secrets()?;
+        self.check_endpoints()?;
         unique("images", &self.images)?;
         unique("scheduling", &self.scheduling)?;
         schema::check(&self.config).map_err(|problem| mistake(&format!("config{}", problem.field), problem.reason))?;
@@ -180,7 +201,29 @@ impl Manifest {
                 return Err(mistake(&format!("secrets[{index}].env"), "name at least one environment variable".to_owned()));
             }
             unique(&format!("secrets[{index}].env"), &secret.env)?;
+            let is_ours = |env: &&String| OF_THE_WORKER.iter().any(|ours| ours.eq_ignore_ascii_case(env));
+            if let Some(env) = secret.env.iter().find(is_ours) {
+                let reason = format!("`{env}` says how the worker reaches the network and is no secret; choose another name");
+                return Err(mistake(&format!("secrets[{index}].env"), reason));
+            }
             check_hosts(&format!("secrets[{index}].hosts"), &secret.hosts)?;
+        }
+        Ok(())
+    }
+
+    fn check_endpoints(&self) -> Result<(), Refusal> {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let at = |member: &str| format!("endpoints[{index}].{member}");
+            if self.config.get("properties").and_then(|properties| properties.get(&endpoint.config)).is_none() {
+                return Err(mistake(&at("config"), format!("`{}` is no property of `config`", endpoint.config)));
+            }
+            let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if !endpoint.env.ends_with("_ENDPOINT") || !endpoint.env.chars().all(fits) {
+                return Err(mistake(&at("env"), format!("`{}` must be capitals, and end in `_ENDPOINT`", endpoint.env)));
+            }
+            if let Some(name) = endpoint.secrets.iter().find(|name| !self.secrets.iter().any(|secret| secret.name == **name)) {
+                return Err(mistake(&at("secrets"), format!("`{name}` is no `use` of `secrets`")));
+            }
         }
         Ok(())
     }
@@ -188,10 +231,11 @@ impl Manifest {
     /// What only one role has is a mistake elsewhere: it would be granted and mean nothing.
     fn check_role(&self) -> Result<(), Refusal> {
         let fetches: &[PluginRole] = &[PluginRole::ModelLoader, PluginRole::DatasetImporter];
-        let parts: [(&str, bool, &[PluginRole]); 7] = [
+        let parts: [(&str, bool, &[PluginRole]); 8] = [
             ("claims.schemes", self.claims.schemes.is_empty(), fetches),
             ("hosts", self.hosts.is_empty(), fetches),
             ("secrets", self.secrets.is_empty(), fetches),
+            ("endpoints", self.endpoints.is_empty(), fetches),
             ("claims.engines", self.claims.engines.is_empty(), &[PluginRole::ServerAdapter]),
             ("images", self.images.is_empty(), &[PluginRole::ServerAdapter]),
             ("claims.clouds", self.claims.clouds.is_empty(), &[PluginRole::GpuPolicy]),
@@ -256,6 +300,7 @@ host: ">=0.1, <0.2"
 claims: {schemes: [test]}
 hosts: ["https://hub.example"]
 secrets: [{use: hub, env: [HUB_TOKEN], as: bearer, hosts: ["https://hub.example"]}]
+endpoints: [{config: endpoint, env: HUB_ENDPOINT, secrets: [hub]}]
 config:
   type: object
   additionalProperties: false
@@ -282,6 +327,10 @@ config:
         insta::assert_snapshot!(refused("schemes: [test]", "schemes: [test], flavours: [a]"), @"the plugin's manifest is wrong at `claims.flavours`: unknown field `flavours`, expected one of `schemes`, `images`, `engines`, `clouds`");
         insta::assert_snapshot!(refused(">=0.1, <0.2", ">=0.2"), @"the plugin runs on hosts >=0.2 and this is 0.1.0; rebuild it against this version, or correct `host` in plugin.yaml");
         insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: host pattern `hub.example` has no scheme http or https; write scheme://host[:port], https://*.example.com or scheme://address/bits[:port]");
+        insta::assert_snapshot!(refused("env: [HUB_TOKEN]", "env: [https_proxy]"), @"the plugin's manifest is wrong at `secrets[0].env`: `https_proxy` says how the worker reaches the network and is no secret; choose another name");
+        insta::assert_snapshot!(refused("config: endpoint", "config: host"), @"the plugin's manifest is wrong at `endpoints[0].config`: `host` is no property of `config`");
+        insta::assert_snapshot!(refused("env: HUB_ENDPOINT", "env: AWS_SECRET_ACCESS_KEY"), @"the plugin's manifest is wrong at `endpoints[0].env`: `AWS_SECRET_ACCESS_KEY` must be capitals, and end in `_ENDPOINT`");
+        insta::assert_snapshot!(refused("secrets: [hub]}", "secrets: [hf]}"), @"the plugin's manifest is wrong at `endpoints[0].secrets`: `hf` is no `use` of `secrets`");
         insta::assert_snapshot!(refused("schemes: [test]", "clouds: [gke]"), @"the plugin's manifest is wrong at `claims.clouds`: only a GpuPolicy has these, and this is a ModelLoader; leave it out");
         insta::assert_snapshot!(refused("type: string", "type: string, pattern: x"), @"the plugin's manifest is wrong at `config.properties.endpoint`: keyword `pattern` is not supported; supported: $schema, additionalProperties, default, description, enum, items, maximum, minimum, properties, required, title, type");
     }

@@ -3,7 +3,7 @@
 use crate::limits::SENTENCE_BYTES;
 
 /// One line of at most [`SENTENCE_BYTES`], without control characters.
-pub(super) fn sentence(text: &str) -> String {
+pub fn sentence(text: &str) -> String {
     clip(text, SENTENCE_BYTES)
 }
 

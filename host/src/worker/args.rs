@@ -15,10 +15,13 @@ use url::Url;
 
 use super::egress::Patience;
 use super::failure::LoadError;
+use super::load::Effort;
+use super::network::{CA_BUNDLE, Network};
 use super::progress::{Store, human};
 use super::report::Outcome;
 use super::request::LoadRequest;
 use super::transfer::Tuning;
+use crate::bucket::Environment;
 use crate::plugin::{PluginOptions, Plugins};
 use crate::telemetry;
 
@@ -27,15 +30,22 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// What fetching a plugin may take.
 const PLUGIN_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Arguments of `load` and `import` alike.
+/// Where plugins are found and kept.
 #[derive(Debug, Args)]
-pub(super) struct WorkerArgs {
+pub(super) struct PluginArgs {
     /// Folder of bundled plugins; may be given several times
     #[arg(long = "plugins", value_name = "DIR", env = "SUBSTRATUS_PLUGINS", value_delimiter = ':')]
     bundled: Vec<PathBuf>,
     /// Folder that keeps plugins and their compiled code
     #[arg(long, value_name = "DIR", env = "SUBSTRATUS_PLUGIN_CACHE")]
     plugin_cache: Option<PathBuf>,
+}
+
+/// Arguments of `load` and `import` alike.
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    #[command(flatten)]
+    pub(super) plugins: PluginArgs,
     /// The operator's plugin store, for plugins that are not bundled
     #[arg(long, value_name = "URL")]
     store: Option<Url>,
@@ -61,6 +71,13 @@ pub(super) struct RunArgs {
     /// What is logged [default: info, and warn where a person looks on]
     #[arg(long, value_name = "FILTER", env = "LOG_FILTER")]
     log_filter: Option<String>,
+    #[command(flatten)]
+    pub(super) effort: EffortArgs,
+}
+
+/// How hard to try, and by which way.
+#[derive(Debug, Args)]
+pub(super) struct EffortArgs {
     /// Most connections at the same time; fewer where more bring nothing, or servers are busy
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
@@ -73,6 +90,10 @@ pub(super) struct RunArgs {
     /// Seconds without a byte after which a connection is replaced
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall: u64,
+    /// Certificates to trust besides the system's, in PEM format [env: AWS_CA_BUNDLE]. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+    /// NO_PROXY in the environment name proxies
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// How the outcome is printed.
@@ -91,21 +112,6 @@ impl RunArgs {
         let usual = if std::io::stderr().is_terminal() { "warn" } else { "info" };
         telemetry::init(telemetry::Format::Human, self.log_filter.as_deref().unwrap_or(usual))?;
         Ok(())
-    }
-
-    /// How hard to try.
-    pub(super) fn tuning(&self) -> Tuning {
-        Tuning {
-            connections: self.connections.into(),
-            attempts: self.attempts,
-            outage: Duration::from_secs(self.outage),
-            ..Tuning::default()
-        }
-    }
-
-    /// How long to wait.
-    pub(super) fn patience(&self) -> Patience {
-        Patience { stall: Duration::from_secs(self.stall), ..Patience::default() }
     }
 
     /// Leaves the outcome where Kubernetes looks for it, or where the arguments say; a person without either needs none.
@@ -135,19 +141,9 @@ impl RunArgs {
     }
 }
 
-impl WorkerArgs {
-    /// The operator's store.
-    pub(super) fn store(&self) -> Result<Store, reqwest::Error> {
-        Store::new(self.token_file.clone())
-    }
-
-    /// Where progress goes.
-    pub(super) fn progress_to(&self, store: Store) -> Option<(Store, Url)> {
-        self.progress_url.clone().map(|url| (store, url))
-    }
-
+impl PluginArgs {
     /// The plugin host with what is bundled.
-    pub(super) fn open_plugins(&self, env: &[(OsString, OsString)]) -> anyhow::Result<Plugins> {
+    pub(super) fn open(&self, env: &[(OsString, OsString)]) -> anyhow::Result<Plugins> {
         let home =
             || env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home).join(".cache/substratus/plugins"));
         let cache = self
@@ -161,6 +157,44 @@ impl WorkerArgs {
             given => given.to_vec(),
         };
         Plugins::open(PluginOptions { cache, bundled }).context("cannot open the plugin host")
+    }
+}
+
+impl EffortArgs {
+    /// The environment, with what the arguments say in its place: the only place where a worker reads it.
+    pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env: Vec<_> = std::env::vars_os().collect();
+        if let Some(file) = &self.ca_file {
+            env.retain(|(name, _)| name != CA_BUNDLE);
+            env.push((CA_BUNDLE.into(), file.into()));
+        }
+        env
+    }
+
+    /// How hard to try, and by which way: `env` says what of the network is as the administrator made it.
+    pub(super) fn effort(&self, env: &Environment) -> Result<Effort, LoadError> {
+        Ok(Effort {
+            tuning: Tuning {
+                connections: self.connections.into(),
+                attempts: self.attempts,
+                outage: Duration::from_secs(self.outage),
+                ..Tuning::default()
+            },
+            patience: Patience { stall: Duration::from_secs(self.stall), ..Patience::default() },
+            network: Network::from_env(env)?,
+        })
+    }
+}
+
+impl WorkerArgs {
+    /// The operator's store.
+    pub(super) fn store(&self) -> Result<Store, reqwest::Error> {
+        Store::new(self.token_file.clone())
+    }
+
+    /// Where progress goes.
+    pub(super) fn progress_to(&self, store: Store) -> Option<(Store, Url)> {
+        self.progress_url.clone().map(|url| (store, url))
     }
 
     /// By digest: from the image, from the cache, else from the operator's store.
@@ -192,7 +226,7 @@ impl WorkerArgs {
         let mut failures = 0;
         loop {
             match fetch_plugin(base, digest, store).await {
-                Err(error) if failures + 1 < self.run.attempts => {
+                Err(error) if failures + 1 < self.run.effort.attempts => {
                     failures += 1;
                     let pause = Tuning::default().pause_after(failures);
                     tracing::warn!(%error, ?pause, "the plugin store is asked again");

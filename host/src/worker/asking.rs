@@ -50,9 +50,10 @@ impl Asker {
             };
             waited += pause;
             if failures >= self.tuning.attempts || waited > self.tuning.max_wait {
-                let failure = self.failure(&error);
-                let asked = (failure.reason == reason::RATE_LIMITED).then_some(pause.as_secs());
-                return Err(LoadError { retry_after: asked, ..failure });
+                return Err(match error {
+                    PluginError::Failure(Failure::RateLimited(_)) => LoadError::rate_limited(pause.as_secs()),
+                    error => self.failure(&error),
+                });
             }
             tracing::info!(seconds = pause.as_secs_f32(), error = %self.egress.redact(&error.to_string()), "the plugin is asked again");
             tokio::time::sleep(pause).await;
@@ -99,7 +100,10 @@ impl Asker {
                 Failure::NotFound(_) => reason::NOT_FOUND,
                 Failure::NeedsAuth(_) => reason::NEEDS_AUTH,
                 Failure::Gated(_) => reason::GATED,
-                Failure::RateLimited(_) => reason::RATE_LIMITED,
+                Failure::Forbidden(_) => reason::FORBIDDEN,
+                Failure::Disabled(_) => reason::DISABLED,
+                Failure::RateLimited(Some(seconds)) => return LoadError::rate_limited((*seconds).into()),
+                Failure::RateLimited(None) => reason::RATE_LIMITED,
                 Failure::Unavailable(_) => reason::UNAVAILABLE,
                 Failure::Unsupported(_) => reason::UNSUPPORTED,
                 Failure::Internal(_) => reason::PLUGIN_FAILED,
@@ -116,7 +120,10 @@ impl Asker {
             let when = if reason == reason::GATED { "once access is given, " } else { "" };
             let names = self.tokens.join(" or ");
             // Writing to a string cannot fail.
-            let _ = write!(message, "; {when}set {names} in spec.env from a Secret: {first}: ${{{{ secrets.NAME.KEY }}}}");
+            let _ = write!(
+                message,
+                "; {when}set {names}: in a cluster from a Secret, spec.env.{first}: ${{{{ secrets.NAME.KEY }}}}; by hand in the environment"
+            );
         }
         LoadError::new(reason, self.egress.redact(&message))
     }

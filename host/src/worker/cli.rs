@@ -1,7 +1,6 @@
 //! `substratus load`: in a Job's pod with a request file, by hand with a source and a folder. Turns arguments into a load and
 //! its outcome into an exit code; moves no byte.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,11 +14,24 @@ use super::by_hand::ByHand;
 use super::failure::LoadError;
 use super::load::{Surroundings, load};
 use super::progress::human;
-use super::report::Outcome;
+use super::report::{self, Outcome};
 use super::request::LoadRequest;
+
+const AFTER: &str = "\
+Examples:
+  substratus load hf://org/name --to model
+      the files of a model on the hub: model/artifacts/config.json, …
+  substratus load hf://org/name@v1.0 --to s3://bucket/model --include '*Q8_0*'
+      some files of a revision, into a bucket
+  HF_ENDPOINT=https://mirror.example substratus load hf://org/name --to model --grant cdn.mirror.example
+      from a mirror, which serves large files from another host
+
+HF_TOKEN (or HUGGING_FACE_HUB_TOKEN) opens what is private or gated; HF_ENDPOINT names a mirror. `substratus plan` shows what would
+be fetched. A load that was interrupted goes on where it stopped when it is run again; one that is complete does nothing.";
 
 /// Fetch a model into a folder or bucket, verified
 #[derive(Debug, Args)]
+#[command(after_long_help = report::help(AFTER))]
 pub struct LoadArgs {
     /// The request of a Job's pod; everything about the source is in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "to"])]
@@ -41,7 +53,7 @@ impl LoadArgs {
             Err((inputs, error)) => Outcome::failed(inputs, error),
         };
         self.tell(&outcome)?;
-        Ok(outcome.exit_code())
+        Ok(outcome.exit_code().into())
     }
 
     async fn prepare(&self, stop: CancellationToken) -> Result<(LoadRequest, Surroundings), (String, LoadError)> {
@@ -50,25 +62,18 @@ impl LoadArgs {
         // Read first: a failure belongs to the load that it names.
         let asked = self.request.as_deref().map(args::read_request).transpose().map_err(|error| named("", error))?;
         let inputs = asked.as_ref().map_or("", |request| request.inputs.as_str());
-        // The only place where a worker reads its environment.
-        let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let plugins = self.worker.open_plugins(&env).map_err(|error| named(inputs, error))?;
+        let env = self.worker.run.effort.environment();
+        let plugins = self.worker.plugins.open(&env).map_err(|error| named(inputs, error))?;
+        let effort = self.worker.run.effort.effort(&env).map_err(|error| (inputs.to_owned(), error))?;
         let store = self.worker.store().map_err(|error| named(inputs, error.into()))?;
         let request = match asked {
             Some(request) => request,
-            None => self.by_hand.request(&plugins).map_err(|error| named("", error))?,
+            None => self.by_hand.request(&plugins, &env).await.map_err(|error| (String::new(), error))?,
         };
         if let Err(error) = self.worker.find_plugin(&plugins, &request.plugin.digest, &store).await {
             return Err((request.inputs, error));
         }
-        let around = Surroundings {
-            plugins,
-            env,
-            progress: self.worker.progress_to(store),
-            tuning: self.worker.run.tuning(),
-            patience: self.worker.run.patience(),
-            stop,
-        };
+        let around = Surroundings { plugins, env, progress: self.worker.progress_to(store), effort, stop };
         Ok((request, around))
     }
 

@@ -59,12 +59,7 @@ impl Fetch {
                     let (wait, named) = (wait.unwrap_or(pause), wait.is_some());
                     waited += wait;
                     if waited > self.transfer.tuning.max_wait {
-                        let message =
-                            format!("the source keeps asking to wait, {} s now; it is tried again later", wait.as_secs());
-                        return Err(LoadError {
-                            retry_after: Some(wait.as_secs()),
-                            ..LoadError::new(reason::RATE_LIMITED, message)
-                        });
+                        return Err(LoadError::rate_limited(wait.as_secs()));
                     }
                     tracing::info!(path = %self.file.path, seconds = wait.as_secs(), "the source asks to wait");
                     self.transfer.seats.trouble();

@@ -1,6 +1,7 @@
 //! Numbers of a running load, shared by everything that moves bytes. Knows nothing of who reads them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Counters; all of them only ever tell the user something, none decides anything.
 #[derive(Debug, Default)]
@@ -14,6 +15,24 @@ pub struct Counters {
     files: AtomicU64,
     files_done: AtomicU64,
     more: AtomicBool,
+    /// Files in work, the longest first.
+    working: Mutex<Vec<String>>,
+}
+
+/// A file in work, until it is dropped.
+#[derive(Debug)]
+pub struct Working<'a> {
+    counters: &'a Counters,
+    path: &'a str,
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let mut working = self.counters.working.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = working.iter().position(|path| path == self.path) {
+            working.remove(place);
+        }
+    }
 }
 
 /// The counters at one moment.
@@ -69,6 +88,18 @@ impl Counters {
     /// A file is whole.
     pub fn file(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A file is in work for as long as the answer lives.
+    pub fn working<'a>(&'a self, path: &'a str) -> Working<'a> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        Working { counters: self, path }
+    }
+
+    /// The file that has been in work for longest, and how many others are.
+    pub fn current(&self) -> Option<(String, usize)> {
+        let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        working.first().map(|path| (path.clone(), working.len() - 1))
     }
 
     /// All of them now.

@@ -1,6 +1,7 @@
 //! The one HTTP client of a worker: for the guest's questions and for the bytes themselves. Every request and every redirect
 //! goes through the same steps: scheme and host on the list, name resolved once, address checked, connected to that address.
-//! Knows no hub and no file.
+//! Through a proxy it is the proxy that resolves and connects, and its owner that answers for it; what is seen from here to be
+//! refused is refused all the same. Knows no hub and no file.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use url::{Host, Url};
 
 use super::allow::{AllowList, PatternError, Verdict};
 use super::answer;
+use super::network::{Network, Proxies};
 use super::quiet::Quiet;
 use super::secrets::Secrets;
 use crate::causes;
@@ -111,16 +113,32 @@ pub struct Egress {
     public: reqwest::Client,
     /// For hosts that were named. A client of its own: its pool never holds a private connection for the other one.
     named: reqwest::Client,
+    /// For what goes through a proxy, where there is one. It resolves the proxy's name alone.
+    proxied: Option<(Arc<Proxies>, reqwest::Client)>,
 }
 
 impl Egress {
-    /// A client for the hosts of a grant.
+    /// A client for the hosts of a grant, on a network of which nothing is said.
     pub fn new<T: AsRef<str>>(hosts: &[T], secrets: Secrets, patience: Patience) -> Result<Self, EgressError> {
+        Self::through(&Network::default(), hosts, secrets, patience)
+    }
+
+    /// A client for the hosts of a grant.
+    pub fn through<T: AsRef<str>>(
+        network: &Network,
+        hosts: &[T],
+        secrets: Secrets,
+        patience: Patience,
+    ) -> Result<Self, EgressError> {
         let allow = AllowList::parse(hosts).map_err(|error: PatternError| EgressError::Invalid(error.to_string()))?;
         let allow = Arc::new(allow);
-        let public = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Public }, patience)?;
-        let named = client(Checked { allow: Arc::clone(&allow), verdict: Verdict::Named }, patience)?;
-        Ok(Self { allow, secrets: Arc::new(secrets), quiet: Quiet::default(), public, named })
+        let direct = |verdict| {
+            let resolver = Checked { allow: Arc::clone(&allow), verdict };
+            client(network, patience).dns_resolver(resolver).build().map_err(|error| no_client(&error))
+        };
+        let (public, named) = (direct(Verdict::Public)?, direct(Verdict::Named)?);
+        let proxied = proxied(network, patience)?;
+        Ok(Self { allow, secrets: Arc::new(secrets), quiet: Quiet::default(), public, named, proxied })
     }
 
     /// Whether the grant allows `url` by name, and by address where it is one.
@@ -142,13 +160,30 @@ impl Egress {
         if self.allow.permits(verdict, address) { Ok(verdict) } else { Err(EgressError::Denied(refused(address))) }
     }
 
+    /// Refuses a name that resolves here to an address that may not be connected to: the proxy would connect to it. A name that
+    /// only the proxy can resolve is the proxy's to refuse.
+    async fn check_resolved(&self, verdict: Verdict, url: &Url) -> Result<(), EgressError> {
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let Ok(found) = tokio::net::lookup_host((name, 0)).await else { return Ok(()) };
+        match found.map(|address| address.ip()).find(|address| !self.allow.permits(verdict, *address)) {
+            Some(address) => Err(EgressError::Denied(format!("{name}: {}", refused(address)))),
+            None => Ok(()),
+        }
+    }
+
     /// Sends, and follows redirects where asked to.
     pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, EgressError> {
         let (mut url, mut method, mut body) = (ask.url.clone(), ask.method, ask.body);
         for _ in 0..=MAX_REDIRECTS {
-            let client = match self.check(&url)? {
-                Verdict::Named => &self.named,
-                _ => &self.public,
+            let verdict = self.check(&url)?;
+            let proxied = self.proxied.as_ref().filter(|(proxies, _)| proxies.of(&url).is_some());
+            let client = match (proxied, verdict) {
+                (Some((_, client)), _) => {
+                    self.check_resolved(verdict, &url).await?;
+                    client
+                }
+                (None, Verdict::Named) => &self.named,
+                (None, _) => &self.public,
             };
             let same_origin = url.origin() == ask.url.origin();
             let mut headers = if same_origin { ask.headers.clone() } else { only_accept(&ask.headers) };
@@ -206,19 +241,34 @@ impl Egress {
     }
 }
 
-fn client(resolver: Checked, patience: Patience) -> Result<reqwest::Client, EgressError> {
+/// What all clients have in common.
+fn client(network: &Network, patience: Patience) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(AGENT)
-        // A proxy would connect to addresses that nobody here checked.
+        // A proxy that is not asked for would connect to addresses that nobody here checked.
         .no_proxy()
+        .tls_certs_merge(network.certificates.iter().cloned())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .dns_resolver(resolver)
         .connect_timeout(patience.connect)
         .read_timeout(patience.stall)
         .pool_max_idle_per_host(IDLE_PER_HOST)
-        .build()
-        .map_err(|error| EgressError::Invalid(format!("cannot make an HTTP client: {}", causes::innermost(&error))))
+}
+
+/// The client for what goes through proxies, where there are any.
+fn proxied(network: &Network, patience: Patience) -> Result<Option<(Arc<Proxies>, reqwest::Client)>, EgressError> {
+    if network.proxies.is_empty() {
+        return Ok(None);
+    }
+    let proxies = Arc::new(network.proxies.clone());
+    let way = Arc::clone(&proxies);
+    let proxy = reqwest::Proxy::custom(move |url| way.of(url).cloned());
+    let client = client(network, patience).proxy(proxy).build().map_err(|error| no_client(&error))?;
+    Ok(Some((proxies, client)))
+}
+
+fn no_client(error: &reqwest::Error) -> EgressError {
+    EgressError::Invalid(format!("cannot make an HTTP client: {}", causes::innermost(error)))
 }
 
 fn redirect(response: &reqwest::Response) -> Option<String> {

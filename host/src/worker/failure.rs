@@ -25,6 +25,17 @@ impl LoadError {
         Self { reason, message: message.into(), retry_after: None }
     }
 
+    /// The source asks to come back in so many seconds. The time of day is said too: a condition is read later than it is written.
+    pub fn rate_limited(seconds: u64) -> Self {
+        let until = jiff::Timestamp::now()
+            .round(jiff::Unit::Second)
+            .and_then(|now| now.checked_add(jiff::SignedDuration::try_from(std::time::Duration::from_secs(seconds))?))
+            .map(|until| format!(", until {until}"))
+            .unwrap_or_default();
+        let message = format!("the source asks to wait {seconds} s{until}");
+        Self { retry_after: Some(seconds), ..Self::new(reason::RATE_LIMITED, message) }
+    }
+
     /// A failure that may pass.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(reason::UNAVAILABLE, message)

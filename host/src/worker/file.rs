@@ -44,6 +44,7 @@ impl FileLoad {
             transfer.counters.file();
             return Ok(verified);
         }
+        let _working = transfer.counters.working(&file.path);
         let mut mismatches = 0;
         let mut restarts = 0;
         loop {

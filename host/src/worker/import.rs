@@ -43,15 +43,14 @@ use self::plan::ImportPlan;
 use self::shard::{Work, interrupted};
 use self::share::Part;
 use super::counters::Counters;
-use super::egress::{Egress, Patience};
+use super::egress::Egress;
 use super::failure::LoadError;
-use super::load::{Surroundings, stopped_for_good};
+use super::load::{Effort, Surroundings, stopped_for_good};
 use super::manifest::Manifest;
 use super::progress::Reporter;
 use super::publish;
 use super::report::Outcome;
 use super::request::LoadRequest;
-use super::secrets::Secrets;
 use super::transfer::Tuning;
 use crate::bucket::url::{ARTIFACTS, BucketUrlError};
 use crate::bucket::{BucketUrl, Sink};
@@ -89,10 +88,9 @@ pub async fn look(
     plugins: &Plugins,
     request: &LoadRequest,
     env: impl IntoIterator<Item = (OsString, OsString)>,
+    effort: &Effort,
 ) -> Result<ImportPlan, LoadError> {
-    let secrets = Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-    let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
-    Importer::new(plugins.clone(), request, egress, Tuning::default()).plan(&request.inputs).await
+    Importer::new(plugins.clone(), request, effort.egress(request, env)?, effort.tuning).plan(&request.inputs).await
 }
 
 /// Parts are put together in a folder, so what goes to an object store is published from one.
@@ -168,15 +166,14 @@ struct Crew {
 
 impl Crew {
     fn new(request: &LoadRequest, around: Surroundings) -> Result<Self, LoadError> {
-        let secrets =
-            Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-        let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
+        let egress = around.effort.egress(request, around.env)?;
+        let tuning = around.effort.tuning;
         let counters = Arc::new(Counters::default());
         counters.more_follows();
         Ok(Self {
-            importer: Importer::new(around.plugins, request, egress.clone(), around.tuning),
+            importer: Importer::new(around.plugins, request, egress.clone(), tuning),
             egress,
-            tuning: around.tuning,
+            tuning,
             _reporter: Reporter::start(Arc::clone(&counters), request.inputs.clone(), around.progress),
             counters,
             stop: around.stop,

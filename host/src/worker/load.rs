@@ -14,6 +14,7 @@ use super::egress::{Egress, Patience};
 use super::failure::LoadError;
 use super::journal::{Journal, Leftovers};
 use super::manifest::{self, MANIFEST, Manifest};
+use super::network::Network;
 use super::plan::Plan;
 use super::progress::{Reporter, Store};
 use super::report::Outcome;
@@ -35,23 +36,47 @@ pub struct Surroundings {
     pub env: Vec<(OsString, OsString)>,
     /// Where progress is reported to.
     pub progress: Option<(Store, Url)>,
-    /// How hard to try.
-    pub tuning: Tuning,
-    /// How long to wait.
-    pub patience: Patience,
+    /// How hard to try, and by which way.
+    pub effort: Effort,
     /// Ends the load early; what is there stays for the next run.
     pub stop: CancellationToken,
 }
 
-/// What a load would fetch: the loader's plan, checked, and no byte of a file. Credentials come from `env`.
+/// How hard to try, and by which way.
+#[derive(Clone, Debug, Default)]
+pub struct Effort {
+    /// How often to ask.
+    pub tuning: Tuning,
+    /// How long to wait.
+    pub patience: Patience,
+    /// Certificates and proxies.
+    pub network: Network,
+}
+
+impl Effort {
+    /// The way out for `request`, with credentials from `env`.
+    pub(super) fn egress(
+        &self,
+        request: &LoadRequest,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Egress, LoadError> {
+        let secrets =
+            Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
+        Ok(Egress::through(&self.network, &request.grant.hosts, secrets, self.patience)?)
+    }
+}
+
+/// What a load would fetch: the loader's plan, checked, and no byte of a file. Credentials come from `env`. Whoever asks for
+/// `access` gets a plan that may not be fetched too, and is told so in it.
 pub async fn look(
     plugins: &Plugins,
     request: &LoadRequest,
     env: impl IntoIterator<Item = (OsString, OsString)>,
+    effort: &Effort,
+    access: bool,
 ) -> Result<Plan, LoadError> {
-    let secrets = Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-    let egress = Egress::new(&request.grant.hosts, secrets, Patience::default())?;
-    let (plan, _) = Loader::new(plugins.clone(), request, egress, Tuning::default()).resolve().await?;
+    let loader = Loader::new(plugins.clone(), request, effort.egress(request, env)?, effort.tuning);
+    let (plan, _) = if access { loader.only_looking() } else { loader }.resolve().await?;
     Ok(plan)
 }
 
@@ -73,10 +98,9 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
         }
         set_aside(&sink, &manifest).await?;
     }
-    let secrets =
-        Secrets::from_env(&request.grant, around.env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-    let egress = Egress::new(&request.grant.hosts, secrets, around.patience)?;
-    let loader = Loader::new(around.plugins, request, egress.clone(), around.tuning);
+    let egress = around.effort.egress(request, around.env)?;
+    let tuning = around.effort.tuning;
+    let loader = Loader::new(around.plugins, request, egress.clone(), tuning);
     let counters = Arc::new(Counters::default());
     let _reporter = Reporter::start(Arc::clone(&counters), request.inputs.clone(), around.progress);
     let work = async {
@@ -89,7 +113,7 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
         let (journal, left) = Journal::open(sink.records(), &request.inputs, &plan).await?;
         clear(&sink, left).await?;
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
-        let transfer = Arc::new(Transfer::new(egress, sink, journal, counters, Arc::new(loader), around.tuning));
+        let transfer = Arc::new(Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning));
         fetch(request, &plan, &transfer, &around.stop).await
     };
     tokio::select! {

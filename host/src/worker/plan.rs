@@ -7,6 +7,7 @@ use substratus_crds::SourceStatus;
 use thiserror::Error;
 use url::Url;
 
+use super::access::Access;
 use crate::plugin::check_file_path;
 
 /// Most files of one load.
@@ -21,6 +22,8 @@ pub struct Plan {
     pub files: Vec<PlanFile>,
     /// What the loader said of the model, and the sums.
     pub source: SourceStatus,
+    /// Who may read the files, where the loader was asked.
+    pub access: Option<Access>,
 }
 
 /// One file.

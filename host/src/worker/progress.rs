@@ -1,5 +1,7 @@
 //! Tells how a load is getting on: to the operator's store over HTTP, to a person on a terminal. Never fails a load.
 
+mod bar;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +14,10 @@ use url::Url;
 use super::counters::{Counters, Snapshot};
 use super::report::Progress;
 
-/// At most this often.
+/// The store is told at most this often.
 const EVERY: Duration = Duration::from_secs(2);
+/// A person sees it move.
+const REDRAW: Duration = Duration::from_millis(500);
 /// What a POST may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,6 +55,10 @@ pub struct Reporter {
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.task.abort();
+        if std::io::stderr().is_terminal() {
+            // What is said next begins a line of its own.
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
     }
 }
 
@@ -65,19 +73,22 @@ impl Reporter {
 async fn report(counters: Arc<Counters>, inputs: String, to: Option<(Store, Url)>, person: bool) {
     let mut rate = Rate::default();
     let (mut told, mut reached) = (None, true);
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(if person { REDRAW } else { EVERY });
+    let mut due = Instant::now();
     loop {
-        ticks.tick().await;
+        let now = ticks.tick().await;
         let snapshot = counters.snapshot();
-        let transfer = status(snapshot, rate.sample(snapshot.fetched, Instant::now()));
+        let transfer = status(snapshot, rate.sample(snapshot.fetched, now));
         if person {
+            let bar = bar::line(&transfer, counters.current(), bar::columns());
             // A carriage return belongs on a terminal and nowhere else; a terminal that is gone is no failure.
-            let _ = write!(std::io::stderr(), "\r\x1b[K{}", line(&transfer));
+            let _ = write!(std::io::stderr(), "\r\x1b[K{bar}");
         }
         let Some((store, url)) = &to else { continue };
-        if told.as_ref() == Some(&transfer) {
+        if told.as_ref() == Some(&transfer) || now < due {
             continue;
         }
+        due = now + EVERY;
         let progress = Progress { inputs: inputs.clone(), transfer };
         match post(store, url, &progress).await {
             Ok(()) => (told, reached) = (Some(progress.transfer), true),
@@ -141,18 +152,6 @@ pub fn status(snapshot: Snapshot, rate: u64) -> TransferStatus {
     }
 }
 
-fn line(transfer: &TransferStatus) -> String {
-    let eta = transfer.eta_seconds.map(|seconds| format!(", {}:{:02} left", seconds / 60, seconds % 60)).unwrap_or_default();
-    format!(
-        "{} of {}, {}/{} files, {}/s{eta}",
-        transfer.progress,
-        human(transfer.bytes_total),
-        transfer.files_done,
-        transfer.files_total,
-        human(transfer.bytes_per_second)
-    )
-}
-
 /// `1.5 GiB`
 pub fn human(bytes: i64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -181,7 +180,6 @@ mod tests {
         assert_eq!(status(Snapshot { done: 1000, ..half }, 0).progress, "99%", "not verified yet");
         assert_eq!(status(Snapshot { done: 1000, files_done: 2, ..half }, 0).progress, "100%");
         assert_eq!(status(Snapshot { done: 1000, files_done: 2, more: true, ..half }, 0).progress, "99%", "not put together yet");
-        assert_eq!(line(&shown), "50% of 1000 B, 1/2 files, 100 B/s, 0:05 left");
         assert_eq!(human(1_610_612_736), "1.5 GiB");
     }
 

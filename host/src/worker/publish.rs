@@ -31,7 +31,7 @@ use super::load::{clear, interrupted};
 use super::manifest::{self, MANIFEST};
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::progress::Reporter;
-use super::report::Outcome;
+use super::report::{self, Outcome};
 use super::verify::Verifier;
 use crate::bucket::sink::Verified;
 use crate::bucket::{BucketUrl, Environment, Sink, SinkError};
@@ -52,13 +52,11 @@ Examples:
       the pod is how long it may take
 
 What the tools of a cloud read from the environment says how the bucket is reached: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID, …. Plain http needs AWS_ALLOW_HTTP=true. Complete is what has .substratus/manifest.json, which is written last.
-
-Exit codes: 0 complete; 1 may work when run again; 64 somebody has to change something first.";
+AWS_ACCESS_KEY_ID, …. Plain http needs AWS_ALLOW_HTTP=true. Complete is what has .substratus/manifest.json, which is written last.";
 
 /// Copy a folder into a bucket, the manifest last
 #[derive(Debug, Args)]
-#[command(after_long_help = AFTER)]
+#[command(after_long_help = report::help(AFTER))]
 pub struct PublishArgs {
     /// Folder to copy
     #[arg(value_name = "DIR")]
@@ -85,7 +83,7 @@ impl PublishArgs {
         self.run.start_log()?;
         let told = CancellationToken::new();
         args::end_on_signal(told.clone())?;
-        let env: Vec<_> = std::env::vars_os().collect();
+        let env = self.run.effort.environment();
         let mut before = Before::default();
         let stop = if self.after_signal {
             tracing::info!("waiting until the other containers have ended");
@@ -104,7 +102,7 @@ impl PublishArgs {
             Err(error) => Outcome::failed(self.inputs, error),
         };
         self.run.tell(&outcome, "published")?;
-        Ok(outcome.exit_code())
+        Ok(outcome.exit_code().into())
     }
 
     /// Waits to be told to end; a turn that is under way is finished.
@@ -343,5 +341,5 @@ fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
         warnings: found.warnings.clone(),
         ..SourceStatus::default()
     };
-    Ok(Plan { revision: format!("written-{}", hex::encode(revision.finalize())), files, source })
+    Ok(Plan { revision: format!("written-{}", hex::encode(revision.finalize())), files, source, ..Plan::default() })
 }

@@ -1,7 +1,5 @@
 //! What a worker tells the operator: progress while it runs, and one outcome as the container's termination message.
 
-use std::process::ExitCode;
-
 use serde::{Deserialize, Serialize};
 use substratus_crds::conditions::reason;
 use substratus_crds::{SourceStatus, TransferStatus};
@@ -11,8 +9,35 @@ use super::failure::LoadError;
 /// Largest termination message that Kubernetes keeps, in bytes.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
-/// Exit code of a failure that [`Outcome::is_final`]. The Job's failure policy ends it at once.
+/// Exit code of a failure that [`Outcome::is_final`] and has no code of its own.
 pub const EXIT_FINAL: u8 = 64;
+
+/// Exit codes of final failures that scripts tell apart, ascending from [`EXIT_FINAL`]. A code never gets another meaning.
+const CODES: [(&str, u8); 8] = [
+    (reason::NEEDS_AUTH, 65),
+    (reason::GATED, 66),
+    (reason::RATE_LIMITED, 67),
+    (reason::NOT_FOUND, 68),
+    (reason::DISABLED, 69),
+    (reason::FORBIDDEN, 70),
+    (reason::TOO_LARGE, 71),
+    (reason::DIGEST_MISMATCH, 72),
+];
+
+/// Exit codes of every final failure, ascending: the Job's failure policy ends it at once at one of these.
+pub fn final_codes() -> impl Iterator<Item = u8> {
+    std::iter::once(EXIT_FINAL).chain(CODES.iter().map(|(_, code)| *code))
+}
+
+/// What `--help` says of exit codes, below `examples`.
+pub fn help(examples: &str) -> String {
+    let codes: Vec<String> = CODES.iter().map(|(reason, code)| format!("{code} {reason}")).collect();
+    format!(
+        "{examples}\n\nExit codes: 0 complete; 1 may work when run again; {EXIT_FINAL} somebody has to change something first. Of the latter,\n\
+         these have codes of their own: {}.",
+        codes.join(", ")
+    )
+}
 
 /// Sent while a load runs; the newest one counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,12 +81,14 @@ impl Outcome {
         Self::Failed { inputs, reason: error.reason.to_owned(), message: error.message, retry_after: error.retry_after }
     }
 
-    /// Another try may end otherwise, or will not.
-    pub fn exit_code(&self) -> ExitCode {
+    /// Another try may end otherwise, or will not, and then why.
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Complete { .. } => ExitCode::SUCCESS,
-            Self::Failed { .. } if self.is_final() => ExitCode::from(EXIT_FINAL),
-            Self::Failed { .. } => ExitCode::FAILURE,
+            Self::Complete { .. } => 0,
+            Self::Failed { reason, .. } if self.is_final() => {
+                CODES.iter().find(|(own, _)| own == reason).map_or(EXIT_FINAL, |(_, code)| *code)
+            }
+            Self::Failed { .. } => 1,
         }
     }
 
@@ -161,14 +188,28 @@ mod tests {
     #[test]
     fn what_another_run_would_meet_again_is_final() {
         for (reason, retry_after, code) in [
-            (reason::NOT_FOUND, None, EXIT_FINAL),
-            (reason::GATED, None, EXIT_FINAL),
+            (reason::INVALID, None, 64),
+            (reason::NEEDS_AUTH, None, 65),
+            (reason::GATED, None, 66),
+            (reason::NOT_FOUND, None, 68),
+            (reason::DISABLED, None, 69),
+            (reason::FORBIDDEN, None, 70),
+            (reason::TOO_LARGE, None, 71),
+            (reason::DIGEST_MISMATCH, None, 72),
             (reason::UNAVAILABLE, None, 1),
+            (reason::UNAVAILABLE, Some(3600), 64),
             (reason::RATE_LIMITED, None, 1),
-            (reason::RATE_LIMITED, Some(3600), EXIT_FINAL),
+            (reason::RATE_LIMITED, Some(3600), 67),
         ] {
             let outcome = Outcome::failed(String::new(), LoadError { retry_after, ..LoadError::new(reason, "x") });
-            assert_eq!(outcome.exit_code(), ExitCode::from(code), "{reason}");
+            assert_eq!(outcome.exit_code(), code, "{reason}");
+            assert_eq!(final_codes().any(|last| last == code), outcome.is_final(), "the Job's policy and the code of {reason}");
         }
+    }
+
+    #[test]
+    fn codes_are_in_the_order_that_kubernetes_wants() {
+        assert!(final_codes().is_sorted_by(|one, next| one < next));
+        assert!(help("Examples:").ends_with("71 TooLarge, 72 DigestMismatch."));
     }
 }

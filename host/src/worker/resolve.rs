@@ -8,10 +8,12 @@ use futures::future::BoxFuture;
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
 
+use super::access::{self, Access};
 use super::asking::{Asker, refused};
 use super::calls::LoaderCalls;
 use super::egress::Egress;
 use super::failure::LoadError;
+use super::pickle;
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::request::LoadRequest;
 use super::transfer::{Refresh, Tuning};
@@ -33,6 +35,7 @@ pub struct Loader {
     calls: Arc<LoaderCalls>,
     asker: Asker,
     question: ResolveRequest,
+    files: substratus_crds::FileFilter,
 }
 
 impl Loader {
@@ -53,7 +56,14 @@ impl Loader {
         };
         let calls = Arc::new(LoaderCalls::new(egress.clone(), request.plugin.name.clone()));
         let asker = Asker::new(&request.grant, egress, tuning);
-        Self { plugins, digest: request.plugin.digest.clone(), calls, asker, question }
+        Self { plugins, digest: request.plugin.digest.clone(), calls, asker, question, files: request.files.clone() }
+    }
+
+    /// Asks who may read the files too, and for a plan whoever that is: nothing is going to be fetched.
+    #[must_use]
+    pub fn only_looking(mut self) -> Self {
+        self.question.extensions.push(access::question());
+        self
     }
 
     /// The whole plan, and this loader bound to the plan's revision.
@@ -74,6 +84,7 @@ impl Loader {
                 return Err(LoadError::new(reason::TOO_LARGE, message));
             }
             facts = page.facts.or(facts);
+            plan.access = Access::read(&page.extensions, &self.asker).or(plan.access);
             plan.source.warnings.extend(page.warnings);
             plan.source.warnings.truncate(MAX_WARNINGS);
             plan.revision = page.revision;
@@ -86,6 +97,7 @@ impl Loader {
             return Err(refused(&format!("it has more than {MAX_PAGES} pages")));
         }
         check_paths(plan.files.iter().map(|file| file.path.as_str())).map_err(|error| refused(&error.to_string()))?;
+        pickle::refuse(&self.files, plan.files.iter().map(|file| file.path.as_str()))?;
         if plan.files.is_empty() {
             return Err(LoadError::new(reason::NOT_FOUND, "the source has no file that was asked for; check spec.files"));
         }

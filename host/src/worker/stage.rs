@@ -26,7 +26,7 @@ use super::load::{clear, interrupted, keep_flushing};
 use super::manifest::{self, Manifest};
 use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 use super::progress::Reporter;
-use super::report::Outcome;
+use super::report::{self, Outcome};
 use super::secrets::Secrets;
 use super::transfer::{Refresh, Transfer};
 use crate::bucket::object::ObjectSink;
@@ -42,13 +42,11 @@ Examples:
 
 What the tools of a cloud read from the environment says how the bucket is reached: AWS_ENDPOINT_URL, AWS_REGION,
 AWS_ACCESS_KEY_ID, …. Plain http needs AWS_ALLOW_HTTP=true. A stage that was interrupted goes on where it stopped when it is run
-again; one that is complete does nothing.
-
-Exit codes: 0 complete; 1 may work when run again; 64 somebody has to change something first.";
+again; one that is complete does nothing.";
 
 /// Copy an artifact from a bucket into a folder, verified
 #[derive(Debug, Args)]
-#[command(after_long_help = AFTER)]
+#[command(after_long_help = report::help(AFTER))]
 pub struct StageArgs {
     /// Bucket to copy from: `s3://BUCKET/PATH`, `gs://` or `az://`
     #[arg(value_name = "URL")]
@@ -71,10 +69,10 @@ impl StageArgs {
         rustix::process::umask(rustix::fs::Mode::WOTH);
         let stop = CancellationToken::new();
         args::end_on_signal(stop.clone())?;
-        let env: Vec<_> = std::env::vars_os().collect();
+        let env = self.run.effort.environment();
         let outcome = stage(&self, &env, &stop).await;
         self.run.tell(&outcome, "staged")?;
-        Ok(outcome.exit_code())
+        Ok(outcome.exit_code().into())
     }
 }
 
@@ -94,7 +92,7 @@ async fn run(
     inputs: &mut String,
 ) -> Result<SourceStatus, LoadError> {
     let StageArgs { from, to, .. } = wanted;
-    let (tuning, patience) = (wanted.run.tuning(), wanted.run.patience());
+    let effort = wanted.run.effort.effort(env)?;
     let Sink::Object(bucket) = Sink::connect(from, env).await? else {
         return Err(LoadError::new(reason::UNSUPPORTED, format!("`{from}` is a folder already; nothing has to be staged")));
     };
@@ -110,13 +108,13 @@ async fn run(
         sink.records().remove(manifest::MANIFEST).await?;
     }
     let signed = Signed { bucket };
-    let egress = Egress::new(&signed.host(&plan).await?, Secrets::default(), patience)?;
+    let egress = Egress::through(&effort.network, &signed.host(&plan).await?, Secrets::default(), effort.patience)?;
     let counters = Arc::new(Counters::default());
     let _reporter = Reporter::start(Arc::clone(&counters), inputs.clone(), None);
     let (journal, left) = Journal::open(sink.records(), inputs, &plan).await?;
     clear(&sink, left).await?;
     counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
-    let transfer = Arc::new(Transfer::new(egress, sink.clone(), journal, counters, Arc::new(signed), tuning));
+    let transfer = Arc::new(Transfer::new(egress, sink.clone(), journal, counters, Arc::new(signed), effort.tuning));
     let result = tokio::select! {
         result = Arc::clone(&transfer).run(&plan) => result,
         error = keep_flushing(&transfer) => Err(error),
@@ -156,7 +154,7 @@ async fn plan(bucket: &ObjectSink, from: &BucketUrl, or_empty: bool, inputs: &mu
         ..manifest.as_ref().map(|manifest| manifest.source.clone()).unwrap_or_default()
     };
     *inputs = manifest.map_or_else(|| from.to_string(), |manifest| manifest.inputs);
-    Ok(Plan { revision, files, source })
+    Ok(Plan { revision, files, source, ..Plan::default() })
 }
 
 /// Signed when it is its turn: a million signed URLs need more memory than all else.

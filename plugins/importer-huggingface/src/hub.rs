@@ -130,7 +130,7 @@ fn refused(asked: &Asked, response: &Response, revision: &str) -> Failure {
     let code = header(response, "x-error-code").unwrap_or_default();
     let message = header(response, "x-error-message").unwrap_or_default();
     match (response.status, code) {
-        _ if message.contains("is disabled") => Failure::NotFound(format!("{id} was disabled by {endpoint}: choose another")),
+        _ if message.contains("is disabled") => Failure::Disabled(format!("{id} was disabled by {endpoint}: choose another")),
         // 401 to who shows no token, 403 to who shows one and was not let in.
         (401, "GatedRepo") => {
             Failure::NeedsAuth(format!("{id} is gated: ask for access at {endpoint}/datasets/{id}, and show a token"))
@@ -144,7 +144,9 @@ fn refused(asked: &Asked, response: &Response, revision: &str) -> Failure {
              HF_TOKEN from a Secret with a token of {endpoint}/settings/tokens"
         )),
         (404, _) => Failure::NotFound(format!("{id} has no revision {revision:?} at {endpoint}")),
-        (403, _) => Failure::NeedsAuth(format!("the token given as HF_TOKEN may not read {id} at {endpoint}")),
+        (403, _) => Failure::Forbidden(format!(
+            "the token given as HF_TOKEN may not read {id}: give it read access to this repository at {endpoint}/settings/tokens"
+        )),
         (429, _) => Failure::RateLimited(header(response, "retry-after").and_then(|seconds| seconds.trim().parse().ok())),
         (status @ (408 | 425 | 500..=599), _) => Failure::Unavailable(format!("{endpoint} answered {status} to {id}")),
         (status, _) => Failure::Internal(format!("{endpoint} answered {status} to {id}")),

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use substratus_plugin::{
     Digest, Failure,
-    http::{Http, Response, encode_path, encode_segment, get, header, no_answer},
+    http::{Http, Method, Request, Response, encode_path, encode_segment, get, header, no_answer},
     loader::{File, HttpOrigin, Origin},
 };
 
-use crate::{errors, reference::Repo};
+use crate::{errors, near, reference::Repo};
 
 /// The manifest's name for the hub's token.
 const AUTH: &str = "hf";
@@ -23,12 +23,22 @@ pub(crate) struct Info {
     /// The commit.
     pub(crate) sha: Option<String>,
     pub(crate) disabled: Option<bool>,
+    pub(crate) private: Option<bool>,
+    /// `false`, `"auto"` or `"manual"`.
+    pub(crate) gated: Value,
     pub(crate) siblings: Option<Vec<Sibling>>,
     #[serde(rename = "cardData")]
     pub(crate) card: Value,
     pub(crate) tags: Value,
     pub(crate) safetensors: Value,
     pub(crate) gguf: Value,
+}
+
+impl Info {
+    /// Whether access is asked for first.
+    pub(crate) fn is_gated(&self) -> bool {
+        !matches!(self.gated, Value::Null | Value::Bool(false))
+    }
 }
 
 /// A file's name in a repository's description.
@@ -94,9 +104,13 @@ pub(crate) fn origin(repo: &Repo, commit: &str, path: &str) -> Origin {
 pub(crate) fn info(http: &dyn Http, repo: &Repo) -> Result<Info, Failure> {
     let url = format!("{}/api/models/{}/revision/{}", repo.endpoint, repo.id, encode_segment(&repo.revision));
     let what = format!("revision {:?}", repo.revision);
-    let info: Info = json(repo, &ask(http, repo, &url, &what)?, &what)?;
+    let response = send(http, repo, &get(&url, Some(AUTH)), &what)?;
+    if response.status != 200 {
+        return Err(near::hint(http, repo, &response, errors::failure(repo, &response, &what)));
+    }
+    let info: Info = json(repo, &response, &what)?;
     if info.disabled == Some(true) {
-        return Err(Failure::NotFound(format!("{} was disabled by {}: choose another repository", repo.id, repo.endpoint)));
+        return Err(errors::disabled(repo));
     }
     Ok(info)
 }
@@ -121,18 +135,38 @@ pub(crate) fn model_config(http: &dyn Http, repo: &Repo, commit: &str) -> Result
     let url = format!("{}/{}/resolve/{}/{what}", repo.endpoint, repo.id, encode_segment(commit));
     match ask(http, repo, &url, what) {
         Ok(response) if response.body.len() <= MAX_CONFIG => Ok(serde_json::from_slice(&response.body).ok()),
-        Err(refused @ (Failure::Gated(_) | Failure::NeedsAuth(_) | Failure::RateLimited(_) | Failure::Unavailable(_))) => {
-            Err(refused)
-        }
+        Err(
+            refused @ (Failure::Gated(_)
+            | Failure::NeedsAuth(_)
+            | Failure::Forbidden(_)
+            | Failure::RateLimited(_)
+            | Failure::Unavailable(_)),
+        ) => Err(refused),
         Ok(_) | Err(_) => Ok(None),
     }
 }
 
+/// Whether a file may be read, without reading it: a listing is open to everybody, the files of a gated repository are not.
+pub(crate) fn try_file(http: &dyn Http, repo: &Repo, commit: &str, path: &str) -> Result<(), Failure> {
+    let url = format!("{}/{}/resolve/{}/{}", repo.endpoint, repo.id, encode_segment(commit), encode_path(path));
+    let head = Request { method: Method::Head, follow: false, ..get(url, Some(AUTH)) };
+    let response = send(http, repo, &head, path)?;
+    if (200..400).contains(&response.status) { Ok(()) } else { Err(errors::failure(repo, &response, path)) }
+}
+
+/// An answer of the API as JSON, where there is one: for what a load can do without.
+pub(crate) fn try_json<T: for<'a> Deserialize<'a>>(http: &dyn Http, repo: &Repo, path_and_query: &str) -> Option<T> {
+    let response = http.send(&get(format!("{}{path_and_query}", repo.endpoint), Some(AUTH))).ok()?;
+    serde_json::from_slice(&response.body).ok().filter(|_| response.status == 200)
+}
+
 fn ask(http: &dyn Http, repo: &Repo, url: &str, what: &str) -> Result<Response, Failure> {
-    let response = http
-        .send(&get(url, Some(AUTH)))
-        .map_err(|error| no_answer(error, &format!("asking {} for {what} of {}", repo.endpoint, repo.id)))?;
+    let response = send(http, repo, &get(url, Some(AUTH)), what)?;
     if response.status == 200 { Ok(response) } else { Err(errors::failure(repo, &response, what)) }
+}
+
+fn send(http: &dyn Http, repo: &Repo, request: &Request, what: &str) -> Result<Response, Failure> {
+    http.send(request).map_err(|error| no_answer(error, &format!("asking {} for {what} of {}", repo.endpoint, repo.id)))
 }
 
 fn json<T: for<'a> Deserialize<'a>>(repo: &Repo, response: &Response, what: &str) -> Result<T, Failure> {

@@ -14,7 +14,7 @@ pub(crate) fn failure(repo: &Repo, response: &Response, what: &str) -> Failure {
     let says = |text: &str| message.contains(text) || body_says(response, text);
     let (id, endpoint) = (&repo.id, &repo.endpoint);
     if says("Access to this resource is disabled") {
-        return Failure::NotFound(format!("{id} was disabled by {endpoint}: choose another repository"));
+        return disabled(repo);
     }
     match (response.status, code) {
         // 401 to who shows no token, 403 to who shows one and was not let in.
@@ -30,7 +30,8 @@ pub(crate) fn failure(repo: &Repo, response: &Response, what: &str) -> Failure {
         (404, "RevisionNotFound") => Failure::NotFound(format!("{id} has no revision {:?}", repo.revision)),
         (404, "EntryNotFound") => Failure::NotFound(format!("{id} has no {what} at revision {:?}", repo.revision)),
         (404, _) => Failure::NotFound(format!("{what} of {id} at {endpoint}")),
-        (403, _) => Failure::NeedsAuth(format!(
+        // A token is there: without one it is 401.
+        (403, _) => Failure::Forbidden(format!(
             "the token given as HF_TOKEN may not read {id}: give it read access to this repository at {endpoint}/settings/tokens{}",
             if message.is_empty() { String::new() } else { format!(" ({})", short(message)) }
         )),
@@ -38,6 +39,11 @@ pub(crate) fn failure(repo: &Repo, response: &Response, what: &str) -> Failure {
         (408 | 425 | 500..=599, _) => Failure::Unavailable(format!("{endpoint} answered {} to {what} of {id}", response.status)),
         (status, _) => Failure::Internal(format!("{endpoint} answered {status} to {what} of {id}")),
     }
+}
+
+/// The hub took it down.
+pub(crate) fn disabled(repo: &Repo) -> Failure {
+    Failure::Disabled(format!("{} was disabled by {}: choose another repository", repo.id, repo.endpoint))
 }
 
 /// How long to wait: `t` of `RateLimit: "api";r=0;t=55` once nothing remains, else `Retry-After` in seconds.
@@ -90,8 +96,8 @@ mod tests {
             assert!(matches!(answered(404, &[("x-error-code", code)], ""), Failure::NotFound(_)), "{code}");
         }
         let disabled = [("x-error-message", "Access to this resource is disabled.")];
-        assert!(matches!(answered(403, &disabled, ""), Failure::NotFound(text) if text.contains("disabled")));
-        assert!(matches!(answered(403, &[], ""), Failure::NeedsAuth(_)));
+        assert!(matches!(answered(403, &disabled, ""), Failure::Disabled(text) if text.contains("disabled")));
+        assert!(matches!(answered(403, &[], ""), Failure::Forbidden(_)));
         assert!(matches!(answered(416, &[], ""), Failure::Internal(_)));
         for status in [500, 502, 503, 504] {
             assert!(matches!(answered(status, &[], ""), Failure::Unavailable(_)), "{status}");

@@ -1,12 +1,14 @@
 //! Model loader for the Hugging Face Hub: from `hf://org/name@revision` to a list of files at a commit. It moves no bytes,
 //! holds no token and knows nothing of Kubernetes.
 
+mod access;
 mod api;
 mod cursor;
 mod errors;
 mod facts;
 mod format;
 mod gguf;
+mod near;
 mod reference;
 mod resolve;
 mod select;

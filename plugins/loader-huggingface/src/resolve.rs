@@ -7,6 +7,7 @@ use substratus_plugin::{
 };
 
 use crate::{
+    access,
     api::{self, Entry, Listing},
     cursor::Cursor,
     facts,
@@ -22,7 +23,7 @@ pub fn resolve(http: &dyn Http, request: &Request, cursor: Option<&str>) -> Resu
     let repo = Repo::of(request)?;
     let filter = Filter::of(request, &repo.id)?;
     match cursor {
-        None => first(http, &repo, &filter),
+        None => first(http, &repo, &filter, access::is_looking(request)),
         Some(text) => {
             let cursor = Cursor::read(text)?;
             let listing = api::listing(http, &repo, &cursor.page)?;
@@ -43,7 +44,7 @@ pub fn refresh(request: &Request, path: &str) -> Result<File, Failure> {
     Ok(File { path: path.to_owned(), size: None, digest: None, origin: api::origin(&repo, commit, path) })
 }
 
-fn first(http: &dyn Http, repo: &Repo, filter: &Filter) -> Result<PlanPage, Failure> {
+fn first(http: &dyn Http, repo: &Repo, filter: &Filter, looking: bool) -> Result<PlanPage, Failure> {
     let info = api::info(http, repo)?;
     let commit = info.sha.clone().filter(|sha| is_commit(sha)).ok_or_else(|| {
         Failure::Unsupported(format!("{} names no commit for {}: it does not speak the hub's API", repo.endpoint, repo.id))
@@ -59,11 +60,22 @@ fn first(http: &dyn Http, repo: &Repo, filter: &Filter) -> Result<PlanPage, Fail
     if !complete {
         decision.warnings.push(format!("{} lists files in pages only: the format was chosen by the first page", repo.endpoint));
     }
-    let config = if names.contains(&"config.json") { api::model_config(http, repo, &commit)? } else { None };
+    let config = if names.contains(&"config.json") {
+        api::model_config(http, repo, &commit)
+    } else if let (true, Some(path)) = (info.is_gated(), names.iter().find(|path| filter.keeps(&decision.choice, path))) {
+        api::try_file(http, repo, &commit, path).map(|()| None)
+    } else {
+        Ok(None)
+    };
+    let (config, refused) = match config {
+        Err(failure) if looking => (None, Some(access::refusal(&failure).ok_or(failure)?)),
+        config => (config?, None),
+    };
+    let extensions = if looking { vec![access::said(&info, refused)] } else { Vec::new() };
     let facts = facts::facts(&info, config.as_ref(), &decision);
     let cursor = Cursor { commit, page: first_page, skip: 0, choice: decision.choice };
     let page = page(repo, filter, cursor, listing)?;
-    Ok(PlanPage { facts: Some(facts), warnings: decision.warnings, ..page })
+    Ok(PlanPage { facts: Some(facts), warnings: decision.warnings, extensions, ..page })
 }
 
 /// The files of one listing, from `cursor.skip` on, and where to go on.

@@ -18,6 +18,13 @@ try:
     elif ask == "paths":
         for entry in huggingface_hub.HfApi().get_paths_info(repository, rest, revision=revision):
             print(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+    elif ask == "refs":
+        refs = huggingface_hub.HfApi().list_repo_refs(repository)
+        print(*[ref.name for ref in refs.branches + refs.tags])
+    elif ask == "search":
+        print(*[model.id for model in huggingface_hub.HfApi().list_models(search=repository, limit=2)])
+    elif ask == "author":
+        print(*[model.id for model in huggingface_hub.HfApi().list_models(author=repository)])
     elif ask == "info":
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
         print(info.sha, info.card_data.license, info.config["model_type"], sum(file.size for file in info.siblings))

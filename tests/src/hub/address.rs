@@ -10,6 +10,7 @@ use super::repo::Kind;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Info { revision: Option<String> },
+    Refs,
     Tree { revision: String, path: String },
     PathsInfo { revision: String },
     Resolve { revision: String, path: String },
@@ -28,6 +29,15 @@ pub(super) fn decode(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
 
+/// Whether a path is the search among repositories of a kind.
+pub(super) fn search(path: &str) -> Option<Kind> {
+    match path {
+        "/api/models" => Some(Kind::Model),
+        "/api/datasets" => Some(Kind::Dataset),
+        _ => None,
+    }
+}
+
 /// Reads a path as it came over the wire.
 pub(super) fn parse(path: &str) -> Option<Address> {
     let segments: Vec<String> = path.strip_prefix('/')?.split('/').map(decode).collect();
@@ -38,7 +48,7 @@ pub(super) fn parse(path: &str) -> Option<Address> {
         ["datasets", rest @ ..] => (Kind::Dataset, false, rest),
         rest => (Kind::Model, false, rest),
     };
-    let verbs: &[&str] = if api { &["revision", "tree", "paths-info"] } else { &["resolve"] };
+    let verbs: &[&str] = if api { &["revision", "tree", "paths-info", "refs"] } else { &["resolve"] };
     let words = rest.iter().skip(1).take(2).position(|segment| verbs.contains(segment));
     let (name, ask) = rest.split_at_checked(words.map_or(rest.len(), |at| at + 1))?;
     if !(1..=2).contains(&name.len()) || name.iter().any(|part| part.is_empty()) {
@@ -46,6 +56,7 @@ pub(super) fn parse(path: &str) -> Option<Address> {
     }
     let ask = match (api, ask) {
         (true, []) => Ask::Info { revision: None },
+        (true, ["refs"]) => Ask::Refs,
         (true, ["revision", revision]) => Ask::Info { revision: Some((*revision).to_owned()) },
         (true, ["tree", revision, path @ ..]) => Ask::Tree { revision: (*revision).to_owned(), path: path.join("/") },
         (true, ["paths-info", revision]) => Ask::PathsInfo { revision: (*revision).to_owned() },
@@ -72,6 +83,8 @@ mod tests {
         let tree = |revision: &str, path: &str| Ask::Tree { revision: revision.into(), path: path.into() };
         let resolve = |revision: &str, path: &str| Ask::Resolve { revision: revision.into(), path: path.into() };
         assert_eq!(read("/api/models/a/b"), (model, "a/b".into(), Ask::Info { revision: None }));
+        assert_eq!(read("/api/models/a/b/refs"), (model, "a/b".into(), Ask::Refs));
+        assert_eq!((search("/api/models"), search("/api/models/a")), (Some(model), None));
         assert_eq!(read("/api/models/gpt2"), (model, "gpt2".into(), Ask::Info { revision: None }));
         assert_eq!(read("/api/models/a/b/tree/refs%2Fpr%2F2/x%2Fy"), (model, "a/b".into(), tree("refs/pr/2", "x/y")));
         assert_eq!(read("/api/datasets/a/b/tree/main"), (dataset, "a/b".into(), tree("main", "")));

@@ -1,5 +1,7 @@
 //! `/api/models/…`: what the hub knows of a repository. Must not know who may ask.
 
+use std::{collections::HashMap, sync::Arc};
+
 use axum::{
     Json,
     response::{IntoResponse as _, Response},
@@ -47,6 +49,29 @@ pub(super) fn info(repo: &Published, revision: &str, query: Option<&str>) -> Res
         info.extend(repo.info.clone());
     }
     Ok(Json(info).into_response())
+}
+
+/// Names of branches and tags: `main` is a branch, everything else a tag; `refs/…` is neither.
+pub(super) fn refs(repo: &Published) -> Response {
+    let list = |kind: &str, is_branch: bool| -> Vec<Value> {
+        let named = repo.refs().filter(|(name, _)| !name.starts_with("refs/") && (*name == "main") == is_branch);
+        named.map(|(name, sha)| json!({"name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": sha})).collect()
+    };
+    Json(json!({"branches": list("heads", true), "tags": list("tags", false), "converts": []})).into_response()
+}
+
+/// Repositories whose name holds `?search=`, of `?author=`, at most `?limit=`.
+pub(super) fn search<'a>(repos: impl Iterator<Item = &'a Arc<Published>>, query: Option<&str>) -> Response {
+    let asked: HashMap<_, _> = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
+    let limit = asked.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+    let fits = |repo: &&Arc<Published>| {
+        let lower = repo.id.to_lowercase();
+        asked.get("search").is_none_or(|text| lower.contains(&text.to_lowercase()))
+            && asked.get("author").is_none_or(|author| repo.id.split_once('/').is_some_and(|(owner, _)| owner == author))
+    };
+    let found = repos.filter(fits).take(limit);
+    let found: Vec<Value> = found.map(|repo| json!({"id": repo.id, "private": repo.private, "tags": []})).collect();
+    Json(found).into_response()
 }
 
 fn siblings(commit: &Commit, blobs: bool) -> Vec<Value> {

@@ -107,6 +107,11 @@ impl Published {
         self.commits.get(sha)
     }
 
+    /// Every branch and tag, with its commit.
+    pub(super) fn refs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refs.iter().map(|(name, sha)| (name.as_str(), sha.as_str()))
+    }
+
     /// Every large file, by its sha256.
     pub(super) fn blobs(&self) -> impl Iterator<Item = (&str, &Content)> {
         self.commits.values().flat_map(|commit| &commit.entries).filter_map(|entry| match &entry.what {

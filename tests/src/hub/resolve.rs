@@ -43,6 +43,10 @@ async fn serve(shared: &Arc<Shared>, request: Request, path: String) -> Result<R
     let service = if path.starts_with("/api/") { Service::Api } else { Service::Resolve };
     tokio::time::sleep(shared.rules.latency(service, &path)).await;
     let plan = shared.rules.strike(service, &request, &path)?;
+    if let Some(kind) = address::search(&path) {
+        let caller = shared.caller(request.headers())?;
+        return Ok(api::search(shared.visible(kind, &caller).iter(), request.uri().query()));
+    }
     let Address { kind, id, ask } = address::parse(request.uri().path()).ok_or_else(|| Refusal::page(&path))?;
     let caller = shared.caller(request.headers())?;
     let repo = match shared.find(kind, &id, &caller)? {
@@ -51,6 +55,7 @@ async fn serve(shared: &Arc<Shared>, request: Request, path: String) -> Result<R
     };
     match ask {
         Ask::Info { revision } => api::info(&repo, revision.as_deref().unwrap_or("main"), request.uri().query()),
+        Ask::Refs => Ok(api::refs(&repo)),
         Ask::Tree { revision, path } => tree::tree(shared, &repo, &revision, &path, &request),
         Ask::PathsInfo { revision } => tree::paths_info(&repo, &revision, request).await,
         Ask::Resolve { revision, path: file } => {

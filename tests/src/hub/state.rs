@@ -103,6 +103,12 @@ impl Shared {
         }
     }
 
+    /// Every repository that the caller may know of, by name.
+    pub(super) fn visible(&self, kind: Kind, caller: &Caller) -> Vec<Arc<Published>> {
+        let shown = |repo: &&Arc<Published>| repo.kind == kind && (!repo.private || may_read(repo, caller));
+        self.repos().by_id.values().filter(shown).cloned().collect()
+    }
+
     pub(super) fn commit(&self, kind: Kind, id: &str, revision: &str) -> Option<String> {
         self.at(kind, id, revision, |commit| Some(commit.sha.clone()))
     }

@@ -12,6 +12,7 @@ use super::plan::{Plan, Run};
 use super::retry::{Attempt, Built};
 use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::{Say, find, set};
+use crate::kinds::shared::env::{SecretRef, Value};
 use crate::kinds::shared::names::RETRY;
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::{Retry, Verdict};
@@ -79,9 +80,11 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
             (Say::yes(COMPLETE, reason::JOB_COMPLETE, SUCCEEDED), Retry::OnChange)
         }
         (Some(job), outcome @ Some(Outcome::Failed { .. })) if job.holds("Complete").is_some() && plan.is_published => {
-            failed(observed, job, outcome.as_ref(), &built.attempt, true)
+            failed(observed, plan, job, outcome.as_ref(), &built.attempt, true)
         }
-        (Some(job), outcome) if job.holds("Failed").is_some() => failed(observed, job, outcome.as_ref(), &built.attempt, is_load),
+        (Some(job), outcome) if job.holds("Failed").is_some() => {
+            failed(observed, plan, job, outcome.as_ref(), &built.attempt, is_load)
+        }
         (job, _) => {
             progress(observed, plan, &mut status);
             (running(observed, plan, job, outcome.as_ref()), Retry::OnChange)
@@ -142,6 +145,7 @@ fn summary(source: &SourceStatus) -> String {
 
 fn failed<A: Artifact>(
     observed: &Observed<A>,
+    plan: &Plan,
     job: &JobView,
     outcome: Option<&Outcome>,
     attempt: &Attempt,
@@ -154,6 +158,7 @@ fn failed<A: Artifact>(
         let own = job.holds("Failed").and_then(|condition| condition.message.clone());
         (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
+    message.extend(credentials(&why, plan));
     let again = format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name());
     let retry = match attempt.wait {
         Some(left) => {
@@ -169,6 +174,21 @@ fn failed<A: Artifact>(
         None => Retry::OnChange,
     };
     (Say::no(COMPLETE, &why, message), retry)
+}
+
+/// Which Secret and key the credential came from that would not do. Whether they exist the operator does not know: it reads none.
+fn credentials(why: &str, plan: &Plan) -> Option<String> {
+    let Run::Load { grant, .. } = &plan.run else { return None };
+    if !matches!(why, reason::NEEDS_AUTH | reason::GATED | reason::FORBIDDEN) {
+        return None;
+    }
+    let names = grant.secrets.iter().flat_map(|secret| &secret.env);
+    names.into_iter().find_map(|name| match plan.env.get(name)? {
+        Value::Secret(SecretRef { name: secret, key }) => {
+            Some(format!("; now spec.env.{name} names key `{key}` of Secret `{secret}`, which counts where both exist"))
+        }
+        Value::Literal(_) => None,
+    })
 }
 
 fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut ArtifactStatus) {

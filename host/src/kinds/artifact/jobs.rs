@@ -23,7 +23,7 @@ use crate::kinds::shared::names::{self, ATTEMPT, RETRY};
 use crate::kinds::shared::verdict::Verdict;
 use crate::plugin::Grant;
 use crate::reconcile::views::JobView;
-use crate::worker::report::EXIT_FINAL;
+use crate::worker::report::final_codes;
 
 /// How often a worker's pod is started again where the user says nothing.
 const WORKER_RETRIES: i32 = 6;
@@ -156,7 +156,7 @@ fn failure_policy(container: &str) -> PodFailurePolicy {
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
             container_name: Some(container.to_owned()),
             operator: "In".to_owned(),
-            values: vec![i32::from(EXIT_FINAL)],
+            values: final_codes().map(i32::from).collect(),
         }),
         ..PodFailurePolicyRule::default()
     };

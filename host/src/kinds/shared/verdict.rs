@@ -63,6 +63,8 @@ impl Verdict {
             Failure::NotFound(what) => Self::passing(reason::NOT_FOUND, say(what), Duration::from_mins(5)),
             Failure::NeedsAuth(what) => Self::passing(reason::NEEDS_AUTH, say(what), Duration::from_mins(1)),
             Failure::Gated(url) => Self::passing(reason::GATED, say(&format!("ask for access at {url}")), Duration::from_mins(5)),
+            Failure::Forbidden(what) => Self::passing(reason::FORBIDDEN, say(what), Duration::from_mins(5)),
+            Failure::Disabled(what) => Self::passing(reason::DISABLED, say(what), Duration::from_mins(5)),
             Failure::RateLimited(seconds) => Self::passing(
                 reason::RATE_LIMITED,
                 say("the source asks to come back later"),

@@ -11,7 +11,7 @@ use crate::plugin::{PlainHttp, PluginOptions, Plugins, RegistryAuth, registry};
 
 /// How to speak to registries.
 #[derive(Debug, Args)]
-pub(super) struct RegistryArgs {
+pub(crate) struct RegistryArgs {
     /// User name at the registry
     #[arg(long, env = "SUBSTRATUS_REGISTRY_USERNAME", requires = "password")]
     username: Option<String>,
@@ -53,7 +53,7 @@ enum OutputFormat {
 
 impl RegistryArgs {
     /// Flags and environment first, then docker's own settings.
-    pub(super) fn auth(&self, reference: &str) -> anyhow::Result<RegistryAuth> {
+    pub(crate) fn auth(&self, reference: &str) -> anyhow::Result<RegistryAuth> {
         if let (Some(username), Some(password)) = (&self.username, &self.password) {
             return Ok(RegistryAuth::Basic { username: username.clone(), password: password.clone() });
         }
@@ -67,7 +67,7 @@ impl RegistryArgs {
     }
 
     /// Registries without TLS.
-    pub(super) fn plain(&self) -> PlainHttp {
+    pub(crate) fn plain(&self) -> PlainHttp {
         PlainHttp(self.plain_http.clone())
     }
 }

@@ -1,7 +1,6 @@
 //! `substratus import`: in a Job's pod with a request file, by hand with a source and a folder. Turns arguments into an import and
 //! its outcome into an exit code; moves no byte.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +17,7 @@ use crate::worker::args::{self, Output, WorkerArgs};
 use crate::worker::failure::LoadError;
 use crate::worker::load::Surroundings;
 use crate::worker::progress::human;
-use crate::worker::report::Outcome;
+use crate::worker::report::{self, Outcome};
 use crate::worker::request::LoadRequest;
 
 const AFTER: &str = "\
@@ -37,13 +36,11 @@ Examples:
       the same files, by three processes: two do shards, one plans and puts together
 
 What may be given with --param is in each importer's README; HF_TOKEN opens what is private or gated. An import that was
-interrupted goes on where it stopped when it is run again; one that is complete does nothing.
-
-Exit codes: 0 complete; 1 may work when run again; 64 somebody has to change something first.";
+interrupted goes on where it stopped when it is run again; one that is complete does nothing.";
 
 /// Import a data set into a folder or bucket
 #[derive(Debug, Args)]
-#[command(after_long_help = AFTER)]
+#[command(after_long_help = report::help(AFTER))]
 pub struct ImportArgs {
     /// The request of a Job's pod; everything about the source is in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "to", "image"])]
@@ -71,7 +68,7 @@ impl ImportArgs {
             Err((inputs, error)) => Outcome::failed(inputs, error),
         };
         self.tell(&outcome)?;
-        Ok(outcome.exit_code())
+        Ok(outcome.exit_code().into())
     }
 
     fn part(&self) -> Part {
@@ -87,24 +84,18 @@ impl ImportArgs {
             |inputs: &str, error: anyhow::Error| (inputs.to_owned(), LoadError::new(reason::INVALID, format!("{error:#}")));
         let asked = self.request.as_deref().map(args::read_request).transpose().map_err(|error| named("", error))?;
         let inputs = asked.as_ref().map_or("", |request| request.inputs.as_str());
-        let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let plugins = self.worker.open_plugins(&env).map_err(|error| named(inputs, error))?;
+        let env = self.worker.run.effort.environment();
+        let plugins = self.worker.plugins.open(&env).map_err(|error| named(inputs, error))?;
+        let effort = self.worker.run.effort.effort(&env).map_err(|error| (inputs.to_owned(), error))?;
         let store = self.worker.store().map_err(|error| named(inputs, error.into()))?;
         let request = match asked {
             Some(request) => request,
-            None => self.by_hand.request(&plugins).map_err(|error| named("", error))?,
+            None => self.by_hand.request(&plugins, &env).await.map_err(|error| (String::new(), error))?,
         };
         if let Err(error) = self.worker.find_plugin(&plugins, &request.plugin.digest, &store).await {
             return Err((request.inputs, error));
         }
-        let around = Surroundings {
-            plugins,
-            env,
-            progress: self.worker.progress_to(store),
-            tuning: self.worker.run.tuning(),
-            patience: self.worker.run.patience(),
-            stop,
-        };
+        let around = Surroundings { plugins, env, progress: self.worker.progress_to(store), effort, stop };
         Ok((request, around))
     }
 

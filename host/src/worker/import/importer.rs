@@ -15,6 +15,7 @@ use crate::worker::asking::{Asker, refused};
 use crate::worker::calls::LoaderCalls;
 use crate::worker::egress::Egress;
 use crate::worker::failure::LoadError;
+use crate::worker::pickle;
 use crate::worker::plan::{Origin, PlanFile};
 use crate::worker::request::LoadRequest;
 use crate::worker::transfer::{Refresh, Tuning};
@@ -34,6 +35,7 @@ pub struct Importer {
     calls: Arc<LoaderCalls>,
     asker: Asker,
     question: ImportRequest,
+    files: substratus_crds::FileFilter,
 }
 
 impl Importer {
@@ -54,7 +56,7 @@ impl Importer {
         };
         let calls = Arc::new(LoaderCalls::new(egress.clone(), request.plugin.name.clone()));
         let asker = Asker::new(&request.grant, egress, tuning);
-        Self { plugins, digest: request.plugin.digest.clone(), calls, asker, question }
+        Self { plugins, digest: request.plugin.digest.clone(), calls, asker, question, files: request.files.clone() }
     }
 
     /// This importer, bound to a revision.
@@ -97,6 +99,8 @@ impl Importer {
             return Err(refused(&format!("it has more than {MAX_PAGES} pages")));
         }
         check(&plan)?;
+        let inputs = plan.shards.iter().flat_map(|shard| &shard.inputs);
+        pickle::refuse(&self.files, inputs.map(|input| input.path.as_str()))?;
         if let Some(facts) = facts {
             (plan.license, plan.partial) = (facts.license, facts.partial);
         }
