@@ -5,10 +5,12 @@
 //! Whether that container did its work is for others to say; this one says, in its termination message, what lies in the bucket.
 //! Killed before it has said so, it leaves no manifest, and nothing counts.
 
+mod tree;
+
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,20 +18,18 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use http::HeaderMap;
-use sha2::{Digest, Sha256};
 use substratus_crds::SourceStatus;
 use substratus_crds::conditions::reason;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
+use self::tree::Found;
 use super::args::{self, RunArgs};
 use super::counters::Counters;
 use super::failure::LoadError;
 use super::journal::{Journal, Leftovers};
 use super::load::{clear, interrupted};
 use super::manifest::{self, MANIFEST};
-use super::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
+use super::plan::PlanFile;
 use super::progress::Reporter;
 use super::report::{self, Outcome};
 use super::verify::Verifier;
@@ -40,8 +40,6 @@ use crate::bucket::{BucketUrl, Environment, Sink, SinkError};
 const FILES: usize = 8;
 /// Bytes read at once.
 const BLOCK: usize = 1024 * 1024;
-/// Most warnings that are kept.
-const MAX_WARNINGS: usize = 20;
 
 const AFTER: &str = "\
 Examples:
@@ -140,8 +138,8 @@ pub(super) async fn folder(
     before: &mut Before,
 ) -> Result<SourceStatus, LoadError> {
     let (inputs, source) = known;
-    let found = find(from)?;
-    let mut plan = plan(&found, from)?;
+    let found = tree::find(from)?;
+    let mut plan = tree::plan(&found, from)?;
     if let Some(source) = source {
         let warnings = source.warnings.iter().chain(&plan.source.warnings).cloned().collect();
         plan.source = SourceStatus { bytes: plan.source.bytes, files: plan.source.files, warnings, ..source };
@@ -240,106 +238,4 @@ impl Work<'_> {
         tracing::info!(path = %file.path, bytes = verified.size, "file published");
         Ok(verified)
     }
-}
-
-/// A file that was written, and where.
-struct Found {
-    path: String,
-    place: PathBuf,
-    size: u64,
-    /// Changes when the file does.
-    stamp: String,
-}
-
-/// The files of a folder, in order of their paths.
-#[derive(Default)]
-struct Tree {
-    files: Vec<Found>,
-    warnings: Vec<String>,
-}
-
-impl Tree {
-    fn warn(&mut self, path: &str, why: &str) {
-        if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(format!("`{path}` is not published: {why}"));
-        }
-    }
-
-    /// What a link leads to counts where it is a file below `root`: whoever wrote the folder must not choose files of ours.
-    fn add(&mut self, root: &Path, path: String, place: &Path) -> io::Result<()> {
-        let real = match place.canonicalize() {
-            Ok(real) if real.starts_with(root) => real,
-            Ok(_) => {
-                self.warn(&path, "it is a link that leads out of the folder");
-                return Ok(());
-            }
-            Err(_) => {
-                self.warn(&path, "it is a link that leads nowhere");
-                return Ok(());
-            }
-        };
-        let metadata = fs::metadata(&real)?;
-        if !metadata.is_file() {
-            self.warn(&path, "it is neither a file nor a folder");
-            return Ok(());
-        }
-        let stamp = format!("{}.{}.{}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
-        self.files.push(Found { path, place: real, size: metadata.len(), stamp });
-        Ok(())
-    }
-
-    fn walk(&mut self, root: &Path) -> io::Result<()> {
-        let mut folders = vec![(root.to_owned(), String::new())];
-        while let Some((folder, prefix)) = folders.pop() {
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                let Some(name) = name.to_str() else {
-                    self.warn(&format!("{prefix}{}", name.to_string_lossy()), "its name is no UTF-8");
-                    continue;
-                };
-                let path = format!("{prefix}{name}");
-                if entry.file_type()?.is_dir() {
-                    folders.push((entry.path(), format!("{path}/")));
-                } else {
-                    self.add(root, path, &entry.path())?;
-                }
-            }
-        }
-        self.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(())
-    }
-}
-
-fn find(from: &Path) -> Result<Tree, LoadError> {
-    let name = from.display().to_string();
-    let root = from.canonicalize().map_err(SinkError::io("open folder", &name))?;
-    let mut tree = Tree::default();
-    tree.walk(&root).map_err(SinkError::io("look into", &name))?;
-    Ok(tree)
-}
-
-fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
-    if found.files.len() > MAX_FILES {
-        let message = format!("`{}` has more than {MAX_FILES} files; pack them together", from.display());
-        return Err(LoadError::new(reason::TOO_LARGE, message));
-    }
-    check_paths(found.files.iter().map(|file| file.path.as_str()))
-        .map_err(|error| LoadError::new(reason::REFUSED, format!("`{}`: {error}", from.display())))?;
-    let here = Url::parse("file:///").map_err(|error| LoadError::new(reason::JOB_FAILED, error.to_string()))?;
-    let mut revision = Sha256::new();
-    let mut files = Vec::with_capacity(found.files.len());
-    for Found { path, size, stamp, .. } in &found.files {
-        revision.update(format!("{path}\0{size}\0{stamp}\n"));
-        let origin = Origin { url: here.clone(), headers: HeaderMap::new(), auth: None, expires: None };
-        files.push(PlanFile { path: path.clone(), size: Some(*size), sha256: None, origin });
-    }
-    let bytes = found.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
-    let source = SourceStatus {
-        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
-        files: i64::try_from(files.len()).unwrap_or(i64::MAX),
-        warnings: found.warnings.clone(),
-        ..SourceStatus::default()
-    };
-    Ok(Plan { revision: format!("written-{}", hex::encode(revision.finalize())), files, source, ..Plan::default() })
 }
