@@ -97,9 +97,10 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
 /// What was said of the artifact: by the worker, or by the publisher of what a container left once that has succeeded.
 fn said<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: &JobView) -> Option<Outcome> {
     let name = job.metadata.name.as_deref()?;
-    match plan.is_published {
-        true => observed.published(&plan.inputs, name).filter(|_| job.holds("Complete").is_some()),
-        false => observed.outcome(&plan.inputs, name),
+    if plan.is_published {
+        observed.published(&plan.inputs, name).filter(|_| job.holds("Complete").is_some())
+    } else {
+        observed.outcome(&plan.inputs, name)
     }
 }
 

@@ -62,14 +62,6 @@ pub struct Content {
     pub pull_secret: Option<String>,
 }
 
-/// How a pod gets to a place in the bucket.
-enum Way {
-    /// A volume, and the path of the place in it.
-    Volume(Volume, String),
-    /// Not at all: it is copied.
-    Copy,
-}
-
 /// Where a worker writes, as it sees it.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -98,7 +90,7 @@ impl Builder<'_> {
     /// The artifacts at `url` as `/content/{dir}`, for reading.
     pub fn read(&self, content: &mut Content, volume: &str, dir: &str, url: &str) -> Result<(), Verdict> {
         let path = format!("{CONTENT}/{dir}");
-        if self.mount(content, volume, url, ARTIFACTS, &path, true)? {
+        if self.mount(content, volume, (url, ARTIFACTS), &path, true)? {
             self.add(content, self.stager(volume, url, Security::Own, &[]));
         }
         Ok(())
@@ -112,7 +104,7 @@ impl Builder<'_> {
 
     /// The folder `/content/artifacts`, whose files become the artifacts at `url`; `inputs` is what they are made from.
     pub fn write(&self, content: &mut Content, url: &str, inputs: &str) -> Result<(), Verdict> {
-        if self.mount(content, ARTIFACTS, url, ARTIFACTS, &format!("{CONTENT}/{ARTIFACTS}"), false)? {
+        if self.mount(content, ARTIFACTS, (url, ARTIFACTS), &format!("{CONTENT}/{ARTIFACTS}"), false)? {
             self.add(content, self.publisher(ARTIFACTS, url, inputs, &[]));
             content.publishes = true;
         }
@@ -121,7 +113,7 @@ impl Builder<'_> {
 
     /// The folder `sub` at `url` as `path`: what is there already can be changed.
     pub fn keep(&self, content: &mut Content, url: &str, sub: &str, path: &str) -> Result<(), Verdict> {
-        if self.mount(content, sub, url, sub, path, false)? {
+        if self.mount(content, sub, (url, sub), path, false)? {
             let url = if sub == ARTIFACTS { url.to_owned() } else { format!("{}/{sub}", url.trim_end_matches('/')) };
             self.add(content, self.stager(sub, &url, self.copier(), &["--or-empty"]));
             self.add(content, self.publisher(sub, &url, "kept", &[&format!("--every={KEEP_SECONDS}")]));
@@ -140,15 +132,14 @@ impl Builder<'_> {
         &self,
         content: &mut Content,
         volume: &str,
-        url: &str,
-        sub: &str,
+        (url, sub): (&str, &str),
         path: &str,
         read_only: bool,
     ) -> Result<bool, Verdict> {
-        let (mount, copied) = match way(self.environment, volume, url, read_only)? {
+        let (mount, copied) = match volume_for(self.environment, volume, url, read_only)? {
             // What lies beside the artifacts of a node path shares their volume.
-            Way::Volume(volume, below) => (Mount { mount: mounted(&volume.name, path, join(&below, sub)), volume }, false),
-            Way::Copy => {
+            Some((volume, below)) => (Mount { mount: mounted(&volume.name, path, join(&below, sub)), volume }, false),
+            None => {
                 let Mount { volume, .. } = scratch(volume, path, None, false);
                 (Mount { mount: mounted(&volume.name, path, ARTIFACTS.to_owned()), volume }, true)
             }
@@ -235,7 +226,7 @@ pub fn target(environment: &Environment, url: &str) -> Result<Target, Verdict> {
 
 /// Whether what a container writes for `url` is published, and the publisher's word is what counts.
 pub fn is_published(environment: &Environment, url: &str) -> bool {
-    way(environment, ARTIFACTS, url, false).is_ok_and(|way| matches!(way, Way::Copy))
+    volume_for(environment, ARTIFACTS, url, false).is_ok_and(|volume| volume.is_none())
 }
 
 /// Whether workers see a folder there, in which several of them can meet.
@@ -243,16 +234,17 @@ pub fn is_folder(url: &str) -> bool {
     parse(url).is_ok_and(|url| !url.scheme().is_object())
 }
 
-fn way(environment: &Environment, volume: &str, url: &str, read_only: bool) -> Result<Way, Verdict> {
+/// The volume of a place in the bucket, and the place's path in it; none where it is copied.
+fn volume_for(environment: &Environment, volume: &str, url: &str, read_only: bool) -> Result<Option<(Volume, String)>, Verdict> {
     let parsed = parse(url)?;
     let bucket = parsed.bucket();
     Ok(match (parsed.scheme(), parsed.local_path()) {
-        (_, Some(path)) => Way::Volume(host_path(volume_of(volume), path.to_str().unwrap_or_default()), String::new()),
-        (Scheme::Pvc, _) => Way::Volume(claim(volume_of(volume), bucket), parsed.path().to_owned()),
+        (_, Some(path)) => Some((host_path(volume_of(volume), path.to_str().unwrap_or_default()), String::new())),
+        (Scheme::Pvc, _) => Some((claim(volume_of(volume), bucket), parsed.path().to_owned())),
         (Scheme::Gs, _) if environment.has_driver() => {
-            Way::Volume(driver(volume_of(volume), bucket, read_only), parsed.path().to_owned())
+            Some((driver(volume_of(volume), bucket, read_only), parsed.path().to_owned()))
         }
-        _ => Way::Copy,
+        _ => None,
     })
 }
 
