@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use substratus_crds::{ArtifactStatus, ModelStatus};
 use substratus_tests::cluster::{Cluster, Mode, eventually, process};
-use substratus_tests::s3::{BUCKET, S3, SECRET_KEY};
+use substratus_tests::s3::{BUCKET, Fault, Rule, S3, SECRET_KEY};
 use substratus_tests::{image, platform};
 use tokio::runtime::Handle;
 
@@ -144,6 +144,8 @@ impl Place<'_> {
             && cat /content/params.json > /content/artifacts/params && env > /content/artifacts/env";
         let spec = json!({"image": image, "command": ["sh", "-c", script], "params": {"epochs": 3}, "model": {"name": "base"},
             "dataset": {"name": "rows"}, "securityContext": confined()});
+        // The bucket is down for a moment: no failure of the training's, which has no try to lose.
+        self.s3.fault(Rule { method: "GET", part: "list-type=2", fault: Fault::Answer(503, "SlowDown"), times: 8 });
         self.apply(&object("Model", "tuned", spec))?;
         let status = self.model("tuned").await?;
         let (prefix, names) = self.objects(&status)?;

@@ -91,8 +91,12 @@ pub(super) fn of_container<A: Artifact>(observed: &Observed<A>, plan: &Plan, tem
         }
         None => retry::once(job, recorded(observed, plan), same, token),
     };
-    let spec =
-        JobSpec { backoff_limit: Some(observed.wanted().retries.unwrap_or(A::FACTS.retries)), template, ..JobSpec::default() };
+    let spec = JobSpec {
+        backoff_limit: Some(observed.wanted().retries.unwrap_or(A::FACTS.retries)),
+        pod_failure_policy: copying_policy(&template),
+        template,
+        ..JobSpec::default()
+    };
     let child = child(observed, &basis, &attempt, (A::FACTS.job)(observed.name()), spec);
     (vec![child], built(job, &basis, attempt))
 }
@@ -149,17 +153,8 @@ fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, na
     Child::new(ChildKind::Job, Policy::Run { identity: identity(basis, attempt) }, &observed.owner, job)
 }
 
-/// A typed user error ends the Job at once; a disruption (drain, preemption) does not count as a failure.
+/// A typed user error of a worker ends the Job at once; a disruption (drain, preemption) does not count as a failure.
 fn failure_policy(container: &str) -> PodFailurePolicy {
-    let on_exit = PodFailurePolicyRule {
-        action: "FailJob".to_owned(),
-        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(container.to_owned()),
-            operator: "In".to_owned(),
-            values: final_codes().map(i32::from).collect(),
-        }),
-        ..PodFailurePolicyRule::default()
-    };
     let on_disruption = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
         on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
@@ -168,5 +163,51 @@ fn failure_policy(container: &str) -> PodFailurePolicy {
         }]),
         ..PodFailurePolicyRule::default()
     };
-    PodFailurePolicy { rules: vec![on_exit, on_disruption] }
+    PodFailurePolicy { rules: vec![final_error(container), on_disruption] }
+}
+
+/// The same of containers that copy into a user's pod. What else befalls them is no failure of the user's, and tried again.
+fn copying_policy(template: &PodTemplateSpec) -> Option<PodFailurePolicy> {
+    let containers = template.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let copiers = containers.map(|container| container.name.as_str()).filter(|name| name.starts_with(content::STAGE));
+    let rules: Vec<_> = copiers.flat_map(|name| [final_error(name), on_exit("Ignore", name, ("NotIn", vec![0]))]).collect();
+    (!rules.is_empty()).then_some(PodFailurePolicy { rules })
+}
+
+fn final_error(container: &str) -> PodFailurePolicyRule {
+    on_exit("FailJob", container, ("In", final_codes().map(i32::from).collect()))
+}
+
+fn on_exit(action: &str, container: &str, (operator, values): (&str, Vec<i32>)) -> PodFailurePolicyRule {
+    PodFailurePolicyRule {
+        action: action.to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(container.to_owned()),
+            operator: operator.to_owned(),
+            values,
+        }),
+        ..PodFailurePolicyRule::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn copies_that_fail_are_tried_again_and_trainings_are_not() {
+        let template = |names: &[&str]| -> PodTemplateSpec {
+            let containers: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+            serde_json::from_value(json!({"spec": {"containers": [{"name": "model"}], "initContainers": containers}})).unwrap()
+        };
+        assert_eq!(copying_policy(&template(&["publish-artifacts"])), None);
+        let policy = serde_json::to_value(copying_policy(&template(&["stage-model", "publish-artifacts"]))).unwrap();
+        let rules: Vec<_> = policy["rules"].as_array().unwrap().iter().collect();
+        assert_eq!(rules.len(), 2, "the container itself has none: {policy}");
+        assert_eq!((&rules[0]["action"], &rules[0]["onExitCodes"]["values"][0]), (&json!("FailJob"), &json!(64)));
+        let others = json!({"containerName": "stage-model", "operator": "NotIn", "values": [0]});
+        assert_eq!((&rules[1]["action"], &rules[1]["onExitCodes"]), (&json!("Ignore"), &others));
+    }
 }
