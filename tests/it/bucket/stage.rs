@@ -13,7 +13,7 @@ use super::*;
 const PREFIX: &str = "some/model";
 const SIZE: usize = 40 << 20;
 /// Seeds of a normal run.
-const FEW: u64 = 3;
+const FEW: u64 = 10;
 
 /// A bucket, and folders.
 struct Place {
