@@ -55,17 +55,15 @@ impl Fetch {
                 }
                 Err(Trouble::Wait(wait)) => {
                     waits += 1;
-                    let pause = self.transfer.tuning.pause_after(waits);
-                    let (wait, named) = (wait.unwrap_or(pause), wait.is_some());
+                    let wait = wait.unwrap_or_else(|| self.transfer.tuning.pause_after(waits));
                     waited += wait;
                     if waited > self.transfer.tuning.max_wait {
                         return Err(LoadError::rate_limited(wait.as_secs()));
                     }
                     tracing::info!(path = %self.file.path, seconds = wait.as_secs(), "the source asks to wait");
                     self.transfer.seats.trouble();
-                    if !named {
-                        tokio::time::sleep(wait).await;
-                    }
+                    // Who said so may be behind a redirect, where nobody looks before asking.
+                    tokio::time::sleep(wait).await;
                 }
             }
         }
@@ -127,9 +125,20 @@ impl Fetch {
         Ok(location)
     }
 
+    /// Where to ask, and the right to. Waiting for that takes time in which a URL may run out.
+    async fn turn(&self, range: Option<&Range<u64>>) -> Result<(Location, Seat), LoadError> {
+        let mut taken: Option<(Url, Seat)> = None;
+        loop {
+            let location = self.current(range).await?;
+            match taken.take() {
+                Some((url, seat)) if url == *location.url() => return Ok((location, seat)),
+                _ => taken = Some((location.url().clone(), self.seat(location.url()).await)),
+            }
+        }
+    }
+
     async fn open(&self, range: Option<&Range<u64>>, size: Option<u64>) -> Result<Opened, Trouble> {
-        let seat = self.seat(self.location().url()).await;
-        let location = self.current(range).await.map_err(unanswered)?;
+        let (location, seat) = self.turn(range).await.map_err(unanswered)?;
         let answer = self.transfer.egress.send(ask(&location, range)).await.map_err(|error| match error {
             EgressError::Unavailable(why) => Trouble::Down(why),
             error => Trouble::Failed(error.into()),

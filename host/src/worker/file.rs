@@ -188,7 +188,7 @@ impl FileLoad {
             running.spawn(async move { fetch.part(range, opened, &front).await });
         };
         start(&mut running, first.0, Some(first.1));
-        while !running.is_empty() {
+        while !running.is_empty() || !missing.is_empty() {
             let next = missing.front().filter(|_| running.len() < self.transfer.tuning.connections).cloned();
             let room = async {
                 match &next {

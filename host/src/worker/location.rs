@@ -110,7 +110,7 @@ mod tests {
         let tried = location.clone();
         location.back(&tried);
         assert_eq!(location.url(), &hub.origin.url);
-        assert!(!location.origin_is_over(Duration::from_secs(60)), "nobody said that it ends");
+        assert!(!location.origin_is_over(Duration::from_mins(1)), "nobody said that it ends");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How long is measured before anything is concluded.
 pub const ROUND: Duration = Duration::from_millis(250);
 /// Connections to begin with.
-const FIRST: usize = 8;
+const FIRST: usize = 16;
 /// Rounds without an attempt at more, after one that did not pay or after trouble.
 const REST: u32 = 8;
 /// Rounds that one trouble counts for: connections that were opened together fail together.
@@ -54,7 +54,7 @@ impl Pace {
             Phase::Resting(0) => self.grow(rate),
             Phase::Resting(rounds) => self.phase = Phase::Resting(rounds - 1),
             Phase::Trying { before, rate: less, .. } if rate > less * (1.0 + WORTH * growth(before, self.limit)) => {
-                self.grow(rate)
+                self.grow(rate);
             }
             Phase::Trying { before, rate, again: false } => self.phase = Phase::Trying { before, rate, again: true },
             Phase::Trying { before, .. } => {
@@ -104,27 +104,27 @@ mod tests {
 
     #[test]
     fn it_grows_as_long_as_more_brings_more() {
-        let mut pace = Pace::new(32);
-        assert_eq!(pace.limit(), 8);
-        assert_eq!(after(&mut pace, 2, f64::MAX), 32);
-        assert_eq!(after(&mut pace, 100, f64::MAX), 32, "never more than allowed");
+        let mut pace = Pace::new(64);
+        assert_eq!(pace.limit(), 16);
+        assert_eq!(after(&mut pace, 2, f64::MAX), 64);
+        assert_eq!(after(&mut pace, 100, f64::MAX), 64, "never more than allowed");
     }
 
     #[test]
     fn it_stays_near_what_a_line_can_carry() {
         let mut pace = Pace::new(64);
-        after(&mut pace, 40, 12.0 * EACH);
-        let most = (0..100).map(|_| after(&mut pace, 1, 12.0 * EACH)).max().unwrap();
-        assert!((10..=20).contains(&pace.limit()) && most <= 20, "{pace:?} {most}");
+        after(&mut pace, 40, 24.0 * EACH);
+        let most = (0..100).map(|_| after(&mut pace, 1, 24.0 * EACH)).max().unwrap();
+        assert!((20..=40).contains(&pace.limit()) && most <= 40, "{pace:?} {most}");
         let mut pace = Pace::new(64);
-        assert!(after(&mut pace, 40, EACH) <= 10, "more than enough is not added to: {pace:?}");
+        assert!(after(&mut pace, 40, EACH) <= 20, "more than enough is not added to: {pace:?}");
     }
 
     #[test]
     fn what_nobody_asked_for_is_not_given() {
         let mut pace = Pace::new(32);
         (0..50).for_each(|_| pace.round(1e9, false));
-        assert_eq!(pace.limit(), 8);
+        assert_eq!(pace.limit(), 16);
     }
 
     #[test]

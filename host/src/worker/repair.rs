@@ -4,10 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use substratus_crds::conditions::reason;
-use tokio::task::JoinSet;
+use futures::{TryStreamExt, stream};
 
-use super::failure::LoadError;
 use super::fetch::{Fetch, Stop};
 use super::file::FileLoad;
 use super::ranges::Ranges;
@@ -21,40 +19,35 @@ impl FileLoad {
     pub(super) async fn repair(&self, sink_file: &SinkFile, found: Verified, planned: [u8; 32]) -> Result<Verified, Stop> {
         let (transfer, size) = (&self.transfer, found.size);
         tracing::warn!(path = %self.file.path, found = hex::encode(found.sha256), "the bytes do not match the digest");
-        let fetch = Arc::new(Fetch::again(Arc::clone(transfer), (self.index, Arc::clone(&self.file)), sink_file.clone()));
+        let fetch = Fetch::again(Arc::clone(transfer), (self.index, Arc::clone(&self.file)), sink_file.clone());
         let all = Ranges::default().missing(size, transfer.tuning.part);
         let (mut rest, mut most, mut found) = (all.as_slice(), 1, found);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(most));
-            fetch_again(&fetch, now, size).await?;
+            self.fetch_again(&fetch, now, size).await?;
             if fetch.has_changed() {
                 found = Verifier::start(sink_file.clone()).finish(size).await?;
                 if found.sha256 == planned {
                     return Ok(found);
                 }
             }
-            // Few at first, as one is wrong mostly; then as many as there are connections.
-            (rest, most) = (later, (most * 2).min(transfer.tuning.connections));
+            // Few at first, as one is wrong mostly. Doubled, so that a file with many wrong ones is not hashed as often.
+            (rest, most) = (later, most * 2);
         }
         self.forget();
         Err(Stop::Failed(self.spoilt(found).await?))
     }
-}
 
-/// Ranges of a file of `size` bytes, beside each other; all of it at once from a server that does not know ranges.
-async fn fetch_again(fetch: &Arc<Fetch>, ranges: &[Range<u64>], size: u64) -> Result<(), Stop> {
-    let mut running = JoinSet::new();
-    for range in ranges.iter().cloned() {
-        let fetch = Arc::clone(fetch);
-        running.spawn(async move {
-            let wanted = (range != (0..size)).then_some(&range);
-            let opened = fetch.connect(wanted, Some(size)).await?;
-            let range = if opened.whole { 0..size } else { range };
-            fetch.part(range, Some(opened), &Front::of_nobody()).await
-        });
+    /// Ranges of a file of `size` bytes, beside each other; all of it at once from a server that does not know ranges.
+    async fn fetch_again(&self, fetch: &Fetch, ranges: &[Range<u64>], size: u64) -> Result<(), Stop> {
+        let ranges = stream::iter(ranges.iter().cloned().map(Ok));
+        ranges
+            .try_for_each_concurrent(self.transfer.tuning.connections, async |range| {
+                let wanted = (range != (0..size)).then_some(&range);
+                let opened = fetch.connect(wanted, Some(size)).await?;
+                let range = if opened.whole { 0..size } else { range };
+                fetch.part(range, Some(opened), &Front::of_nobody()).await.map(drop)
+            })
+            .await
     }
-    while let Some(joined) = running.join_next().await {
-        joined.map_err(|error| LoadError::new(reason::JOB_FAILED, format!("a part's task ended: {error}")))??;
-    }
-    Ok(())
 }

@@ -193,13 +193,13 @@ mod tests {
     #[tokio::test]
     async fn more_seats_are_there_when_more_bytes_come() {
         let (seats, counters) = (Seats::new(32), Counters::default());
-        let taken = futures::future::join_all((0..8).map(|_| seats.take(Turn::File))).await;
+        let taken = futures::future::join_all((0..16).map(|_| seats.take(Turn::File))).await;
         let (wanted, measured) = (seats.clone(), &counters);
         tokio::select! {
             never = seats.keep_pace(measured) => match never {},
             () = async {
                 let _more = wanted.take(Turn::File).await;
-                assert_eq!(wanted.limit(), 16, "somebody waited for it");
+                assert_eq!(wanted.limit(), 32, "somebody waited for it");
             } => {}
             () = async {
                 loop {

@@ -164,6 +164,11 @@ impl Case {
 async fn many_ranges_make_one_file() {
     let case = Case::new(1_000_003, true, true).await;
     assert_eq!(case.succeeds().await.len(), 16);
+    for connections in [1, 2, 3] {
+        let mut case = Case::new(1_000_003, true, true).await;
+        case.tuning.connections = connections;
+        assert_eq!(case.succeeds().await.len(), 16, "{connections} connections");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::*;
 /// Six parts and a bit.
 const SIZE: u64 = 50 * MIB;
 /// Seeds of a normal run.
-const FEW: u64 = 3;
+const FEW: u64 = 10;
 
 #[test]
 fn a_load_into_a_bucket_is_whole_and_a_second_one_does_nothing() {
