@@ -3,6 +3,7 @@
 //! ```text
 //! cli ─► load ─► resolve ── questions ──► plugin ── its HTTP ──► calls ─► egress ─► hub
 //!          │        └► plan: paths, digests and URLs checked before the first byte
+//!          ├───► reuse: files of the plan whose digest another artifact has ─► sink
 //!          ├───► transfer ─► file ─► fetch ── ranges ────────────────────► egress ─► hub, CDN
 //!          │                  │        └► sink (`artifacts/*.partial`), journal
 //!          │                  └► verify: SHA-256 follows the front of each file, then the file gets its name
@@ -37,6 +38,7 @@ pub mod ranges;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod reuse;
 pub mod secrets;
 pub mod stage;
 pub mod transfer;

@@ -11,6 +11,7 @@ mod manifests;
 mod notebook;
 mod scale;
 mod security;
+mod siblings;
 mod takeover;
 
 use std::time::Duration;

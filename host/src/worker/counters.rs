@@ -1,6 +1,10 @@
 //! Numbers of a running load, shared by everything that moves bytes. Knows nothing of who reads them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of a file's name that are told.
+const MAX_FILE: usize = 200;
 
 /// Counters; all of them only ever tell the user something, none decides anything.
 #[derive(Debug, Default)]
@@ -11,9 +15,13 @@ pub struct Counters {
     done: AtomicU64,
     /// Bytes that came over the network in this run.
     fetched: AtomicU64,
+    /// Bytes that were taken over from other artifacts.
+    reused: AtomicU64,
     files: AtomicU64,
     files_done: AtomicU64,
     more: AtomicBool,
+    /// The file that was begun last.
+    file: Mutex<String>,
 }
 
 /// The counters at one moment.
@@ -25,6 +33,8 @@ pub struct Snapshot {
     pub done: u64,
     /// Bytes that came over the network in this run.
     pub fetched: u64,
+    /// Bytes that were taken over from other artifacts in this run.
+    pub reused: u64,
     /// Files of the load.
     pub files: u64,
     /// Files that are whole and verified.
@@ -45,6 +55,19 @@ impl Counters {
         self.more.store(true, Ordering::Relaxed);
     }
 
+    /// A file is begun.
+    pub fn begin(&self, path: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.clear();
+        file.push_str(path.get(..path.floor_char_boundary(MAX_FILE)).unwrap_or_default());
+    }
+
+    /// The file that was begun last, or the beginning of its name.
+    pub fn current(&self) -> Option<String> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        (!file.is_empty()).then(|| file.clone())
+    }
+
     /// Bytes arrived and are on disk.
     pub fn arrived(&self, bytes: u64) {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
@@ -54,6 +77,18 @@ impl Counters {
     /// Bytes were there already.
     pub fn found(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes were taken over from another artifact.
+    pub fn reused(&self, bytes: u64) {
+        self.reused.fetch_add(bytes, Ordering::Relaxed);
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were taken over turned out to be no good.
+    pub fn given_back(&self, bytes: u64) {
+        self.reused.fetch_sub(bytes, Ordering::Relaxed);
+        self.lost(bytes);
     }
 
     /// Bytes turned out to be no good.
@@ -72,6 +107,7 @@ impl Counters {
             total: self.total.load(Ordering::Relaxed),
             done: self.done.load(Ordering::Relaxed),
             fetched: self.fetched.load(Ordering::Relaxed),
+            reused: self.reused.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),
             files_done: self.files_done.load(Ordering::Relaxed),
             more: self.more.load(Ordering::Relaxed),

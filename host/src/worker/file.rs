@@ -39,6 +39,7 @@ impl FileLoad {
             transfer.counters.file();
             return Ok(verified);
         }
+        transfer.counters.begin(&file.path);
         let mut mismatches = 0;
         let mut restarts = 0;
         loop {

@@ -70,6 +70,7 @@ async fn report(counters: Arc<Counters>, inputs: String, to: Option<(Store, Url)
         ticks.tick().await;
         let snapshot = counters.snapshot();
         let transfer = status(snapshot, rate.sample(snapshot.fetched, Instant::now()));
+        let transfer = TransferStatus { file: counters.current(), ..transfer };
         if person {
             // A carriage return belongs on a terminal and nowhere else; a terminal that is gone is no failure.
             let _ = write!(std::io::stderr(), "\r\x1b[K{}", line(&transfer));
@@ -138,6 +139,8 @@ pub fn status(snapshot: Snapshot, rate: u64) -> TransferStatus {
         eta_seconds: left.checked_div(rate).map(signed),
         files_done: signed(snapshot.files_done),
         files_total: signed(snapshot.files),
+        reused_bytes: signed(snapshot.reused),
+        ..TransferStatus::default()
     }
 }
 
@@ -174,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_status_says_what_a_person_wants_to_know() {
-        let half = Snapshot { total: 1000, done: 500, fetched: 500, files: 2, files_done: 1, more: false };
+        let half = Snapshot { total: 1000, done: 500, fetched: 500, reused: 0, files: 2, files_done: 1, more: false };
         let shown = status(half, 100);
         assert_eq!((shown.progress.as_str(), shown.eta_seconds, shown.bytes_done), ("50%", Some(5), 500));
         assert_eq!(status(half, 0).eta_seconds, None);

@@ -102,7 +102,7 @@ pub async fn publish(from: &Path, to: &BucketUrl, inputs: &str, env: &Environmen
         result = folder(from, to, inputs, None, env) => result,
     };
     match result {
-        Ok(source) => Outcome::Complete { inputs: inputs.to_owned(), source },
+        Ok(source) => Outcome::Complete { inputs: inputs.to_owned(), source, reused: 0 },
         Err(error) => Outcome::failed(inputs.to_owned(), error),
     }
 }

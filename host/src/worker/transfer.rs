@@ -1,6 +1,7 @@
 //! Moves the files of a plan: several at a time, each over several byte ranges, every connection counted against one bound.
 //! Knows no plugin: where a file moved to is asked through [`Refresh`].
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Transfer {
     pub refresh: Arc<dyn Refresh>,
     /// How hard to try.
     pub tuning: Tuning,
+    /// Files that are there already, and counted.
+    pub taken: HashMap<String, Verified>,
     /// Free connections.
     pub(super) connections: Arc<Semaphore>,
     quiet_until: Mutex<Instant>,
@@ -92,14 +95,15 @@ impl Transfer {
         tuning: Tuning,
     ) -> Self {
         let connections = Arc::new(Semaphore::new(tuning.connections));
-        Self { egress, sink, journal, counters, refresh, tuning, connections, quiet_until: Mutex::new(Instant::now()) }
+        let (taken, quiet_until) = (HashMap::new(), Mutex::new(Instant::now()));
+        Self { egress, sink, journal, counters, refresh, tuning, taken, connections, quiet_until }
     }
 
     /// Fetches what is not there yet. Answers with size and digest of every file, in the plan's order.
     pub async fn run(self: Arc<Self>, plan: &Plan) -> Result<Vec<Verified>, LoadError> {
         self.check_room(plan).await?;
-        let mut verified = vec![None; plan.files.len()];
-        let mut waiting = plan.files.iter().enumerate();
+        let mut verified: Vec<_> = plan.files.iter().map(|file| self.taken.get(&file.path).copied()).collect();
+        let mut waiting = plan.files.iter().enumerate().filter(|(_, file)| !self.taken.contains_key(&file.path));
         let mut running = JoinSet::new();
         loop {
             // A file more than there are connections would only wait for one, with memory in its hands.
@@ -122,7 +126,10 @@ impl Transfer {
 
     /// Before the first byte: is there room for all that lacks? Files in work have theirs set aside.
     async fn check_room(&self, plan: &Plan) -> Result<(), LoadError> {
-        let lacks = |file: &&PlanFile| self.journal.finished(file).is_none() && !self.journal.begun(&file.path);
+        let lacks = |file: &&PlanFile| {
+            let is_there = self.journal.finished(file).is_some() || self.taken.contains_key(&file.path);
+            !is_there && !self.journal.begun(&file.path)
+        };
         let needed: u64 = plan.files.iter().filter(lacks).filter_map(|file| file.size).fold(0, u64::saturating_add);
         match self.sink.free().await? {
             Some(free) if needed > free => {

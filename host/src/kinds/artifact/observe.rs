@@ -39,6 +39,8 @@ pub struct Observed<A> {
     pub catalog: Arc<Catalog>,
     /// What the worker reported last.
     pub progress: Option<Progress>,
+    /// Places that a load may take files over from, the best first.
+    pub siblings: Vec<String>,
     /// The time.
     pub now: Timestamp,
 }

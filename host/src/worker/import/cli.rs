@@ -100,6 +100,7 @@ impl ImportArgs {
         let around = Surroundings {
             plugins,
             env,
+            reuse: Vec::new(),
             progress: self.worker.progress_to(store),
             tuning: self.worker.run.tuning(),
             patience: self.worker.run.patience(),
