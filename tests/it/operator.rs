@@ -13,6 +13,7 @@ mod scale;
 mod security;
 mod siblings;
 mod takeover;
+mod transfer;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ pub mod observe;
 pub mod plan;
 pub mod retry;
 mod siblings;
+mod transfer;
 pub mod validate;
 
 use std::fmt::Debug;
@@ -32,7 +33,7 @@ use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::kinds::shared::workload::Workload;
 use crate::reconcile::caches;
 use crate::reconcile::trigger::Trigger;
-use crate::reconcile::Kind;
+use crate::reconcile::{Kind, News};
 use crate::worker::reuse::MAX_PLACES;
 
 /// A kind that becomes an artifact.
@@ -181,6 +182,10 @@ impl<A: Artifact> Kind for A {
 
     fn status(&self) -> Option<&ArtifactStatus> {
         self.known()
+    }
+
+    fn news(before: Option<&ArtifactStatus>, now: &ArtifactStatus) -> Vec<News> {
+        transfer::news(before.and_then(|before| before.transfer.as_ref()), now.transfer.as_ref())
     }
 
     fn conditions(status: &ArtifactStatus) -> &[Condition] {
