@@ -146,6 +146,24 @@ pub struct TransferStatus {
     /// Number of files.
     #[serde(default)]
     pub files_total: i64,
+    /// Bytes that were not fetched, but taken over from other artifacts of the namespace.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub reused_bytes: i64,
+    /// A file that is being fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The pod that moves the bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// No byte has come for a minute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
+    /// Share of the bytes, in percent, that an Event spoke of last: 0, 25, 50 or 75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<i32>,
+    /// When this was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
 }
 
 /// The plugin revision that answered.
@@ -201,6 +219,11 @@ fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-map-type": "atomic"
     })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_none(number: &i64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]

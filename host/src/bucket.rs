@@ -2,7 +2,7 @@
 //!
 //! [`url`] is pure and is all the operator needs. [`sink`] is what the worker writes through: into a folder ([`local`]), or into
 //! an object store ([`object`], file by file [`upload`], of which [`held`] is left to another run) that [`store`] has reached.
-//! [`records`] are our own, beside the files.
+//! [`records`] are our own, beside the files. [`source`] is another artifact that files can be taken over from.
 
 pub mod held;
 pub mod local;
@@ -10,11 +10,13 @@ pub mod object;
 mod part;
 pub mod records;
 pub mod sink;
+pub mod source;
 pub mod store;
 pub mod upload;
 pub mod url;
 
 pub use records::Records;
 pub use sink::{Sink, SinkError, SinkFile};
+pub use source::Source;
 pub use store::Environment;
 pub use url::{BucketUrl, BucketUrlError, artifact_hash};

@@ -174,6 +174,7 @@ impl Explainer {
             nodes: Vec::new(),
             catalog: Arc::clone(&self.catalog),
             progress: None,
+            siblings: Vec::new(),
             now: jiff::Timestamp::UNIX_EPOCH,
             object: Arc::clone(&object),
         };

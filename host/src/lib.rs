@@ -46,6 +46,8 @@
 //! | Who suspends a Notebook that nobody uses? | `idle.rs` in its pod says so, `reconcile/suspend.rs` does it |
 //! | What does a second operator do? | `run.rs`: it stands by; `leader.rs` says whose turn it is |
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
+//! | What is not fetched twice, and why never from another namespace? | `worker/reuse.rs`; `kinds/artifact/siblings.rs` |
+//! | What is told of a load that runs, and how often? | `kinds/artifact/transfer.rs` |
 //! | How does a model get into an object store? | `bucket/upload.rs`; refusals and their words: `bucket/store.rs` |
 //! | How does a pod read and write a bucket without a driver? | `worker/stage.rs`, `worker/publish.rs` |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |

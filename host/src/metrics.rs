@@ -13,6 +13,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::store::Moved;
+
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -76,6 +78,11 @@ struct TrapLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabel {
     result: Lookup,
 }
@@ -90,6 +97,9 @@ pub struct Metrics {
     call_seconds: Family<FunctionLabels, Histogram>,
     traps: Family<TrapLabels, Counter>,
     transferred: Counter<u64, AtomicU64>,
+    reused: Counter<u64, AtomicU64>,
+    files: Counter<u64, AtomicU64>,
+    events: Family<EventLabel, Counter>,
     lookups: Family<LookupLabel, Counter>,
     leader: Gauge,
 }
@@ -116,6 +126,13 @@ impl Metrics {
         registry.register("plugin_traps", "Calls that ended in a trap or against a limit", traps.clone());
         let transferred = Counter::default();
         registry.register_with_unit("transfer", "Model bytes that workers reported as moved", Unit::Bytes, transferred.clone());
+        let reused = Counter::default();
+        let help = "Those of them that were taken over from other artifacts of the namespace";
+        registry.register_with_unit("transfer_reused", help, Unit::Bytes, reused.clone());
+        let files = Counter::default();
+        registry.register("transfer_files", "Files that workers reported as whole", files.clone());
+        let events = Family::default();
+        registry.register("transfer_events", "What was told of loads: that they started, stalled, went on", events.clone());
         let lookups = Family::default();
         registry.register("plugin_cache_lookups", "Questions to the cache of native code", lookups.clone());
         let leader = Gauge::default();
@@ -129,6 +146,9 @@ impl Metrics {
             call_seconds,
             traps,
             transferred,
+            reused,
+            files,
+            events,
             lookups,
             leader,
         }
@@ -152,9 +172,16 @@ impl Metrics {
         self.traps.get_or_create(&TrapLabels { plugin: plugin.to_owned(), trap }).inc();
     }
 
-    /// A worker moved more bytes.
-    pub fn transferred(&self, bytes: u64) {
-        self.transferred.inc_by(bytes);
+    /// A worker moved more. The rate is that of these counters.
+    pub fn transferred(&self, moved: Moved) {
+        self.transferred.inc_by(moved.bytes);
+        self.reused.inc_by(moved.reused);
+        self.files.inc_by(moved.files);
+    }
+
+    /// An Event told something of a load.
+    pub fn told(&self, reason: &str) {
+        self.events.get_or_create(&EventLabel { reason: reason.to_owned() }).inc();
     }
 
     /// The cache of native code was asked.
@@ -199,7 +226,8 @@ mod tests {
         metrics.reconciled(Kind::Server, "plugin", Duration::ZERO);
         clone.plugin_called("huggingface", "resolve", "gated", Duration::from_micros(200));
         clone.plugin_trapped("huggingface", "memory");
-        clone.transferred(1 << 40);
+        clone.transferred(Moved { bytes: 1 << 40, reused: 5, files: 3 });
+        clone.told("LoadStalled");
         clone.cache_asked(Lookup::Miss);
         clone.leading(true);
         let text = metrics.encode();
@@ -212,6 +240,9 @@ mod tests {
             "substratus_plugin_call_duration_seconds_bucket{le=\"0.0005\",plugin=\"huggingface\",function=\"resolve\"} 1",
             "substratus_plugin_traps_total{plugin=\"huggingface\",trap=\"memory\"} 1",
             "substratus_transfer_bytes_total 1099511627776",
+            "substratus_transfer_reused_bytes_total 5",
+            "substratus_transfer_files_total 3",
+            "substratus_transfer_events_total{reason=\"LoadStalled\"} 1",
             "substratus_plugin_cache_lookups_total{result=\"Miss\"} 1",
             "substratus_leader 1",
         ] {

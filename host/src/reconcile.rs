@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod pods;
 pub mod references;
 pub mod service_account;
+pub mod siblings;
 pub mod status;
 pub mod suspend;
 pub mod trigger;
@@ -80,8 +81,25 @@ pub trait Kind:
     fn stopped(observed: &Self::Observed, verdict: &Verdict) -> (Self::Status, Retry);
     /// The status that is on record.
     fn status(&self) -> Option<&Self::Status>;
+    /// What is told besides the conditions when the status on record becomes another.
+    fn news(_before: Option<&Self::Status>, _now: &Self::Status) -> Vec<News> {
+        Vec::new()
+    }
     /// The conditions of a status.
     fn conditions(status: &Self::Status) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
+}
+
+/// Something that is told once, when a status becomes another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// It is no normal part of an object's life.
+    pub warning: bool,
+    /// CamelCase cause.
+    pub reason: String,
+    /// What was done. What differs in nothing else is counted, and keeps its first note.
+    pub action: String,
+    /// For people.
+    pub note: String,
 }
 
 /// A pass that did not get through and is tried again with growing pauses.

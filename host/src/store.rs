@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::future::BoxFuture;
 
+use substratus_crds::TransferStatus;
+
 use crate::metrics::Metrics;
 use crate::worker::report::Progress;
 
@@ -23,7 +25,7 @@ mod progress;
 
 pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, Role, WORKER_ACCOUNTS};
 pub use idle::{Idle, IdleReport, NotSuspended, Notebooks};
-pub use progress::{ProgressBoard, Refusal};
+pub use progress::{Moved, ProgressBoard, Refusal, Report};
 
 /// Largest report, in bytes.
 const MAX_REPORT: usize = 64 * 1024;
@@ -168,10 +170,13 @@ async fn report(
     if store.stands_by() {
         return elsewhere();
     }
-    let progress: Progress = match read(request).await {
+    let mut progress: Progress = match read(request).await {
         Ok(progress) => progress,
         Err(refusal) => return refusal,
     };
+    // Who it is says its token; what became of earlier reports is ours to say.
+    progress.transfer =
+        TransferStatus { pod: Some(caller.pod), stalled: false, announced: None, time: None, ..progress.transfer };
     match store.board.put(&namespace, &job, progress) {
         Ok(moved) => {
             store.metrics.transferred(moved);

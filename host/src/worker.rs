@@ -3,6 +3,7 @@
 //! ```text
 //! cli ─► load ─► resolve ── questions ──► plugin ── its HTTP ──► calls ─► egress ─► hub
 //!          │        └► plan: paths, digests and URLs checked before the first byte
+//!          ├───► reuse: files of the plan whose digest another artifact has ─► sink
 //!          ├───► transfer ─► file ─► fetch ─► connect ── ranges ─────────► egress ─► hub, CDN
 //!          │                  │        └► sink (`artifacts/*.partial`), journal
 //!          │                  └► verify: SHA-256 follows the front of each file, then the file gets its name
@@ -49,6 +50,7 @@ mod repair;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod reuse;
 pub mod seats;
 pub mod secrets;
 pub mod stage;

@@ -4,6 +4,7 @@
 
 mod faults;
 mod load;
+mod reuse;
 mod stage;
 
 use std::net::Ipv4Addr;

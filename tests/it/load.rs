@@ -6,6 +6,7 @@ mod chaos;
 mod matrix;
 mod refused;
 mod resume;
+mod reuse;
 mod spoilt;
 mod store;
 mod whole;
@@ -66,9 +67,13 @@ impl Bench {
 
     /// `substratus load hf://acme/tiny` into the folder, few attempts, no long waits.
     fn command(&self) -> Command {
+        self.command_to(&self.target())
+    }
+
+    fn command_to(&self, target: &Path) -> Command {
         let mut command = Command::new(program());
         command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "3", "--stall", "2"]);
-        command.arg("--to").arg(self.target()).arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
+        command.arg("--to").arg(target).arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
         command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
         command.args(["--config", &format!("endpoint={}", self.hub.url)]);
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);

@@ -11,7 +11,9 @@ mod manifests;
 mod notebook;
 mod scale;
 mod security;
+mod siblings;
 mod takeover;
+mod transfer;
 
 use std::time::Duration;
 

@@ -17,7 +17,12 @@ use super::url::{ARTIFACTS, RECORDS};
 /// What a file is called until it is whole.
 pub const PARTIAL: &str = ".partial";
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// So many bytes are copied at a time.
+const PIECE: u64 = 64 * 1024 * 1024;
+/// And so many where they go through our memory.
+const BUFFER: usize = 1024 * 1024;
+
+pub(super) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// One artifact in a folder: `artifacts/` and `.substratus/` beside it.
 #[derive(Debug)]
@@ -112,21 +117,25 @@ impl LocalSink {
         Ok(())
     }
 
-    /// The folder that holds `path`, opened one component at a time, and the file's name in it.
     fn folder_of(&self, path: &str, make: bool) -> Result<(OwnedFd, String), SinkError> {
-        let refuse = |why| Err(SinkError::Refused(path.to_owned(), why));
-        let (parents, name) = path.rsplit_once('/').map_or((None, path), |(parents, name)| (Some(parents), name));
-        let mut folder = self.artifacts.try_clone().map_err(SinkError::io("open", path))?;
-        for component in parents.into_iter().flat_map(|parents| parents.split('/')).chain([name]) {
-            if matches!(component, "" | "." | "..") || component.contains('\0') {
-                return refuse("it does not stay below the target");
-            }
-        }
-        for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
-            folder = if make { enter(&folder, component, path)? } else { step(&folder, component, path)? };
-        }
-        Ok((folder, name.to_owned()))
+        folder_of(&self.artifacts, path, make)
     }
+}
+
+/// The folder below `artifacts` that holds `path`, opened one component at a time, and the file's name in it.
+pub(super) fn folder_of(artifacts: &OwnedFd, path: &str, make: bool) -> Result<(OwnedFd, String), SinkError> {
+    let refuse = |why| Err(SinkError::Refused(path.to_owned(), why));
+    let (parents, name) = path.rsplit_once('/').map_or((None, path), |(parents, name)| (Some(parents), name));
+    let mut folder = artifacts.try_clone().map_err(SinkError::io("open", path))?;
+    for component in parents.into_iter().flat_map(|parents| parents.split('/')).chain([name]) {
+        if matches!(component, "" | "." | "..") || component.contains('\0') {
+            return refuse("it does not stay below the target");
+        }
+    }
+    for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
+        folder = if make { enter(&folder, component, path)? } else { step(&folder, component, path)? };
+    }
+    Ok((folder, name.to_owned()))
 }
 
 /// Makes the folder `name` where it is missing, and opens it.
@@ -137,7 +146,7 @@ fn enter(parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd, SinkError>
     }
 }
 
-fn step(parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd, SinkError> {
+pub(super) fn step(parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd, SinkError> {
     rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map_err(|error| match error {
         rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
             SinkError::Refused(path.to_owned(), "a symbolic link or a file stands where a folder must be")
@@ -158,6 +167,22 @@ fn set_aside(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
+/// Copies up to `length` bytes at `offset`, within the kernel where both file systems let it.
+fn copy(from: &File, to: &File, offset: u64, length: u64) -> io::Result<u64> {
+    let (mut read, mut write) = (offset, offset);
+    let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+    match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut write), wanted) {
+        Ok(copied) => Ok(copied as u64),
+        Err(rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+            let mut buffer = vec![0; wanted.min(BUFFER)];
+            let read = from.read_at(&mut buffer, offset)?;
+            to.write_all_at(buffer.get(..read).unwrap_or_default(), offset)?;
+            Ok(read as u64)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A file that is being written.
 #[derive(Debug)]
 pub struct LocalFile {
@@ -170,6 +195,28 @@ pub struct LocalFile {
 impl LocalFile {
     pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
         self.file.write_all_at(bytes, offset).map_err(SinkError::io("write", &self.path))
+    }
+
+    /// Fills an empty file with the first `size` bytes of `from`: in one step where the file system shares blocks, else piece by
+    /// piece. `told` hears how far it is, and ends it by answering no. Answers whether blocks are shared.
+    pub(super) fn fill(&self, from: &File, size: u64, mut told: impl FnMut(u64) -> bool) -> Result<bool, SinkError> {
+        self.file.set_len(0).map_err(SinkError::io("begin", &self.path))?;
+        if size > 0 && rustix::fs::ioctl_ficlone(&self.file, from).is_ok() {
+            // Whoever owns the other file may have made it longer.
+            self.file.set_len(size).map_err(SinkError::io("set the size of", &self.path))?;
+            told(size);
+            return Ok(true);
+        }
+        let mut done = 0;
+        while done < size && told(done) {
+            let copied = copy(from, &self.file, done, (size - done).min(PIECE)).map_err(SinkError::io("copy to", &self.path))?;
+            if copied == 0 {
+                return Err(SinkError::io("copy to", &self.path)(io::ErrorKind::UnexpectedEof.into()));
+            }
+            done += copied;
+        }
+        told(done);
+        Ok(false)
     }
 
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SinkError> {

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::Semaphore;
 
 use super::records::{ObjectRecords, Records};
-use super::sink::SinkError;
+use super::sink::{SinkError, Verified};
+use super::source::Source;
 use super::store::{Environment, Store, is_missing_object};
 use super::upload::{Held, ObjectFile};
 use super::url::{ARTIFACTS, BucketUrl, RECORDS};
@@ -25,6 +27,8 @@ pub(super) const UNIT: u64 = 64 * 1024;
 const RANGED: u64 = 48 * 1024 * 1024;
 /// Memory for files that come over one connection from beginning to end. Whoever holds some has that connection, or is past it.
 const STREAMED: u64 = 24 * 1024 * 1024;
+/// Folder of our records for copies that are not verified yet.
+const ASIDE: &str = "aside";
 /// Requests that write, at the same time.
 const WRITES: usize = 8;
 
@@ -33,6 +37,7 @@ const WRITES: usize = 8;
 pub struct ObjectSink {
     store: Store,
     prefix: String,
+    aside: String,
     records: Records,
     listing: Arc<Listing>,
     room: Arc<Room>,
@@ -62,6 +67,13 @@ impl Listing {
     fn get(&self, path: &str) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
     }
+}
+
+/// A copy that the store has made beside the artifact, and that nobody has looked at yet.
+#[derive(Debug)]
+pub struct Aside {
+    key: Path,
+    path: String,
 }
 
 /// What the files of one sink share.
@@ -94,7 +106,8 @@ impl ObjectSink {
     pub(super) async fn of(store: Store, prefix: &str) -> Result<Self, SinkError> {
         let under = |folder: &str| if prefix.is_empty() { folder.to_owned() } else { format!("{prefix}/{folder}") };
         let records = Records::Objects(ObjectRecords::new(store.clone(), under(RECORDS)));
-        let sink = Self { store, prefix: under(ARTIFACTS), records, listing: Arc::default(), room: Arc::default() };
+        let aside = format!("{}/{ASIDE}", under(RECORDS));
+        let sink = Self { store, prefix: under(ARTIFACTS), aside, records, listing: Arc::default(), room: Arc::default() };
         let folder = key(&sink.prefix, "")?;
         let mut listed = sink.store.objects().list(Some(&folder));
         loop {
@@ -142,8 +155,55 @@ impl ObjectSink {
         Ok(())
     }
 
+    /// Has the store copy the file `name` of another artifact for `path`, out of sight. Nothing where it lies in another store.
+    pub async fn copy_aside(&self, from: &Source, name: &str, path: &str) -> Result<Option<Aside>, SinkError> {
+        let Some((store, from)) = from.object(name)?.filter(|(store, _)| store.is(&self.store)) else { return Ok(None) };
+        let aside = Aside { key: key(&self.aside, path)?, path: path.to_owned() };
+        let copied = store.objects().copy(&from, &aside.key).await;
+        copied.map_err(|error| store.explain("copy", from.as_ref(), &error))?;
+        Ok(Some(aside))
+    }
+
+    /// Shows the bytes of a copy to `take`, if there are `size`; answers whether there are.
+    pub async fn read_aside(&self, aside: &Aside, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool, SinkError> {
+        let explain = |error| self.store.explain("read", aside.key.as_ref(), &error);
+        let found = self.store.objects().get(&aside.key).await.map_err(explain)?;
+        if found.meta.size != size {
+            return Ok(false);
+        }
+        let mut bytes = found.into_stream();
+        while let Some(piece) = bytes.try_next().await.map_err(explain)? {
+            take(&piece);
+        }
+        Ok(true)
+    }
+
+    /// A copy is verified: it appears under its name.
+    pub async fn show(&self, aside: &Aside, verified: Verified) -> Result<(), SinkError> {
+        let to = key(&self.prefix, &aside.path)?;
+        let copied = self.store.objects().copy(&aside.key, &to).await;
+        copied.map_err(|error| self.store.explain("copy", aside.key.as_ref(), &error))?;
+        self.listing.set(&aside.path, Some(verified.size));
+        Ok(())
+    }
+
+    /// Removes a copy.
+    pub async fn drop_aside(&self, aside: &Aside) -> Result<(), SinkError> {
+        self.store.delete(&aside.key).await
+    }
+
+    /// Removes the copies that a killed process left.
+    pub async fn drop_all_aside(&self) -> Result<(), SinkError> {
+        let folder = key(&self.aside, "")?;
+        let listed = self.store.objects().list(Some(&folder)).try_collect::<Vec<_>>().await;
+        for left in listed.map_err(|error| self.store.explain("list", folder.as_ref(), &error))? {
+            self.store.delete(&left.location).await?;
+        }
+        Ok(())
+    }
+
     /// Gives up an upload that nobody goes on with.
-    pub(super) async fn abort(&self, path: &str, upload: &str) -> Result<(), SinkError> {
+    pub async fn abort(&self, path: &str, upload: &str) -> Result<(), SinkError> {
         abort(&self.store, &key(&self.prefix, path)?, upload).await
     }
 }
@@ -157,7 +217,7 @@ pub(super) async fn abort(store: &Store, key: &Path, upload: &str) -> Result<(),
 }
 
 /// The key of `path` below `prefix`, as it is: what stands for a folder or leaves one is refused.
-fn key(prefix: &str, path: &str) -> Result<Path, SinkError> {
+pub(super) fn key(prefix: &str, path: &str) -> Result<Path, SinkError> {
     let refused = |_| SinkError::Refused(path.to_owned(), "it does not stay below the target, or holds a control character");
     Path::parse(format!("{prefix}/{path}")).map_err(refused)
 }

@@ -85,7 +85,7 @@ impl ObjectRecords {
             .map_err(|_| SinkError::Refused(name.to_owned(), "it is no name of an object"))
     }
 
-    fn piece(name: &str, number: usize) -> String {
+    pub(super) fn piece(name: &str, number: usize) -> String {
         format!("{name}.{number:06}")
     }
 

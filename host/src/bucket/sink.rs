@@ -253,6 +253,19 @@ impl SinkFile {
         }
     }
 
+    /// Fills a folder's empty file with `size` bytes of another file. `told` hears how far it is, and ends it by answering no.
+    /// Answers whether both share their blocks.
+    pub async fn fill(
+        &self,
+        from: std::fs::File,
+        size: u64,
+        told: impl FnMut(u64) -> bool + Send + 'static,
+    ) -> Result<bool, SinkError> {
+        let Self::Local(file) = self else { return Err(no_folder("a file")) };
+        let file = Arc::clone(file);
+        blocking(move || file.fill(&from, size, told)).await
+    }
+
     /// Reads back what was written, blocking: for the thread that hashes.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SinkError> {
         match self {

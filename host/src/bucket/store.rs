@@ -123,6 +123,11 @@ impl Store {
         Self { objects, multipart: store, signer: None, name: name.into() }
     }
 
+    /// Whether both are the same bucket, reached the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     /// Single objects.
     pub(super) fn objects(&self) -> &dyn ObjectStore {
         &*self.objects

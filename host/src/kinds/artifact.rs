@@ -7,6 +7,8 @@ mod jobs;
 pub mod observe;
 pub mod plan;
 pub mod retry;
+mod siblings;
+mod transfer;
 pub mod validate;
 
 use std::fmt::Debug;
@@ -29,9 +31,10 @@ use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::kinds::shared::workload::Workload;
-use crate::reconcile::Kind;
 use crate::reconcile::caches;
 use crate::reconcile::trigger::Trigger;
+use crate::reconcile::{Kind, News};
+use crate::worker::reuse::MAX_PLACES;
 
 /// A kind that becomes an artifact.
 pub trait Artifact:
@@ -69,6 +72,8 @@ pub struct Facts {
     pub verb: &'static str,
     /// Subcommand of the worker.
     pub subcommand: &'static str,
+    /// That worker takes files over from other artifacts.
+    pub reuses: bool,
     /// How often a container's pod is started again where the user says nothing.
     pub retries: i32,
     /// What a source looks like, for messages.
@@ -112,6 +117,10 @@ impl<A: Artifact> Kind for A {
         let wanted = self.wanted();
         let name_of_job = (A::FACTS.job)(&name);
         let job = caches::get(&caches.jobs, &namespace, &name_of_job);
+        let trigger = (A::FACTS.trigger)(namespace.clone(), name.clone());
+        // What is offered to a load is part of its Job, and asked for when there is none yet.
+        let asked = A::FACTS.reuses && job.is_none();
+        let siblings = if asked { siblings(self.as_ref(), context, &trigger) } else { Vec::new() };
         if job.is_none() {
             // What is there was told of an earlier object of this name.
             context.board.remove(&namespace, &name_of_job);
@@ -126,7 +135,8 @@ impl<A: Artifact> Kind for A {
             catalog: context.catalog(),
             progress: context.board.get(&namespace, &name_of_job),
             now: (context.now)(),
-            pods: caches.pods.of(&(A::FACTS.trigger)(namespace, name)),
+            pods: caches.pods.of(&trigger),
+            siblings,
             object: self,
         }
     }
@@ -147,8 +157,9 @@ impl<A: Artifact> Kind for A {
         build::build(observed, &context.environment, plan)
     }
 
-    fn buckets(_: &Observed<A>, _: &Context, plan: &Plan) -> Vec<String> {
-        node_paths([Some(plan.target.as_str()), plan.base.as_deref(), plan.dataset.as_deref()].into_iter().flatten())
+    fn buckets(observed: &Observed<A>, _: &Context, plan: &Plan) -> Vec<String> {
+        let own = [Some(plan.target.as_str()), plan.base.as_deref(), plan.dataset.as_deref()].into_iter().flatten();
+        node_paths(own.chain(observed.siblings.iter().map(String::as_str)))
     }
 
     fn candidates(name: &str) -> Vec<(ChildKind, String)> {
@@ -173,9 +184,21 @@ impl<A: Artifact> Kind for A {
         self.known()
     }
 
+    fn news(before: Option<&ArtifactStatus>, now: &ArtifactStatus) -> Vec<News> {
+        transfer::news(before.and_then(|before| before.transfer.as_ref()), now.transfer.as_ref())
+    }
+
     fn conditions(status: &ArtifactStatus) -> &[Condition] {
         &status.conditions
     }
+}
+
+/// Places that a load of this object may take files over from, the best first.
+fn siblings<A: Artifact>(object: &A, context: &Context, own: &Trigger) -> Vec<String> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let generation = object.meta().generation.unwrap_or_default();
+    let earlier = siblings::of_earlier(&context.environment, &namespace, A::FACTS.kind, &name, generation);
+    earlier.into_iter().chain(siblings::of_others(context, &namespace, own)).take(MAX_PLACES).collect()
 }
 
 /// Node paths of bucket URLs, where they are such.

@@ -19,6 +19,7 @@ impl Artifact for Dataset {
         role: PluginRole::DatasetImporter,
         verb: "imports",
         subcommand: "import",
+        reuses: false,
         retries: 2,
         example: "hf://datasets/org/name",
         trigger: Trigger::Dataset,

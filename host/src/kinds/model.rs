@@ -19,6 +19,7 @@ impl Artifact for Model {
         role: PluginRole::ModelLoader,
         verb: "loads",
         subcommand: "load",
+        reuses: true,
         retries: 0,
         example: "hf://org/name",
         trigger: Trigger::Model,

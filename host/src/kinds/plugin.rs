@@ -41,7 +41,7 @@ async fn write(object: &Plugin, status: &PluginStatus, context: &Context) -> Res
         return Ok(());
     }
     let api: Api<Plugin> = Api::all(context.client.clone());
-    if status::apply(&api, object, MANAGER, status).await? {
+    if status::apply(&api, object, MANAGER, status, false).await? {
         // The steps are told by what they lead to.
         let summed_up = |status: &PluginStatus| find(&status.conditions, ACTIVE).cloned();
         let (before, now) = (object.status.as_ref().and_then(summed_up), summed_up(status));

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use super::follow::{Scope, follow};
 use super::nodes;
 use super::pods::Pods;
-use super::references::{References, Refers, own};
+use super::references::{References, own};
+use super::siblings::{Becomes, Siblings};
 use super::trigger::{Trigger, owners, pod_owner};
 use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
 use crate::kinds::shared::names::MANAGED_BY;
@@ -52,6 +53,8 @@ pub struct Caches {
     pub nodes: Store<NodeView>,
     /// Pods by the object they run for.
     pub pods: Pods,
+    /// Objects with an artifact that a worker wrote.
+    pub siblings: Siblings,
 }
 
 /// Field sets are few and long: equal ones are kept once.
@@ -81,15 +84,15 @@ child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
 /// `tasks` is dropped.
 pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigger>, tasks: &mut JoinSet<()>) -> Caches {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    let references = References::default();
+    let (references, siblings) = (References::default(), Siblings::default());
     let sets = FieldSets::default();
     let pods = Pods::default();
     let mut watch = Watches { client, scope, queue, tasks };
     Caches {
-        datasets: watch.referring(&references),
-        models: watch.referring(&references),
-        notebooks: watch.referring(&references),
-        servers: watch.referring(&references),
+        datasets: watch.referring(&references, &siblings),
+        models: watch.referring(&references, &siblings),
+        notebooks: watch.referring(&references, &siblings),
+        servers: watch.referring(&references, &siblings),
         plugins: watch.cluster(drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
         jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owners::<JobView>),
         deployments: watch.child(&ours, &sets),
@@ -98,6 +101,7 @@ pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigg
         service_accounts: watch.child(&ours, &sets),
         nodes: watch.cluster(tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
+        siblings,
     }
 }
 
@@ -110,9 +114,9 @@ struct Watches<'a> {
 
 impl Watches<'_> {
     /// A kind whose objects may refer to others: whoever refers to one hears of it, too.
-    fn referring<T>(&mut self, references: &References) -> Store<T>
+    fn referring<T>(&mut self, references: &References, siblings: &Siblings) -> Store<T>
     where
-        T: Refers
+        T: Becomes
             + Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + Debug
@@ -121,8 +125,11 @@ impl Watches<'_> {
             + Sync
             + 'static,
     {
-        let (see, route) = (references.clone(), references.clone());
-        let see = move |event: &Event<T>| see.take(event);
+        let (see, siblings, route) = (references.clone(), siblings.clone(), references.clone());
+        let see = move |event: &Event<T>| {
+            see.take(event);
+            siblings.take(event);
+        };
         self.start(watcher::Config::default(), drop_managed_fields::<T>, see, move |object| route.concerned(own(object)))
     }
 

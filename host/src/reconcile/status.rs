@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use substratus_crds::conditions::reason;
 
-use super::{Error, Kind};
+use super::{Error, Kind, News};
 use crate::context::Context;
 use crate::kinds::shared::conditions::find;
 
@@ -37,27 +37,37 @@ pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -
     }
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    if apply(&api, object, K::MANAGER, status).await? {
+    let news = K::news(object.status(), status);
+    if apply(&api, object, K::MANAGER, status, !news.is_empty()).await? {
+        for news in news {
+            context.metrics.told(&news.reason);
+            tell(object, news, context).await;
+        }
         announce(object, object.status().map_or(&[], K::conditions), K::conditions(status), context).await;
     }
     Ok(())
 }
 
-/// Server-side applies a status; `false` where the object is gone, and there is nobody to tell.
-pub async fn apply<K>(api: &Api<K>, object: &K, manager: &str, status: &impl Serialize) -> Result<bool, Error>
+/// Server-side applies a status; `false` where there is nothing to tell: the object is gone, or, where that matters, is another
+/// than the one that was looked at, whose event is on its way.
+pub async fn apply<K>(api: &Api<K>, object: &K, manager: &str, status: &impl Serialize, of_this: bool) -> Result<bool, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let name = object.name_any();
+    let metadata = match object.resource_version().filter(|_| of_this) {
+        Some(version) => json!({"name": name, "resourceVersion": version}),
+        None => json!({"name": name}),
+    };
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": {"name": name},
+        "metadata": metadata,
         "status": status,
     });
     match api.patch_status(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&patch)).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 || (of_this && status.code == 409) => Ok(false),
         Err(source) => {
             let object = format!("{} {}{name}", K::kind(&()), object.namespace().map(|n| n + "/").unwrap_or_default());
             Err(Error::Status { object, source: Box::new(source) })
@@ -73,23 +83,24 @@ where
     for condition in now {
         let known = find(before, &condition.type_);
         if known.is_none_or(|known| known.reason != condition.reason || known.status != condition.status) {
-            tell(object, condition, context).await;
+            tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = condition.reason, message = condition.message, "{}", condition.type_);
+            let warning = condition.status != "True" && !EXPECTED.contains(&condition.reason.as_str());
+            let (reason, action) = (condition.reason.clone(), "Reconcile".to_owned());
+            tell(object, News { warning, reason, action, note: condition.message.clone() }, context).await;
         }
     }
 }
 
-async fn tell<K: Resource<DynamicType = ()>>(object: &K, now: &Condition, context: &Context) {
-    tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = now.reason, message = now.message, "{}", now.type_);
-    let warning = now.status != "True" && !EXPECTED.contains(&now.reason.as_str());
-    let mut note = now.message.clone();
+async fn tell<K: Resource<DynamicType = ()>>(object: &K, news: News, context: &Context) {
+    let News { warning, reason, action, mut note } = news;
     if note.len() > MAX_NOTE {
         note = note.chars().take(MAX_NOTE / 4).collect();
     }
     let event = Event {
         type_: if warning { EventType::Warning } else { EventType::Normal },
-        reason: now.reason.clone(),
+        reason,
         note: (!note.is_empty()).then_some(note),
-        action: "Reconcile".to_owned(),
+        action,
         secondary: None,
     };
     if let Err(error) = context.events.publish(&event, &object.object_ref(&())).await {

@@ -19,6 +19,19 @@ pub enum Trigger {
     Plugin(String),
 }
 
+impl Trigger {
+    /// The namespace of the object; nothing where it lies in none.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Dataset(namespace, _)
+            | Self::Model(namespace, _)
+            | Self::Notebook(namespace, _)
+            | Self::Server(namespace, _) => Some(namespace),
+            Self::Plugin(_) => None,
+        }
+    }
+}
+
 /// The objects of ours that own this one.
 pub fn owners<T: Resource>(object: &T) -> Vec<Trigger> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();

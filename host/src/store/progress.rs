@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
+use substratus_crds::TransferStatus;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -22,12 +23,43 @@ const BACKLOG: usize = 1024;
 /// Longest text of a report's own.
 const MAX_TEXT: usize = 128;
 
+/// Longest name of a file in a report.
+const MAX_FILE: usize = 512;
+
 type Key = (String, String);
+
+/// The newest report of a load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What it says.
+    pub progress: Progress,
+    /// How long nothing has moved, as far as this operator has seen.
+    pub still: Duration,
+}
+
+/// What is new in a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes, taken over or fetched.
+    pub bytes: u64,
+    /// Those of them that were taken over.
+    pub reused: u64,
+    /// Whole files.
+    pub files: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Load {
+    at: Instant,
+    /// When something was another than before.
+    moved: Instant,
+    progress: Progress,
+}
 
 /// Shared by the endpoint, which writes, and the reconciles, which read.
 #[derive(Clone, Debug)]
 pub struct ProgressBoard {
-    loads: Arc<Mutex<BTreeMap<Key, (Instant, Progress)>>>,
+    loads: Arc<Mutex<BTreeMap<Key, Load>>>,
     changed: broadcast::Sender<Key>,
 }
 
@@ -53,8 +85,13 @@ impl Default for ProgressBoard {
 
 impl ProgressBoard {
     /// The newest report of a Job. Compare its `inputs` with the load you wait for.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Progress> {
-        self.lock().get(&(namespace.to_owned(), name.to_owned())).map(|(_, progress)| progress.clone())
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Report> {
+        self.get_at(&(namespace.to_owned(), name.to_owned()), Instant::now())
+    }
+
+    pub(super) fn get_at(&self, key: &Key, now: Instant) -> Option<Report> {
+        let still = |load: &Load| now.saturating_duration_since(load.moved);
+        self.lock().get(key).map(|load| Report { progress: load.progress.clone(), still: still(load) })
     }
 
     /// Forgets a Job that is done or gone.
@@ -62,32 +99,33 @@ impl ProgressBoard {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Takes a report and says how many bytes are new in it.
-    pub fn put(&self, namespace: &str, name: &str, progress: Progress) -> Result<u64, Refusal> {
+    /// Takes a report and says what is new in it.
+    pub fn put(&self, namespace: &str, name: &str, progress: Progress) -> Result<Moved, Refusal> {
         self.put_at((namespace.to_owned(), name.to_owned()), progress, Instant::now())
     }
 
-    pub(super) fn put_at(&self, key: Key, progress: Progress, now: Instant) -> Result<u64, Refusal> {
+    pub(super) fn put_at(&self, key: Key, progress: Progress, now: Instant) -> Result<Moved, Refusal> {
         check(&key.1, &progress)?;
         let mut loads = self.lock();
         let before = loads.get(&key);
-        if before.is_some_and(|(at, _)| now.saturating_duration_since(*at) < MIN_INTERVAL) {
+        if before.is_some_and(|before| now.saturating_duration_since(before.at) < MIN_INTERVAL) {
             return Err(Refusal::TooSoon);
         }
         // A resumed worker begins with what is there, so the first report of a load tells what is new in the next one only.
-        let same = before.filter(|(_, before)| before.inputs == progress.inputs);
-        let moved = same.map_or(0, |(_, before)| progress.transfer.bytes_done.saturating_sub(before.transfer.bytes_done));
+        let same = before.filter(|before| before.progress.inputs == progress.inputs);
+        let moved = same.map_or_else(Moved::default, |before| Moved::between(&before.progress.transfer, &progress.transfer));
+        let still = same.filter(|before| before.stands(&progress.transfer)).map(|before| before.moved);
         if before.is_none() && loads.len() >= MAX_LOADS {
-            loads.retain(|_, (at, _)| now.saturating_duration_since(*at) < STALE);
+            loads.retain(|_, load| now.saturating_duration_since(load.at) < STALE);
             if loads.len() >= MAX_LOADS {
                 return Err(Refusal::Full);
             }
         }
-        loads.insert(key.clone(), (now, progress));
+        loads.insert(key.clone(), Load { at: now, moved: still.unwrap_or(now), progress });
         drop(loads);
         // Nobody listens before the controllers run.
         let _ = self.changed.send(key);
-        Ok(u64::try_from(moved).unwrap_or_default())
+        Ok(moved)
     }
 
     /// Namespace and name of every Job with news, from now on. Somebody who is too far behind is told about every load.
@@ -107,8 +145,27 @@ impl ProgressBoard {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, (Instant, Progress)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Load>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Load {
+    /// Whether a report tells of nothing that moved.
+    fn stands(&self, now: &TransferStatus) -> bool {
+        let known = &self.progress.transfer;
+        (known.bytes_done, known.files_done, &known.pod) == (now.bytes_done, now.files_done, &now.pod)
+    }
+}
+
+impl Moved {
+    fn between(before: &TransferStatus, now: &TransferStatus) -> Self {
+        let more = |before: i64, now: i64| u64::try_from(now.saturating_sub(before)).unwrap_or_default();
+        Self {
+            bytes: more(before.bytes_done, now.bytes_done),
+            reused: more(before.reused_bytes, now.reused_bytes),
+            files: more(before.files_done, now.files_done),
+        }
     }
 }
 
@@ -122,8 +179,17 @@ fn check(name: &str, progress: &Progress) -> Result<(), Refusal> {
     if progress.inputs.is_empty() || progress.inputs.len() > MAX_TEXT || transfer.progress.len() > MAX_TEXT {
         return Err(Refusal::Invalid("a text is missing or too long"));
     }
-    let counters =
-        [transfer.bytes_done, transfer.bytes_total, transfer.bytes_per_second, transfer.files_done, transfer.files_total];
+    if transfer.file.as_ref().is_some_and(|file| file.len() > MAX_FILE || file.chars().any(char::is_control)) {
+        return Err(Refusal::Invalid("the name of the file is too long, or is none"));
+    }
+    let counters = [
+        transfer.bytes_done,
+        transfer.bytes_total,
+        transfer.bytes_per_second,
+        transfer.files_done,
+        transfer.files_total,
+        transfer.reused_bytes,
+    ];
     if counters.iter().chain(&transfer.eta_seconds).any(|&counter| counter < 0) {
         return Err(Refusal::Invalid("a counter is negative"));
     }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
-use substratus_crds::TransferStatus;
 use tokio::time::Instant;
 
 use super::*;
@@ -206,7 +205,9 @@ async fn a_report_reaches_who_listens() {
     assert_eq!(store.post("team-a", "team-a/opt", body(&progress("i", 10))).await, 204);
     let key = tokio::time::timeout(Duration::from_secs(5), changes.next()).await.unwrap().unwrap();
     assert_eq!(key, ("team-a".to_owned(), "opt".to_owned()));
-    assert_eq!(store.board.get("team-a", "opt"), Some(progress("i", 10)));
+    let mut known = progress("i", 10);
+    known.transfer.pod = Some("p".into());
+    assert_eq!(store.board.get("team-a", "opt").unwrap().progress, known);
     store.board.remove("team-a", "opt");
     assert!(store.board.get("team-a", "opt").is_none());
 }
@@ -241,10 +242,39 @@ fn moved_bytes_are_counted_once() {
     let mut now = Instant::now();
     let mut moved = Vec::new();
     for (inputs, bytes) in [("a", 0), ("a", 50), ("a", 50), ("a", 10), ("a", 15), ("b", 90)] {
-        moved.push(board.put_at(key("opt"), progress(inputs, bytes), now).unwrap());
+        moved.push(board.put_at(key("opt"), progress(inputs, bytes), now).unwrap().bytes);
         now += Duration::from_secs(1);
     }
     assert_eq!(moved, [0, 50, 0, 0, 5, 0]);
+}
+
+#[test]
+fn a_load_that_stands_is_told_from_one_that_moves() {
+    let board = ProgressBoard::default();
+    let mut now = Instant::now();
+    let mut stood = Vec::new();
+    for (inputs, bytes) in [("a", 5), ("a", 5), ("a", 5), ("a", 6), ("b", 6)] {
+        board.put_at(key("opt"), progress(inputs, bytes), now).unwrap();
+        now += Duration::from_secs(10);
+        stood.push(board.get_at(&key("opt"), now).unwrap().still.as_secs());
+    }
+    assert_eq!(stood, [10, 20, 30, 10, 10]);
+    let later = board.get_at(&key("opt"), now + Duration::from_mins(1)).unwrap();
+    assert_eq!(later.still.as_secs(), 70, "also when nobody reports");
+}
+
+#[tokio::test]
+async fn who_reports_is_known_by_the_token_and_what_is_ours_to_say_is_not_taken() {
+    let store = start().await;
+    let mut report = progress("i", 10);
+    let liar = TransferStatus { pod: Some("another".into()), stalled: true, announced: Some(75), ..report.transfer };
+    report.transfer = TransferStatus { file: Some("model.safetensors".into()), ..liar };
+    assert_eq!(store.post("team-a", "team-a/opt", body(&report)).await, 204);
+    let taken = store.board.get("team-a", "opt").unwrap().progress.transfer;
+    assert_eq!((taken.pod.as_deref(), taken.stalled, taken.announced), (Some("p"), false, None));
+    assert_eq!(taken.file.as_deref(), Some("model.safetensors"));
+    report.transfer.file = Some("a\nb".into());
+    assert_eq!(store.post("team-a", "team-a/other", body(&report)).await, 422);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use substratus_crds::conditions::reason;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{self, Output, WorkerArgs};
-use super::by_hand::ByHand;
+use super::by_hand::{ByHand, place};
 use super::failure::LoadError;
 use super::load::{Surroundings, load};
 use super::progress::human;
@@ -36,6 +36,10 @@ pub struct LoadArgs {
     /// The request of a Job's pod; everything about the source is in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "to"])]
     request: Option<PathBuf>,
+    /// Artifact whose files are taken over where they are the same by digest, instead of fetched; may be given several times.
+    /// A folder for a folder, a place in the same bucket for a bucket
+    #[arg(long, value_name = "DIR|s3://BUCKET/PATH")]
+    reuse: Vec<PathBuf>,
     #[command(flatten)]
     by_hand: ByHand,
     #[command(flatten)]
@@ -73,7 +77,9 @@ impl LoadArgs {
         if let Err(error) = self.worker.find_plugin(&plugins, &request.plugin.digest, &store).await {
             return Err((request.inputs, error));
         }
-        let around = Surroundings { plugins, env, progress: self.worker.progress_to(store), effort, stop };
+        let reuse = self.reuse.iter().map(|artifact| place(artifact)).collect::<Result<_, _>>();
+        let reuse = reuse.map_err(|error| named(&request.inputs, error.context("--reuse")))?;
+        let around = Surroundings { plugins, env, reuse, progress: self.worker.progress_to(store), effort, stop };
         Ok((request, around))
     }
 
@@ -82,9 +88,11 @@ impl LoadArgs {
         let mut out = std::io::stdout().lock();
         match (self.worker.run.output, outcome) {
             (Output::Json, outcome) => writeln!(out, "{}", serde_json::to_string(outcome)?)?,
-            (Output::Text, Outcome::Complete { source, .. }) => {
+            (Output::Text, Outcome::Complete { source, reused, .. }) => {
                 let revision = source.revision.as_deref().unwrap_or("unknown");
-                writeln!(out, "complete: {} files, {}, revision {revision}", source.files, human(source.bytes))?;
+                let bytes = i64::try_from(*reused).ok().filter(|bytes| *bytes > 0);
+                let reused = bytes.map(|bytes| format!(", {} of them taken over", human(bytes))).unwrap_or_default();
+                writeln!(out, "complete: {} files, {}{reused}, revision {revision}", source.files, human(source.bytes))?;
                 for warning in &source.warnings {
                     writeln!(out, "warning: {warning}")?;
                 }

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// Bytes of a file's name that are told.
+const MAX_FILE: usize = 200;
+
 /// Counters; all of them only ever tell the user something, none decides anything.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -12,6 +15,8 @@ pub struct Counters {
     done: AtomicU64,
     /// Bytes that came over the network in this run.
     fetched: AtomicU64,
+    /// Bytes that were taken over from other artifacts.
+    reused: AtomicU64,
     files: AtomicU64,
     files_done: AtomicU64,
     more: AtomicBool,
@@ -44,6 +49,8 @@ pub struct Snapshot {
     pub done: u64,
     /// Bytes that came over the network in this run.
     pub fetched: u64,
+    /// Bytes that were taken over from other artifacts in this run.
+    pub reused: u64,
     /// Files of the load.
     pub files: u64,
     /// Files that are whole and verified.
@@ -80,6 +87,18 @@ impl Counters {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes were taken over from another artifact.
+    pub fn reused(&self, bytes: u64) {
+        self.reused.fetch_add(bytes, Ordering::Relaxed);
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were taken over turned out to be no good.
+    pub fn given_back(&self, bytes: u64) {
+        self.reused.fetch_sub(bytes, Ordering::Relaxed);
+        self.lost(bytes);
+    }
+
     /// Bytes turned out to be no good.
     pub fn lost(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Ordering::Relaxed);
@@ -92,6 +111,7 @@ impl Counters {
 
     /// A file is in work for as long as the answer lives.
     pub fn working<'a>(&'a self, path: &'a str) -> Working<'a> {
+        let path = path.get(..path.floor_char_boundary(MAX_FILE)).unwrap_or_default();
         self.working.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
         Working { counters: self, path }
     }
@@ -108,6 +128,7 @@ impl Counters {
             total: self.total.load(Ordering::Relaxed),
             done: self.done.load(Ordering::Relaxed),
             fetched: self.fetched.load(Ordering::Relaxed),
+            reused: self.reused.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),
             files_done: self.files_done.load(Ordering::Relaxed),
             more: self.more.load(Ordering::Relaxed),

@@ -78,7 +78,7 @@ pub async fn import(request: &LoadRequest, around: Surroundings, part: Part) -> 
         () = stopped_for_good(&stop) => Err(interrupted()),
     };
     match result {
-        Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
+        Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source, reused: 0 },
         Err(error) => Outcome::failed(request.inputs.clone(), error),
     }
 }

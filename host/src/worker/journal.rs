@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::Manifest;
+use super::manifest::{Entry, Manifest};
 use super::plan::{Plan, PlanFile};
 use super::ranges::Ranges;
 use super::verify;
@@ -24,7 +24,8 @@ use crate::bucket::upload::{Held, Record};
 use crate::bucket::{Records, SinkError};
 
 const JOURNAL: &str = "journal.json";
-const FINISHED: &str = "finished.jsonl";
+/// One line per whole file.
+pub const FINISHED: &str = "finished.jsonl";
 
 /// The record of one load.
 #[derive(Debug)]
@@ -295,6 +296,12 @@ fn remember(finished: &mut Finished, line: &str, boot: &str) {
     {
         finished.insert(line.path.clone(), line);
     }
+}
+
+/// The files that a load which did not end says it has finished, as far as its words can be read.
+pub fn said_finished(text: &[u8]) -> impl Iterator<Item = Entry> {
+    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    lines.map(|line| Entry { path: line.path, size: line.size, sha256: line.sha256 })
 }
 
 /// The 32 bytes of 64 hexadecimal characters.

@@ -20,6 +20,7 @@ use super::progress::{Reporter, Store};
 use super::report::Outcome;
 use super::request::LoadRequest;
 use super::resolve::Loader;
+use super::reuse;
 use super::secrets::Secrets;
 use super::transfer::{Transfer, Tuning};
 use crate::bucket::{BucketUrl, Sink, SinkError};
@@ -34,6 +35,8 @@ pub struct Surroundings {
     pub plugins: Plugins,
     /// The process's environment; only variables that the grant names are looked at.
     pub env: Vec<(OsString, OsString)>,
+    /// Artifacts whose files are taken over where a digest of the plan is among theirs.
+    pub reuse: Vec<BucketUrl>,
     /// Where progress is reported to.
     pub progress: Option<(Store, Url)>,
     /// How hard to try, and by which way.
@@ -83,22 +86,23 @@ pub async fn look(
 /// Runs a load and says how it ended.
 pub async fn load(request: &LoadRequest, around: Surroundings) -> Outcome {
     match run(request, around).await {
-        Ok(source) => Outcome::Complete { inputs: request.inputs.clone(), source },
+        Ok((source, reused)) => Outcome::Complete { inputs: request.inputs.clone(), source, reused },
         Err(error) => Outcome::failed(request.inputs.clone(), error),
     }
 }
 
-async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus, LoadError> {
+/// What was loaded, and how many bytes of it were taken over.
+async fn run(request: &LoadRequest, around: Surroundings) -> Result<(SourceStatus, u64), LoadError> {
     let target: BucketUrl = request.target.parse().map_err(|error| LoadError::new(reason::INVALID, format!("{error}")))?;
     let sink = Sink::connect(&target, &around.env).await?;
     if let Some(manifest) = Manifest::read(sink.records()).await? {
         if manifest.inputs == request.inputs && manifest.holds(&sink).await? {
             tracing::info!(revision = manifest.revision, "the artifact is complete already");
-            return Ok(manifest.source);
+            return Ok((manifest.source, 0));
         }
         set_aside(&sink, &manifest).await?;
     }
-    let egress = around.effort.egress(request, around.env)?;
+    let egress = around.effort.egress(request, around.env.clone())?;
     let tuning = around.effort.tuning;
     let loader = Loader::new(around.plugins, request, egress.clone(), tuning);
     let counters = Arc::new(Counters::default());
@@ -113,8 +117,10 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<SourceStatus
         let (journal, left) = Journal::open(sink.records(), &request.inputs, &plan).await?;
         clear(&sink, left).await?;
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
-        let transfer = Arc::new(Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning));
-        fetch(request, &plan, &transfer, &around.stop).await
+        let mut transfer = Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning);
+        transfer.taken = reuse::take_over(&transfer, &plan, &around.reuse, &target, &around.env, &around.stop).await?;
+        let reused = transfer.counters.snapshot().reused;
+        Ok((fetch(request, &plan, &Arc::new(transfer), &around.stop).await?, reused))
     };
     tokio::select! {
         biased;

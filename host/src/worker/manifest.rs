@@ -69,8 +69,12 @@ impl Serialize for Files<'_> {
 impl Manifest {
     /// Reads the manifest beside an artifact; `None` where there is none that this version understands.
     pub async fn read(records: &Records) -> Result<Option<Self>, SinkError> {
-        let manifest: Option<Self> = records.read(MANIFEST).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(manifest.filter(|manifest| manifest.version == VERSION))
+        Ok(records.read(MANIFEST).await?.as_deref().and_then(Self::parse))
+    }
+
+    /// A manifest from its text, where this version understands it.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().filter(|manifest: &Self| manifest.version == VERSION)
     }
 
     /// Whether every file still lies there with its size.

@@ -78,9 +78,10 @@ async fn report(counters: Arc<Counters>, inputs: String, to: Option<(Store, Url)
     loop {
         let now = ticks.tick().await;
         let snapshot = counters.snapshot();
-        let transfer = status(snapshot, rate.sample(snapshot.fetched, now));
+        let (current, transfer) = (counters.current(), status(snapshot, rate.sample(snapshot.fetched, now)));
+        let transfer = TransferStatus { file: current.as_ref().map(|(path, _)| path.clone()), ..transfer };
         if person {
-            let bar = bar::line(&transfer, counters.current(), bar::columns());
+            let bar = bar::line(&transfer, current, bar::columns());
             // A carriage return belongs on a terminal and nowhere else; a terminal that is gone is no failure.
             let _ = write!(std::io::stderr(), "\r\x1b[K{bar}");
         }
@@ -149,6 +150,8 @@ pub fn status(snapshot: Snapshot, rate: u64) -> TransferStatus {
         eta_seconds: left.checked_div(rate).map(signed),
         files_done: signed(snapshot.files_done),
         files_total: signed(snapshot.files),
+        reused_bytes: signed(snapshot.reused),
+        ..TransferStatus::default()
     }
 }
 
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_status_says_what_a_person_wants_to_know() {
-        let half = Snapshot { total: 1000, done: 500, fetched: 500, files: 2, files_done: 1, more: false };
+        let half = Snapshot { total: 1000, done: 500, fetched: 500, reused: 0, files: 2, files_done: 1, more: false };
         let shown = status(half, 100);
         assert_eq!((shown.progress.as_str(), shown.eta_seconds, shown.bytes_done), ("50%", Some(5), 500));
         assert_eq!(status(half, 0).eta_seconds, None);

@@ -96,7 +96,7 @@ impl PublishArgs {
             result = folder(&self.from, &self.to, (&self.inputs, None), &env, &mut before) => result,
         };
         let outcome = match result {
-            Ok(source) => Outcome::Complete { inputs: self.inputs, source },
+            Ok(source) => Outcome::Complete { inputs: self.inputs, source, reused: 0 },
             Err(error) => Outcome::failed(self.inputs, error),
         };
         self.run.tell(&outcome, "published")?;

@@ -60,6 +60,9 @@ pub enum Outcome {
         inputs: String,
         /// What was imported.
         source: SourceStatus,
+        /// Bytes of it that were not fetched, but taken over from other artifacts.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        reused: u64,
     },
     /// It did not work.
     Failed {
@@ -124,6 +127,11 @@ impl Outcome {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Gives up what is least needed.
 fn shorten(source: &mut SourceStatus) {
     if source.warnings.pop().is_some() || source.schema.pop().is_some() || source.splits.pop().is_some() {
@@ -173,14 +181,14 @@ mod tests {
             warnings: vec!["w".repeat(400); 20],
             ..SourceStatus::default()
         };
-        let text = Outcome::Complete { inputs: "i".into(), source }.bounded().unwrap();
+        let text = Outcome::Complete { inputs: "i".into(), source, reused: 0 }.bounded().unwrap();
         let Outcome::Complete { source, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         assert_eq!((source.files, source.bytes, source.rows), (7, 9, Some(11)));
         assert!(source.partial.is_some_and(|partial| partial.len() == 512));
 
         let source =
             SourceStatus { warnings: vec!["w".repeat(400); 20], splits: vec!["train".into()], ..SourceStatus::default() };
-        let text = Outcome::Complete { inputs: "i".into(), source }.bounded().unwrap();
+        let text = Outcome::Complete { inputs: "i".into(), source, reused: 0 }.bounded().unwrap();
         let Outcome::Complete { source, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         assert!(!source.warnings.is_empty() && source.splits == ["train"]);
     }

@@ -80,7 +80,7 @@ impl StageArgs {
 async fn stage(wanted: &StageArgs, env: &Environment, stop: &CancellationToken) -> Outcome {
     let mut inputs = String::new();
     match run(wanted, env, stop, &mut inputs).await {
-        Ok(source) => Outcome::Complete { inputs, source },
+        Ok(source) => Outcome::Complete { inputs, source, reused: 0 },
         Err(error) => Outcome::failed(inputs, error),
     }
 }

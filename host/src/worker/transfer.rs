@@ -1,6 +1,7 @@
 //! Moves the files of a plan: several at a time, each over several byte ranges, every connection on a seat of one transfer.
 //! Knows no plugin: where a file moved to is asked through [`Refresh`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub struct Transfer {
     pub refresh: Arc<dyn Refresh>,
     /// How hard to try.
     pub tuning: Tuning,
+    /// Files that are there already, and counted.
+    pub taken: HashMap<String, Verified>,
     /// Who may have a connection.
     pub(super) seats: Seats,
     /// A server has given bytes: one that does not answer any more is down, and not a mistake of the user's.
@@ -95,8 +98,8 @@ impl Transfer {
         refresh: Arc<dyn Refresh>,
         tuning: Tuning,
     ) -> Self {
-        let seats = Seats::new(tuning.connections);
-        Self { egress, sink, journal, counters, refresh, tuning, seats, answered: AtomicBool::new(false) }
+        let (seats, taken) = (Seats::new(tuning.connections), HashMap::new());
+        Self { egress, sink, journal, counters, refresh, tuning, taken, seats, answered: AtomicBool::new(false) }
     }
 
     /// Fetches what is not there yet. Answers with size and digest of every file, in the plan's order.
@@ -110,8 +113,9 @@ impl Transfer {
 
     /// A file begins when there is a connection for it that no file in work waits for.
     async fn files(self: &Arc<Self>, plan: &Plan) -> Result<Vec<Verified>, LoadError> {
-        let mut verified = vec![None; plan.files.len()];
-        let mut waiting = plan.files.iter().enumerate().peekable();
+        let mut verified: Vec<_> = plan.files.iter().map(|file| self.taken.get(&file.path).copied()).collect();
+        let missing = |(_, file): &(usize, &PlanFile)| !self.taken.contains_key(&file.path);
+        let mut waiting = plan.files.iter().enumerate().filter(missing).peekable();
         let mut running = JoinSet::new();
         loop {
             let begins = waiting.peek().is_some() && running.len() < self.tuning.files;
@@ -137,7 +141,10 @@ impl Transfer {
 
     /// Before the first byte: is there room for all that lacks? Files in work have theirs set aside.
     async fn check_room(&self, plan: &Plan) -> Result<(), LoadError> {
-        let lacks = |file: &&PlanFile| self.journal.finished(file).is_none() && !self.journal.begun(&file.path);
+        let lacks = |file: &&PlanFile| {
+            let is_there = self.journal.finished(file).is_some() || self.taken.contains_key(&file.path);
+            !is_there && !self.journal.begun(&file.path)
+        };
         let needed: u64 = plan.files.iter().filter(lacks).filter_map(|file| file.size).fold(0, u64::saturating_add);
         match self.sink.free().await? {
             Some(free) if needed > free => {

@@ -11,7 +11,7 @@ use crate::bucket::sink::Verified;
 use crate::bucket::{SinkError, SinkFile};
 
 /// Bytes read back at once: they stay in the processor's cache until they are hashed.
-const BLOCK: usize = 256 * 1024;
+pub(super) const BLOCK: usize = 256 * 1024;
 /// So many bytes are sent to the disk at a time.
 const SETTLED: u64 = 32 * 1024 * 1024;
 

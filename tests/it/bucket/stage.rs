@@ -164,7 +164,11 @@ fn a_sidecar_publishes_what_is_there_when_it_is_told_to() {
     done.assert_complete();
     place.assert_published();
     let said: Outcome = serde_json::from_str(&std::fs::read_to_string(place.path("outcome")).unwrap()).unwrap();
-    assert!(matches!(said, Outcome::Complete { inputs, source } if inputs == "i7" && source.files == 22), "{}", done.everything);
+    assert!(
+        matches!(said, Outcome::Complete { inputs, source, .. } if inputs == "i7" && source.files == 22),
+        "{}",
+        done.everything
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn a_repository_arrives_whole_verified_and_described() {
     let loaded = Loaded::of(bench.command().env("HF_TOKEN", TOKEN).output().unwrap());
     loaded.assert_complete();
     bench.assert_weights();
-    let Outcome::Complete { source, inputs } = &loaded.outcome else { unreachable!() };
+    let Outcome::Complete { source, inputs, .. } = &loaded.outcome else { unreachable!() };
     assert_eq!(source.architecture.as_deref(), Some("LlamaForCausalLM"));
     assert_eq!(source.format.as_deref(), Some("safetensors"));
     let manifest = bench.manifest().unwrap();

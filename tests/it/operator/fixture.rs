@@ -253,6 +253,19 @@ impl Fixture {
         .await
     }
 
+    /// All Events about the object.
+    pub(super) async fn events(&self, name: &str) -> Result<Vec<Value>> {
+        let all = self.api("Event")?.list(&ListParams::default()).await?.items;
+        let about = |event: &DynamicObject| event.data.pointer("/involvedObject/name").and_then(Value::as_str) == Some(name);
+        all.into_iter().filter(about).map(|event| Ok(serde_json::to_value(event)?)).collect()
+    }
+
+    /// Another namespace that the same operator looks after.
+    pub(super) async fn beside(&self) -> Result<Self> {
+        let namespace = self.cluster.namespace("beside").await?;
+        Ok(Self { cluster: self.cluster, namespace, shared: Arc::clone(&self.shared) })
+    }
+
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use substratus::store::AUDIENCE;
 use substratus_tests::cluster::eventually;
 
 use super::LIMIT;
 use super::fixture::{Fixture, condition, on_cluster};
+use super::transfer::Worker;
 
 #[test]
 fn servers_scale_and_rest() -> Result<()> {
@@ -162,18 +162,12 @@ const DAYS: usize = 4;
 
 /// Reports as the worker of a load does, and waits until the status says so.
 async fn half_way(fixture: &Fixture, name: &str) -> Result<()> {
-    let job = format!("{name}-modeller");
-    let pod = fixture.pod(&format!("batch.kubernetes.io/job-name={job}")).await?;
-    let token = fixture.token("modeller", AUDIENCE, &pod).await?;
-    let inputs = fixture.get("Model", name).await?["status"]["plan"]["inputs"].clone();
+    let worker = Worker::of(fixture, name).await?;
     let transfer = json!({"progress": "47%", "bytesDone": 47 << 20, "bytesTotal": 100 << 20, "bytesPerSecond": 1 << 20,
         "filesDone": 0, "filesTotal": 1});
-    let (client, report) = (reqwest::Client::builder().no_proxy().build()?, json!({"inputs": inputs, "transfer": transfer}));
-    let url = format!("http://127.0.0.1:8090/progress/{}/{job}", fixture.namespace());
     // Another test may start the operator anew, which forgets what it was told.
     eventually("the load to be half way", LIMIT, async || {
-        let answer = client.post(&url).bearer_auth(&token).json(&report).send().await?;
-        ensure!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await?);
+        worker.report(&transfer).await?;
         let model = fixture.get("Model", name).await?;
         ensure!(model["status"]["transfer"]["progress"] == "47%", "{}", model["status"]);
         Ok(Some(()))

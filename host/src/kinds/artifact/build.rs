@@ -14,6 +14,7 @@ use crate::kinds::shared::content::{self, Builder, Content, GROUP};
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts::{self, Mount};
 use crate::kinds::shared::names;
+use crate::kinds::shared::offers;
 use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
@@ -86,6 +87,8 @@ pub(super) fn worker<A: Artifact>(
     let workload = observed.wanted().workload;
     let job = (A::FACTS.job)(observed.name());
     let target = content::target(environment, &plan.target)?;
+    let offers = offers::to(&plan.target, &observed.siblings)?;
+    let reuse: Vec<String> = offers.urls.iter().map(|url| format!("--reuse={url}")).collect();
     let mut template = pod::template(Parts {
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
@@ -98,6 +101,7 @@ pub(super) fn worker<A: Artifact>(
                 format!("--store={}", environment.store_url),
             ],
             part,
+            &reuse,
             &[format!("--token-file={}", mounts::TOKEN_FILE), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
         ]
         .concat(),
@@ -106,6 +110,7 @@ pub(super) fn worker<A: Artifact>(
         mounts: target
             .mount
             .into_iter()
+            .chain(offers.mounts)
             .chain([request_mount(job), mounts::store_token(), mounts::scratch("scratch", SCRATCH_DIR, None, false)])
             .collect(),
         placement: plan.placement.clone(),

@@ -10,6 +10,7 @@ use super::jobs;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
 use super::retry::{Attempt, Built};
+use super::transfer;
 use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::{Say, find, set};
 use crate::kinds::shared::env::{SecretRef, Value};
@@ -71,9 +72,9 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
     let job = decisive.filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());
     let outcome = job.and_then(|job| said(observed, plan, job));
     let (said, retry) = match (job, &outcome) {
-        (Some(job), Some(Outcome::Complete { source, .. })) if job.holds("Complete").is_some() && speaks => {
-            loaded(&mut status, plan, source);
-            (Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source)), Retry::OnChange)
+        (Some(job), Some(Outcome::Complete { source, reused, .. })) if job.holds("Complete").is_some() && speaks => {
+            loaded(&mut status, plan, source, *reused);
+            (Say::yes(COMPLETE, reason::JOB_COMPLETE, summary(source) + &taken_over(*reused)), Retry::OnChange)
         }
         (Some(job), _) if job.holds("Complete").is_some() && !speaks => {
             ready(&mut status, plan);
@@ -86,8 +87,8 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
             failed(observed, plan, job, outcome.as_ref(), &built.attempt, is_load)
         }
         (job, _) => {
-            progress(observed, plan, &mut status);
-            (running(observed, plan, job, outcome.as_ref()), Retry::OnChange)
+            let retry = progress(observed, plan, &mut status);
+            (running(observed, plan, job, outcome.as_ref()), retry)
         }
     };
     say(observed, &mut status, said);
@@ -122,7 +123,7 @@ fn ready(status: &mut ArtifactStatus, plan: &Plan) {
     }
 }
 
-fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus) {
+fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus, reused: u64) {
     ready(status, plan);
     status.source = Some(source.clone());
     status.transfer = Some(TransferStatus {
@@ -131,6 +132,7 @@ fn loaded(status: &mut ArtifactStatus, plan: &Plan, source: &SourceStatus) {
         bytes_total: source.bytes,
         files_done: source.files,
         files_total: source.files,
+        reused_bytes: i64::try_from(reused).unwrap_or(i64::MAX),
         ..TransferStatus::default()
     });
 }
@@ -192,10 +194,18 @@ fn credentials(why: &str, plan: &Plan) -> Option<String> {
     })
 }
 
-fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut ArtifactStatus) {
-    if let Some(progress) = observed.progress.as_ref().filter(|progress| progress.inputs == plan.inputs) {
-        status.transfer = Some(progress.transfer.clone());
-    }
+fn taken_over(reused: u64) -> String {
+    if reused == 0 { String::new() } else { format!("; {reused} bytes were in the namespace already") }
+}
+
+/// Answers when to look again.
+fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut ArtifactStatus) -> Retry {
+    let Some(report) = observed.progress.as_ref().filter(|report| report.progress.inputs == plan.inputs) else {
+        return Retry::OnChange;
+    };
+    let (transfer, retry) = transfer::follow(status.transfer.as_ref(), report, observed.now);
+    status.transfer = transfer;
+    retry
 }
 
 fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: Option<&JobView>, outcome: Option<&Outcome>) -> Say {

@@ -11,7 +11,8 @@ use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::content;
 use crate::plugin::types::Node;
 use crate::reconcile::views::{ContainerStatusView, JobView, PodStatusView, PodView};
-use crate::worker::report::{Outcome, Progress};
+use crate::store::Report;
+use crate::worker::report::Outcome;
 
 /// The Job controller's label of its pods.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -38,7 +39,9 @@ pub struct Observed<A> {
     /// Active plugins.
     pub catalog: Arc<Catalog>,
     /// What the worker reported last.
-    pub progress: Option<Progress>,
+    pub progress: Option<Report>,
+    /// Places that a load may take files over from, the best first.
+    pub siblings: Vec<String>,
     /// The time.
     pub now: Timestamp,
 }

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(published(&job, None, None, at(1001)).number, 2);
         // The next Job is made when the one before it has gone.
         assert_eq!(once(None, 2, false, None).number, 2);
-        let whole = Outcome::Complete { inputs: "i".into(), source: substratus_crds::SourceStatus::default() };
+        let whole = Outcome::Complete { inputs: "i".into(), source: substratus_crds::SourceStatus::default(), reused: 0 };
         assert_eq!(published(&job, Some(&whole), None, at(9999)).number, 1);
         let denied = needs_auth(None);
         assert_eq!(published(&job, Some(&denied), None, at(1001)).wait, Some(Duration::from_secs(59)));

@@ -54,7 +54,7 @@ pub fn set(conditions: &mut Vec<Condition>, say: Say, generation: Option<i64>, n
 }
 
 /// Kubernetes keeps whole seconds; anything finer would differ from what comes back.
-fn whole_second(now: Timestamp) -> Timestamp {
+pub fn whole_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 

@@ -34,7 +34,7 @@ pub const PUBLISH: &str = "publish-";
 /// Folder beside the artifacts that outlives a Notebook's pod.
 pub const WORKSPACE: &str = "workspace";
 /// Where a worker finds the claim that it writes to.
-const CLAIM_DIR: &str = "/claim";
+pub(super) const CLAIM_DIR: &str = "/claim";
 /// Where the copying containers find the folders they copy.
 const COPY_DIR: &str = "/copy";
 /// Google's driver, what it is told, and what its sidecar may use; as in existing clusters.
@@ -253,7 +253,7 @@ fn volume_of(volume: &str) -> &str {
     if volume == WORKSPACE { ARTIFACTS } else { volume }
 }
 
-fn parse(url: &str) -> Result<BucketUrl, Verdict> {
+pub(super) fn parse(url: &str) -> Result<BucketUrl, Verdict> {
     BucketUrl::from_str(url).map_err(|error| Verdict::new(reason::INVALID, format!("status.artifacts.url: {error}")))
 }
 
@@ -262,7 +262,7 @@ fn join(base: &str, sub: &str) -> String {
     if base.is_empty() { sub.to_owned() } else { format!("{base}/{sub}") }
 }
 
-fn mounted(volume: &str, path: &str, sub_path: String) -> VolumeMount {
+pub(super) fn mounted(volume: &str, path: &str, sub_path: String) -> VolumeMount {
     VolumeMount {
         name: volume.to_owned(),
         mount_path: path.to_owned(),
@@ -271,7 +271,7 @@ fn mounted(volume: &str, path: &str, sub_path: String) -> VolumeMount {
     }
 }
 
-fn host_path(volume: &str, path: &str) -> Volume {
+pub(super) fn host_path(volume: &str, path: &str) -> Volume {
     Volume {
         name: volume.to_owned(),
         host_path: Some(HostPathVolumeSource { path: path.to_owned(), type_: Some("DirectoryOrCreate".to_owned()) }),
@@ -279,7 +279,7 @@ fn host_path(volume: &str, path: &str) -> Volume {
     }
 }
 
-fn claim(volume: &str, claim: &str) -> Volume {
+pub(super) fn claim(volume: &str, claim: &str) -> Volume {
     let source =
         PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), ..PersistentVolumeClaimVolumeSource::default() };
     Volume { name: volume.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }

@@ -95,7 +95,8 @@ impl ImportArgs {
         if let Err(error) = self.worker.find_plugin(&plugins, &request.plugin.digest, &store).await {
             return Err((request.inputs, error));
         }
-        let around = Surroundings { plugins, env, progress: self.worker.progress_to(store), effort, stop };
+        let reuse = Vec::new();
+        let around = Surroundings { plugins, env, reuse, progress: self.worker.progress_to(store), effort, stop };
         Ok((request, around))
     }
 

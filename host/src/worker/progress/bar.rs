@@ -66,6 +66,7 @@ mod tests {
             eta_seconds: Some(3723),
             files_done: 1,
             files_total: 9,
+            ..TransferStatus::default()
         }
     }
 
