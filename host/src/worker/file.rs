@@ -131,7 +131,8 @@ impl FileLoad {
             transfer.journal.finish(&file.path, verified)?;
             transfer.counters.file();
             let sha256 = hex::encode(verified.sha256);
-            tracing::info!(path = %file.path, bytes = verified.size, sha256, "file complete");
+            let from = file.origin.url.host_str();
+            tracing::info!(path = %file.path, bytes = verified.size, sha256, from, "file complete");
         }
         Ok(verified)
     }

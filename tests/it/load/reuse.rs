@@ -80,7 +80,10 @@ fn another_revision_and_another_name_are_no_other_bytes() {
 #[test]
 fn what_a_failed_load_has_finished_is_not_fetched_again() {
     let bench = Bench::with_weights(SIZE);
-    bench.hub.put(Repo::model("acme/tiny").file("broken.safetensors", Content::noise(9, MIB))).unwrap();
+    let repo = Repo::model("acme/tiny")
+        .file("model.safetensors", Content::noise(7, SIZE))
+        .file("broken.safetensors", Content::noise(9, MIB));
+    bench.hub.put(repo).unwrap();
     bench.hub.fault(Rule::cdn("broken.safetensors", Fault::BytesPerSecond(1024)));
     let mut child = bench.command().spawn().unwrap();
     while !bench.artifact("model.safetensors").exists() {
