@@ -132,7 +132,7 @@ fn a_certificate_of_this_site_is_trusted_where_its_file_is_named() {
     let mut port = String::new();
     BufReader::new(front.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let endpoint = format!("https://127.0.0.1:{}", port.trim());
-    let unknown = load(&bench, &endpoint, &[], &["--attempts", "1"]);
+    let unknown = load(&bench, &endpoint, &[], &[]);
     let by_flag = load(&bench, &endpoint, &[], &["--ca-file", &certificate]);
     let replaced = load(&bench, &endpoint, &[("SSL_CERT_FILE", &certificate)], &["--param", "again=1"]);
     front.kill().unwrap();
