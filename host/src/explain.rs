@@ -101,6 +101,7 @@ impl ExplainArgs {
                 worker_pull_secret: None,
                 bucket_secret: None,
                 copies_always: false,
+                proxies: Vec::new(),
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
                 notebook_image: NOTEBOOK_IMAGE.to_owned(),
                 principal: None,

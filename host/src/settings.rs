@@ -34,6 +34,15 @@ pub struct OperatorSettings {
     /// How pods see what lies in a bucket
     #[arg(long, env = "ARTIFACT_MOUNT", value_enum, default_value_t)]
     pub artifact_mount: ArtifactMount,
+    /// Proxy of workers for https hosts; as a variable it is the operator's own towards registries too. Users see it in their pods
+    #[arg(long, env = "HTTPS_PROXY", hide_env_values = true)]
+    pub https_proxy: Option<String>,
+    /// Proxy of workers for http hosts
+    #[arg(long, env = "HTTP_PROXY", hide_env_values = true)]
+    pub http_proxy: Option<String>,
+    /// Hosts, domains and ranges that workers reach without a proxy
+    #[arg(long, env = "NO_PROXY")]
+    pub no_proxy: Option<String>,
     /// Registry of built images
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
@@ -135,6 +144,8 @@ pub struct Settings {
     pub bucket_secret: Option<String>,
     /// How pods see what lies in a bucket.
     pub artifact_mount: ArtifactMount,
+    /// Variables that lead workers through proxies.
+    pub proxies: Vec<(String, String)>,
     /// Registry of built images, without a slash at the end.
     pub registry_url: Option<String>,
     /// Cloud identity of the service accounts that read and write artifacts.
@@ -225,6 +236,10 @@ impl OperatorSettings {
             artifact_bucket: cloud.bucket,
             bucket_secret: given(self.bucket_secret),
             artifact_mount: self.artifact_mount,
+            proxies: [("HTTPS_PROXY", self.https_proxy), ("HTTP_PROXY", self.http_proxy), ("NO_PROXY", self.no_proxy)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), given(value)?)))
+                .collect(),
             registry_url: cloud.registry,
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use substratus::worker::report::{EXIT_FINAL, MAX_TERMINATION_MESSAGE, Outcome};
+use substratus::worker::report::{MAX_TERMINATION_MESSAGE, Outcome};
 use substratus_crds::SourceStatus;
 use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Content, Hub, Repo};
@@ -72,8 +72,9 @@ impl Bench {
     /// Refused for good, for `reason`, with nothing that looks like an artifact.
     fn refused(&self, plugin: &str, args: &[&str]) -> (String, String) {
         match self.import(plugin, args) {
-            (Some(code), Outcome::Failed { reason, message, .. }) if code == i32::from(EXIT_FINAL) => {
+            (code, outcome @ Outcome::Failed { .. }) if outcome.is_final() && code == Some(outcome.exit_code().into()) => {
                 assert!(!self.target().join(".substratus/manifest.json").exists());
+                let Outcome::Failed { reason, message, .. } = outcome else { unreachable!() };
                 (reason, message)
             }
             other => panic!("{other:?}"),

@@ -2,8 +2,12 @@
 //! Must not look into the worker; what a user, the hub and the operator see is all there is.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod apart;
+mod by_hand;
 mod chaos;
 mod matrix;
+mod network;
+mod plan;
 mod refused;
 mod resume;
 mod reuse;
@@ -17,7 +21,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
-use substratus::worker::report::{EXIT_FINAL, Outcome};
+use substratus::worker::report::Outcome;
 use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Builder, Content, Hub, Repo};
 use substratus_tests::s3::SECRET_KEY;
@@ -47,14 +51,14 @@ struct Bench {
     hub: Hub,
     folder: TempDir,
     /// Keeps the hub's requests going while a test waits for a process.
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
     fn new(builder: Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let hub = builder.start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
-        Self { hub, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
+        Self { hub, folder: tempfile::tempdir().unwrap(), runtime }
     }
 
     /// One public repository `acme/tiny` with a configuration and one large file.
@@ -71,17 +75,51 @@ impl Bench {
     }
 
     fn command_to(&self, target: &Path) -> Command {
-        let mut command = Command::new(program());
-        command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "3", "--stall", "2"]);
-        command.arg("--to").arg(target).arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
-        command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
+        let mut command = self.command_for("load", "hf://acme/tiny");
+        command.arg("--to").arg(target);
+        command.args(["-o", "json"]);
+        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
+        command
+    }
+
+    /// A command about a source, with every right that it needs, said in so many words.
+    fn command_for(&self, command: &str, source: &str) -> Command {
+        let mut command = self.bare_command(command, source);
         command.args(["--config", &format!("endpoint={}", self.hub.url)]);
         command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
         command.arg("--send-secret").arg(format!("hf={}", self.hub.url));
-        command.arg("--termination-log").arg(self.folder.path().join("outcome"));
-        command.env_remove("HF_TOKEN").env_remove("HUGGING_FACE_HUB_TOKEN").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// A command about a source, with the first-party plugins and no right besides theirs.
+    fn bare_command(&self, name: &str, source: &str) -> Command {
+        let mut command = Command::new(program());
+        command.args([name, source, "--attempts", "3", "--stall", "2"]);
+        command.arg("--plugins").arg(self.plugins()).arg("--plugin-cache").arg(root().join("target/guests/cache"));
+        for variable in
+            ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
+        {
+            command.env_remove(variable).env_remove(variable.to_lowercase());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn into_folder(&self, command: &mut Command) {
+        command.arg("--to").arg(self.target());
+    }
+
+    /// The hub's two plugins, as they lie beside the program.
+    fn plugins(&self) -> PathBuf {
+        let folder = self.folder.path().join("plugins");
+        std::fs::create_dir_all(&folder).unwrap();
+        for plugin in ["loader-huggingface", "importer-huggingface"] {
+            let file = folder.join(format!("{plugin}.wasm"));
+            if !file.exists() {
+                std::fs::copy(guests::component(&format!("plugins/{plugin}")).unwrap(), file).unwrap();
+            }
+        }
+        folder
     }
 
     fn load(&self) -> Loaded {
@@ -138,7 +176,7 @@ impl Loaded {
     pub(crate) fn assert_failed(&self, reason: &str, last: bool, words: &[&str]) {
         let Outcome::Failed { reason: found, message, .. } = &self.outcome else { panic!("{}", self.everything) };
         assert_eq!(found, reason, "{}", self.everything);
-        assert_eq!(self.code, Some(if last { EXIT_FINAL.into() } else { 1 }), "{}", self.everything);
+        assert_eq!((self.outcome.is_final(), self.code), (last, Some(self.outcome.exit_code().into())), "{}", self.everything);
         for word in words {
             assert!(message.contains(word), "`{word}` is not in: {message}");
         }

@@ -29,13 +29,13 @@ struct Inner {
 
 /// A registry that keeps what is pushed.
 #[derive(Clone)]
-struct Registry {
+pub(crate) struct Registry {
     inner: Arc<Mutex<Inner>>,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Registry {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let registry = Self { inner: Arc::default(), host: listener.local_addr().unwrap().to_string() };
         let app = Router::new().fallback(answer).with_state(Arc::clone(&registry.inner));
@@ -43,11 +43,11 @@ impl Registry {
         registry
     }
 
-    fn reference(&self, suffix: &str) -> String {
+    pub(crate) fn reference(&self, suffix: &str) -> String {
         format!("{}/org/plugin{suffix}", self.host)
     }
 
-    fn plain(&self) -> PlainHttp {
+    pub(crate) fn plain(&self) -> PlainHttp {
         PlainHttp(vec![self.host.clone()])
     }
 

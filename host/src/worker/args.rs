@@ -90,8 +90,8 @@ pub(super) struct EffortArgs {
     /// Seconds without a byte after which a connection is replaced
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall: u64,
-    /// Certificates to trust besides the system's, in PEM format [env: AWS_CA_BUNDLE]. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
-    /// NO_PROXY in the environment name proxies
+    /// Certificates to trust besides the system's, in PEM format, as `AWS_CA_BUNDLE` names them. Proxies are taken from
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

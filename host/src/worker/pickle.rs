@@ -6,7 +6,7 @@ use substratus_crds::conditions::reason;
 
 use super::failure::LoadError;
 
-/// Endings of what Python's `pickle` reads, alone or inside PyTorch's, joblib's and older formats. `bin` is PyTorch's usual one.
+/// Endings of what Python's `pickle` reads, alone or inside `torch`'s, `joblib`'s and other formats. `bin` is `torch`'s usual one.
 const ENDINGS: [&str; 11] = ["bin", "pt", "pth", "ckpt", "pkl", "pickle", "p", "joblib", "dill", "mar", "nemo"];
 /// Names of files that a message lists.
 const LISTED: usize = 5;

@@ -60,12 +60,12 @@ fn first(http: &dyn Http, repo: &Repo, filter: &Filter, looking: bool) -> Result
     if !complete {
         decision.warnings.push(format!("{} lists files in pages only: the format was chosen by the first page", repo.endpoint));
     }
-    let config = if names.contains(&"config.json") {
-        api::model_config(http, repo, &commit)
-    } else if let (true, Some(path)) = (info.is_gated(), names.iter().find(|path| filter.keeps(&decision.choice, path))) {
-        api::try_file(http, repo, &commit, path).map(|()| None)
-    } else {
-        Ok(None)
+    let first = || names.iter().find(|path| filter.keeps(&decision.choice, path));
+    let config = match first() {
+        // Whoever only looks reads no file.
+        _ if !looking && names.contains(&"config.json") => api::model_config(http, repo, &commit),
+        Some(path) if info.is_gated() => api::try_file(http, repo, &commit, path).map(|()| None),
+        _ => Ok(None),
     };
     let (config, refused) = match config {
         Err(failure) if looking => (None, Some(access::refusal(&failure).ok_or(failure)?)),

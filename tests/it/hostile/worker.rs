@@ -104,7 +104,7 @@ fn a_plan_that_leaves_its_target_or_its_grant_stops_before_the_first_byte() {
         ("failure-many", "Invalid", &["spec.source: no"]),
         ("nonsense", "Invalid", &["spec.params.do"]),
     ] {
-        fails("loader", how, reason, EXIT_FINAL, words);
+        fails("loader", how, reason, if reason == "NotFound" { 68 } else { EXIT_FINAL }, words);
     }
 }
 
@@ -130,5 +130,5 @@ fn a_request_outside_the_grant_is_refused_with_the_grant_that_would_allow_it() {
 
 #[test]
 fn a_source_that_asks_to_wait_for_a_century_is_left_to_the_operator() {
-    fails("loader", "rate-limited", "RateLimited", EXIT_FINAL, &[]);
+    fails("loader", "rate-limited", "RateLimited", 67, &[]);
 }

@@ -136,3 +136,12 @@ async fn resumes_after_a_cut() {
     assert_eq!(Content::from(got).sha256().unwrap(), noise.sha256().unwrap());
     assert_eq!(hub.stats().cdn.statuses, BTreeMap::from([(200, 1), (206, 1)]));
 }
+
+#[tokio::test]
+async fn finds_repositories_and_revisions_by_name() {
+    let tiny = Repo::model("acme/tiny").file("a.txt", "a").revision("v1.0");
+    let hub = start(Hub::builder().repo(tiny).repo(Repo::model("other/tiny-gguf")).repo(Repo::model("acme/secret").private()));
+    assert_eq!(client(&hub, None, &["refs", "acme/tiny", "main"]).await, ["main v1.0"]);
+    assert_eq!(client(&hub, None, &["search", "TIN", "main"]).await, ["acme/tiny other/tiny-gguf"]);
+    assert_eq!(client(&hub, None, &["author", "acme", "main"]).await, ["acme/tiny"]);
+}

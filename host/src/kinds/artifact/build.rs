@@ -105,7 +105,7 @@ pub(super) fn worker<A: Artifact>(
             &[format!("--token-file={}", mounts::TOKEN_FILE), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
         ]
         .concat(),
-        env: env::to_worker(secrets, &plan.env),
+        env: env::to_worker(&environment.proxies, secrets, &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::worker(environment), plan.placement.as_ref()),
         mounts: target
             .mount

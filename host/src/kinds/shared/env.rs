@@ -80,16 +80,20 @@ pub fn to_container(own: &[(String, String)], user: &BTreeMap<String, Value>) ->
 }
 
 /// The variables that a plugin's secrets name, taken from the user's: optional, so that a missing Secret is the worker's
-/// typed failure and not a pod that never starts. Everything else of `spec.env` is ignored by a worker.
-pub fn to_worker<'a>(names: impl Iterator<Item = &'a str>, user: &BTreeMap<String, Value>) -> Vec<EnvVar> {
+/// typed failure and not a pod that never starts. Everything else of `spec.env` is ignored by a worker. The administrator's `own`
+/// variables win by name.
+pub fn to_worker<'a>(
+    own: &[(String, String)],
+    names: impl Iterator<Item = &'a str>,
+    user: &BTreeMap<String, Value>,
+) -> Vec<EnvVar> {
     let wanted: std::collections::BTreeSet<&str> = names.collect();
-    user.iter()
-        .filter(|(name, _)| wanted.contains(name.as_str()))
-        .map(|(name, value)| match value {
-            Value::Literal(text) => literal(name, text),
-            Value::Secret(reference) => secret(name, reference, true),
-        })
-        .collect()
+    let users = user.iter().filter(|(name, _)| wanted.contains(name.as_str())).map(|(name, value)| match value {
+        Value::Literal(text) => (name, literal(name, text)),
+        Value::Secret(reference) => (name, secret(name, reference, true)),
+    });
+    let all: BTreeMap<&String, EnvVar> = users.chain(own.iter().map(|(name, value)| (name, literal(name, value)))).collect();
+    all.into_values().collect()
 }
 
 fn literal(name: &str, value: &str) -> EnvVar {
@@ -142,5 +146,14 @@ mod tests {
             assert!(parsed(typo).is_err(), "{typo}");
         }
         assert_eq!(parsed("$(OTHER)"), Ok(Value::Literal("$(OTHER)".to_owned())));
+    }
+
+    #[test]
+    fn a_worker_gets_what_its_plugin_names_and_what_the_administrator_says() {
+        let users = ["HF_TOKEN", "NO_PROXY", "OTHER"].map(|name| (name.to_owned(), Value::Literal("user".to_owned())));
+        let own = [("NO_PROXY".to_owned(), "admin".to_owned())];
+        let all = to_worker(&own, ["NO_PROXY", "HF_TOKEN"].into_iter(), &users.into());
+        let shown: Vec<_> = all.iter().map(|one| (one.name.as_str(), one.value.as_deref().unwrap())).collect();
+        assert_eq!(shown, [("HF_TOKEN", "user"), ("NO_PROXY", "admin")]);
     }
 }

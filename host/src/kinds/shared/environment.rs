@@ -19,6 +19,8 @@ pub struct Environment {
     pub bucket_secret: Option<String>,
     /// Pods get copies also where a driver could mount the bucket.
     pub copies_always: bool,
+    /// Variables that lead workers through the administrator's proxies.
+    pub proxies: Vec<(String, String)>,
     /// Where workers fetch plugins and report progress.
     pub store_url: String,
     /// Image of Notebooks that name none.
@@ -60,6 +62,7 @@ pub(crate) fn of(cloud: &str) -> Environment {
         worker_pull_secret: None,
         bucket_secret: None,
         copies_always: false,
+        proxies: Vec::new(),
         store_url: "http://store".to_owned(),
         notebook_image: "lab".to_owned(),
         principal: None,

@@ -10,6 +10,9 @@ use crate::catalog::repository;
 use crate::plugin::{Loaded, Manifest, PluginError, Plugins, RegistryError};
 use crate::worker::failure::LoadError;
 
+/// Whether a plugin claims what was asked for.
+type Claims<'a> = dyn Fn(&Manifest) -> bool + 'a;
+
 /// What a person wants, and who may answer.
 pub(in crate::worker) struct Wanted<'a> {
     /// As in `spec.source`.
@@ -69,7 +72,7 @@ fn is_file(named: &str) -> bool {
 }
 
 fn bundled(plugins: &Plugins, wanted: &Wanted<'_>) -> Result<Loaded, LoadError> {
-    let (claims, what): (Box<dyn Fn(&Manifest) -> bool>, String) = match (wanted.source, wanted.image) {
+    let (claims, what): (Box<Claims>, String) = match (wanted.source, wanted.image) {
         (Some(source), _) => {
             let Some((scheme, _)) = source.split_once("://") else {
                 return Err(invalid(format!("source `{source}` has no scheme; write for example hf://org/name")));

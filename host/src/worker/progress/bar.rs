@@ -5,7 +5,7 @@ use substratus_crds::TransferStatus;
 use super::human;
 
 /// Characters of the bar between its brackets.
-const BAR: usize = 24;
+const BAR: usize = 12;
 /// Columns of a terminal that does not say.
 const USUAL: usize = 80;
 
@@ -15,19 +15,22 @@ pub(super) fn columns() -> usize {
     told.filter(|columns| *columns > 0).unwrap_or(USUAL)
 }
 
-/// Bar, percent, bytes, rate, time left, files, and the file in work: at most `columns` wide, what matters least cut off.
+/// Bar, percent, bytes, rate, time left, files, and the file in work with how many beside it: at most `columns` wide, what matters least cut off.
 pub(super) fn line(transfer: &TransferStatus, current: Option<(String, usize)>, columns: usize) -> String {
+    if transfer.files_total == 0 {
+        return fit("asking the source what there is", columns.saturating_sub(1));
+    }
     let percent: usize = transfer.progress.trim_end_matches('%').parse().unwrap_or(0);
     let full = (percent.min(100) * BAR) / 100;
     let head = if full < BAR { ">" } else { "" };
-    let eta = transfer.eta_seconds.map(|seconds| format!("  {} left", clock(seconds))).unwrap_or_default();
+    let eta = transfer.eta_seconds.map(|seconds| format!(" {}", clock(seconds))).unwrap_or_default();
     let file = match current {
-        Some((path, 0)) => format!("  {path}"),
-        Some((path, others)) => format!("  {path} and {others} more"),
+        Some((path, 0)) => format!(" {path}"),
+        Some((path, others)) => format!(" {path} +{others}"),
         None => String::new(),
     };
     let line = format!(
-        "[{bar:<BAR$}] {percent:>3}%  {done} of {total}  {rate}/s{eta}  {}/{} files{file}",
+        "[{bar:<BAR$}] {percent:>3}% {done}/{total} {rate}/s{eta} {}/{}{file}",
         transfer.files_done,
         transfer.files_total,
         bar = format!("{}{head}", "=".repeat(full)),
@@ -73,12 +76,13 @@ mod tests {
     #[test]
     fn a_line_says_how_far_it_is() {
         let said = line(&half(), Some(("model.safetensors".into(), 2)), 200);
-        let expected = "[============>           ]  50%  512.0 MiB of 1.0 GiB  1.0 MiB/s  1:02:03 left  1/9 files  model.safetensors and 2 more";
+        let expected = "[======>     ]  50% 512.0 MiB/1.0 GiB 1.0 MiB/s 1:02:03 1/9 model.safetensors +2";
         assert_eq!(said, expected);
         let whole = TransferStatus { progress: "100%".into(), eta_seconds: None, ..half() };
-        assert!(line(&whole, None, 200).starts_with("[========================] 100%  "));
-        let odd = TransferStatus { progress: "?".into(), ..TransferStatus::default() };
-        assert_eq!(line(&odd, None, 200), "[>                       ]   0%  0 B of 0 B  0 B/s  0/0 files");
+        assert!(line(&whole, None, 200).starts_with("[============] 100% "));
+        let odd = TransferStatus { progress: "?".into(), files_total: 1, ..TransferStatus::default() };
+        assert_eq!(line(&odd, None, 200), "[>           ]   0% 0 B/0 B 0 B/s 0/1");
+        assert_eq!(line(&TransferStatus::default(), None, 200), "asking the source what there is");
     }
 
     #[test]
