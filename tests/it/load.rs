@@ -105,7 +105,7 @@ impl Bench {
         command
     }
 
-    fn into_folder(&self, command: &mut Command) {
+    fn to_folder(&self, command: &mut Command) {
         command.arg("--to").arg(self.target());
     }
 

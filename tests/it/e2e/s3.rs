@@ -21,7 +21,7 @@ fn confined() -> Value {
         "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> String {
+fn object(kind: &str, name: &str, spec: &Value) -> String {
     json!({"apiVersion": "substratus.ai/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
 }
 
@@ -115,7 +115,7 @@ impl Place<'_> {
     }
 
     async fn loaded(&self) -> Result<Vec<u8>> {
-        self.apply(&object("Model", "base", json!({"source": format!("hf://{}", platform::TINY)})))?;
+        self.apply(&object("Model", "base", &json!({"source": format!("hf://{}", platform::TINY)})))?;
         let status = self.model("base").await?;
         let (prefix, names) = self.objects(&status)?;
         ensure!(names.iter().any(|name| name.ends_with(".substratus/manifest.json")), "no manifest among {names:?}");
@@ -128,7 +128,7 @@ impl Place<'_> {
         let hub = &self.stage.platform.hub;
         let hosts = [hub.url.as_str(), hub.cdn_url.as_str()];
         platform::point_importer(self.stage.cluster, "importer-huggingface", json!({"endpoint": hub.url}), &hosts).await?;
-        self.apply(&object("Dataset", "rows", json!({"source": "hf://datasets/acme/tables", "parallelism": 2})))?;
+        self.apply(&object("Dataset", "rows", &json!({"source": "hf://datasets/acme/tables", "parallelism": 2})))?;
         let status = self.stage.dataset(&self.namespace, "rows", "to be ready", |status| status.ready).await?;
         tell("s3", self.began, "Dataset rows is ready");
         let (prefix, names) = self.objects(&status)?;
@@ -146,7 +146,7 @@ impl Place<'_> {
             "dataset": {"name": "rows"}, "securityContext": confined()});
         // The bucket is down for a moment: no failure of the training's, which has no try to lose.
         self.s3.fault(Rule { method: "GET", part: "list-type=2", fault: Fault::Answer(503, "SlowDown"), times: 8 });
-        self.apply(&object("Model", "tuned", spec))?;
+        self.apply(&object("Model", "tuned", &spec))?;
         let status = self.model("tuned").await?;
         let (prefix, names) = self.objects(&status)?;
         ensure!(self.file(&prefix, "sub/model")? == base && self.file(&prefix, "rows")? == rows, "{names:?}");
@@ -161,7 +161,7 @@ impl Place<'_> {
     async fn killed(&self, image: &str) -> Result<()> {
         let script = "dd if=/dev/zero of=/content/artifacts/weights bs=1M count=384";
         let spec = json!({"image": image, "command": ["sh", "-c", script], "securityContext": confined()});
-        self.apply(&object("Model", "killed", spec))?;
+        self.apply(&object("Model", "killed", &spec))?;
         let named = |status: &ModelStatus| status.artifacts.is_some();
         let (prefix, _) = self.objects(&self.stage.model(&self.namespace, "killed", "to have a place", named).await?)?;
         let to = format!("--to=s3://{BUCKET}/{prefix}");
@@ -174,8 +174,8 @@ impl Place<'_> {
         let (pid, _) = publisher.context("no publisher runs")?;
         kill_process(Pid::from_raw(pid).context("no process")?, Signal::KILL)?;
         tell("s3", self.began, "its publisher is killed");
-        let (_, names) = self.objects(&self.stage.model(&self.namespace, "killed", "to be known", |_| true).await?)?;
-        ensure!(!names.iter().any(|name| name.ends_with("manifest.json")), "half an artifact counts: {names:?}");
+        let (_, left) = self.objects(&self.stage.model(&self.namespace, "killed", "to be known", |_| true).await?)?;
+        ensure!(!left.iter().any(|name| name.ends_with("manifest.json")), "half an artifact counts: {left:?}");
         let status = self.model("killed").await?;
         let attempt = status.plan.as_ref().map(|plan| plan.attempt);
         ensure!(attempt.is_some_and(|attempt| attempt > 0), "it did not run again: {attempt:?}");
@@ -185,7 +185,7 @@ impl Place<'_> {
     }
 
     async fn served(&self) -> Result<()> {
-        self.apply(&object("Server", "base", json!({"model": {"name": "base"}, "securityContext": confined(), "replicas": 2})))?;
+        self.apply(&object("Server", "base", &json!({"model": {"name": "base"}, "securityContext": confined(), "replicas": 2})))?;
         self.stage.server(&self.namespace, "base", "to be ready", |status| status.ready).await?;
         let answer = self.stage.complete(&self.namespace, "base", &question()).await?;
         tell("s3", self.began, &format!("Server base says {}", answer["choices"][0]["text"]));
@@ -208,7 +208,7 @@ impl Place<'_> {
         platform::publish_notebook(cluster).await?;
         let namespace = namespace(cluster, "baseline").await?;
         self.secret(&namespace)?;
-        platform::apply_text(cluster, &namespace, &object("Notebook", "lab", json!({"suspend": true})))?;
+        platform::apply_text(cluster, &namespace, &object("Notebook", "lab", &json!({"suspend": true})))?;
         notebook::work_survives(cluster, &namespace, self.began, async |_| Ok(())).await?;
         tell("s3", self.began, "a Notebook's work survived");
         Ok(())

@@ -11,9 +11,11 @@ fn repo() -> Repo {
 /// What `source` of `hub` comes to with this token.
 fn ends(hub: Builder, source: &str, token: Option<&str>, faults: &[Rule]) -> (i32, String) {
     let bench = Bench::new(hub);
-    faults.iter().for_each(|rule| bench.hub.fault(rule.clone()));
+    for rule in faults {
+        bench.hub.fault(rule.clone());
+    }
     let mut command = bench.command_for("load", source);
-    bench.into_folder(&mut command);
+    bench.to_folder(&mut command);
     command.args(["-o", "json"]);
     if let Some(token) = token {
         command.env("HF_TOKEN", token);

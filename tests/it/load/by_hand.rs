@@ -20,7 +20,7 @@ fn private() -> Builder {
 /// A load of which nothing is said but what the hub's own client reads, and the host of large files.
 fn bare(bench: &Bench) -> Command {
     let mut command = bench.bare_command("load", "hf://acme/tiny");
-    bench.into_folder(&mut command);
+    bench.to_folder(&mut command);
     command.args(["-o", "json"]);
     command.env("HF_ENDPOINT", format!("{}/", bench.hub.url)).args(["--grant", &bench.hub.cdn_url]);
     command

@@ -54,7 +54,7 @@ async fn forward(State(proxy): State<Proxy>, request: Request) -> Response {
 /// A load from `endpoint`, of a hub that nothing else is said of.
 fn load(bench: &Bench, endpoint: &str, env: &[(&str, &str)], args: &[&str]) -> Loaded {
     let mut command = bench.bare_command("load", "hf://acme/tiny");
-    bench.into_folder(&mut command);
+    bench.to_folder(&mut command);
     command.args(["-o", "json"]);
     command.env("HF_ENDPOINT", endpoint).args(["--grant", &bench.hub.cdn_url]).args(args).envs(env.iter().copied());
     Loaded::of(command.output().unwrap())

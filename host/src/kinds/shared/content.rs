@@ -136,13 +136,12 @@ impl Builder<'_> {
         path: &str,
         read_only: bool,
     ) -> Result<bool, Verdict> {
-        let (mount, copied) = match volume_for(self.environment, volume, url, read_only)? {
+        let (mount, copied) = if let Some((volume, below)) = volume_for(self.environment, volume, url, read_only)? {
             // What lies beside the artifacts of a node path shares their volume.
-            Some((volume, below)) => (Mount { mount: mounted(&volume.name, path, join(&below, sub)), volume }, false),
-            None => {
-                let Mount { volume, .. } = scratch(volume, path, None, false);
-                (Mount { mount: mounted(&volume.name, path, ARTIFACTS.to_owned()), volume }, true)
-            }
+            (Mount { mount: mounted(&volume.name, path, join(&below, sub)), volume }, false)
+        } else {
+            let Mount { volume, .. } = scratch(volume, path, None, false);
+            (Mount { mount: mounted(&volume.name, path, ARTIFACTS.to_owned()), volume }, true)
         };
         if mount.volume.csi.is_some() {
             content.annotations.extend(DRIVER_ANNOTATIONS.map(|(key, value)| (key.to_owned(), value.to_owned())));
