@@ -21,7 +21,7 @@ pub(crate) fn refusal(failure: &Failure) -> Option<Value> {
 }
 
 /// The extension.
-pub(crate) fn said(info: &Info, refused: Option<Value>) -> (String, String) {
+pub(crate) fn said(info: &Info, refused: Option<&Value>) -> (String, String) {
     let kind = match (info.is_gated(), info.private) {
         (true, _) => "gated",
         (false, Some(true)) => "private",

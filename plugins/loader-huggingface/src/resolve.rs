@@ -71,7 +71,7 @@ fn first(http: &dyn Http, repo: &Repo, filter: &Filter, looking: bool) -> Result
         Err(failure) if looking => (None, Some(access::refusal(&failure).ok_or(failure)?)),
         config => (config?, None),
     };
-    let extensions = if looking { vec![access::said(&info, refused)] } else { Vec::new() };
+    let extensions = if looking { vec![access::said(&info, refused.as_ref())] } else { Vec::new() };
     let facts = facts::facts(&info, config.as_ref(), &decision);
     let cursor = Cursor { commit, page: first_page, skip: 0, choice: decision.choice };
     let page = page(repo, filter, cursor, listing)?;
