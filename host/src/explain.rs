@@ -24,7 +24,7 @@ use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::{notebook, server};
 use crate::plugin::{PluginOptions, Plugins};
-use crate::settings::NOTEBOOK_IMAGE;
+use crate::settings::{NOTEBOOK_IMAGE, PUBLISH_SECONDS};
 use crate::worker::listing::Listing;
 use crate::worker::load::Effort;
 use crate::worker::request::LoadRequest;
@@ -101,6 +101,7 @@ impl ExplainArgs {
                 worker_pull_secret: None,
                 bucket_secret: None,
                 copies_always: false,
+                publish_seconds: PUBLISH_SECONDS,
                 proxies: Vec::new(),
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
                 notebook_image: NOTEBOOK_IMAGE.to_owned(),

@@ -201,6 +201,7 @@ fn context(
             worker_pull_secret: settings.worker_pull_secret.clone(),
             bucket_secret: settings.bucket_secret.clone(),
             copies_always: settings.artifact_mount == ArtifactMount::Stage,
+            publish_seconds: settings.publish_seconds,
             proxies: settings.proxies.clone(),
             store_url: settings.store_url.clone(),
             notebook_image: settings.notebook_image.clone(),

@@ -15,6 +15,9 @@ pub use cloud::Bucket;
 /// Image of Notebooks where nothing is said: the Jupyter project's own, by date, so that it stays what it is.
 pub const NOTEBOOK_IMAGE: &str = "quay.io/jupyter/minimal-notebook:2024-05-27";
 
+/// How long publishing may take where nothing is said: 100 GB on a line of a gigabit.
+pub const PUBLISH_SECONDS: u32 = 900;
+
 /// What may be typed: flags, or environment variables of the names that the first operator read. An empty variable is an absent one.
 #[derive(Args, Clone, Debug)]
 pub struct OperatorSettings {
@@ -34,6 +37,9 @@ pub struct OperatorSettings {
     /// How pods see what lies in a bucket
     #[arg(long, env = "ARTIFACT_MOUNT", value_enum, default_value_t)]
     pub artifact_mount: ArtifactMount,
+    /// Seconds for publishing what a container left in a bucket: the grace period of its pod, also when it is deleted
+    #[arg(long, env = "PUBLISH_SECONDS", default_value_t = PUBLISH_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub publish_seconds: u32,
     /// Proxy of workers for https hosts; as a variable it is the operator's own towards registries too. Users see it in their pods
     #[arg(long, env = "HTTPS_PROXY", hide_env_values = true)]
     pub https_proxy: Option<String>,
@@ -144,6 +150,8 @@ pub struct Settings {
     pub bucket_secret: Option<String>,
     /// How pods see what lies in a bucket.
     pub artifact_mount: ArtifactMount,
+    /// Seconds for publishing what a container left.
+    pub publish_seconds: u32,
     /// Variables that lead workers through proxies.
     pub proxies: Vec<(String, String)>,
     /// Registry of built images, without a slash at the end.
@@ -236,6 +244,7 @@ impl OperatorSettings {
             artifact_bucket: cloud.bucket,
             bucket_secret: given(self.bucket_secret),
             artifact_mount: self.artifact_mount,
+            publish_seconds: self.publish_seconds,
             proxies: [("HTTPS_PROXY", self.https_proxy), ("HTTP_PROXY", self.http_proxy), ("NO_PROXY", self.no_proxy)]
                 .into_iter()
                 .filter_map(|(name, value)| Some((name.to_owned(), given(value)?)))

@@ -21,8 +21,6 @@ use crate::bucket::url::{ARTIFACTS, Scheme};
 
 /// The group that a pod's volumes belong to where containers of several users write to them; as in existing clusters.
 pub const GROUP: i64 = 3003;
-/// How long a container that ended is waited for by Kubernetes while what it wrote is published.
-pub const PUBLISH_SECONDS: i64 = 1800;
 /// How often what is kept is published while the pod runs: a node that is lost takes no more than that with it.
 const KEEP_SECONDS: u32 = 60;
 /// The sidecar that publishes an artifact: its last words say whether the artifact is whole.
@@ -56,8 +54,8 @@ pub struct Content {
     pub copiers: Vec<Container>,
     /// Annotations of the pod.
     pub annotations: BTreeMap<String, String>,
-    /// What the container leaves is taken out once it has ended.
-    pub publishes: bool,
+    /// What the container leaves is taken out once it has ended, which may take so many seconds.
+    pub grace: Option<i64>,
     /// Secret to pull the image of those containers with.
     pub pull_secret: Option<String>,
 }
@@ -106,7 +104,7 @@ impl Builder<'_> {
     pub fn write(&self, content: &mut Content, url: &str, inputs: &str) -> Result<(), Verdict> {
         if self.mount(content, ARTIFACTS, (url, ARTIFACTS), &format!("{CONTENT}/{ARTIFACTS}"), false)? {
             self.add(content, self.publisher(ARTIFACTS, url, inputs, &[]));
-            content.publishes = true;
+            content.grace = Some(self.environment.publish_seconds.into());
         }
         Ok(())
     }
@@ -117,7 +115,7 @@ impl Builder<'_> {
             let url = if sub == ARTIFACTS { url.to_owned() } else { format!("{}/{sub}", url.trim_end_matches('/')) };
             self.add(content, self.stager(sub, &url, self.copier(), &["--or-empty"]));
             self.add(content, self.publisher(sub, &url, "kept", &[&format!("--every={KEEP_SECONDS}")]));
-            content.publishes = true;
+            content.grace = Some(self.environment.publish_seconds.into());
         }
         Ok(())
     }

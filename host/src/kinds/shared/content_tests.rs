@@ -100,7 +100,7 @@ fn anything_else_is_copied_in_and_out() {
     assert!(container["envFrom"].is_null() && container["env"].is_null(), "the user's image has no credential: {container}");
     assert_eq!(mounts(container)[2], ["model", "/content/model", "artifacts"]);
     assert_eq!(spec["securityContext"]["fsGroup"], GROUP);
-    assert_eq!(spec["terminationGracePeriodSeconds"], PUBLISH_SECONDS);
+    assert_eq!(spec["terminationGracePeriodSeconds"], 900);
     assert_eq!(spec["imagePullSecrets"], json!([{"name": "pull"}]));
 }
 

@@ -19,6 +19,8 @@ pub struct Environment {
     pub bucket_secret: Option<String>,
     /// Pods get copies also where a driver could mount the bucket.
     pub copies_always: bool,
+    /// Seconds that a pod which is to end has for publishing what its container left.
+    pub publish_seconds: u32,
     /// Variables that lead workers through the administrator's proxies.
     pub proxies: Vec<(String, String)>,
     /// Where workers fetch plugins and report progress.
@@ -62,6 +64,7 @@ pub(crate) fn of(cloud: &str) -> Environment {
         worker_pull_secret: None,
         bucket_secret: None,
         copies_always: false,
+        publish_seconds: 900,
         proxies: Vec::new(),
         store_url: "http://store".to_owned(),
         notebook_image: "lab".to_owned(),

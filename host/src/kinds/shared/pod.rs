@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use substratus_crds::PodOptions;
 
-use super::content::{Content, GROUP, PUBLISH_SECONDS};
+use super::content::{Content, GROUP};
 use super::mounts::Mount;
 use super::{names, options};
 use crate::plugin::types::{Placement, Probe as AskedProbe};
@@ -142,7 +142,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
             ),
             security_context: fs_group.map(|group| PodSecurityContext { fs_group: Some(group), ..PodSecurityContext::default() }),
             init_containers: non_empty(parts.content.copiers),
-            termination_grace_period_seconds: parts.content.publishes.then_some(PUBLISH_SECONDS),
+            termination_grace_period_seconds: parts.content.grace,
             volumes: non_empty(volumes),
             ..PodSpec::default()
         }),
