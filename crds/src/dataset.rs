@@ -62,8 +62,7 @@ pub struct DatasetSpec {
     /// What the pod asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Pods that work on the shards of an import at the same time, beside one that leads; what is imported stays the
-    /// same. In an object store one pod does it all.
+    /// Pods that work on the shards of an import at the same time, beside one that leads; in an object store one does it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // The index of a pod is part of its host name, which has room for two digits behind the longest name.
     #[schemars(range(min = 1, max = 100))]

@@ -245,10 +245,7 @@ impl OperatorSettings {
             bucket_secret: given(self.bucket_secret),
             artifact_mount: self.artifact_mount,
             publish_seconds: self.publish_seconds,
-            proxies: [("HTTPS_PROXY", self.https_proxy), ("HTTP_PROXY", self.http_proxy), ("NO_PROXY", self.no_proxy)]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), given(value)?)))
-                .collect(),
+            proxies: proxies(self.https_proxy, self.http_proxy, self.no_proxy),
             registry_url: cloud.registry,
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
@@ -278,6 +275,16 @@ fn given(value: Option<String>) -> Option<String> {
 
 fn invalid(flag: &'static str, value: impl Into<String>, reason: &'static str) -> SettingsError {
     SettingsError::Invalid { flag, value: value.into(), reason }
+}
+
+/// Variables that lead through proxies; exceptions alone lead nowhere.
+fn proxies(https: Option<String>, http: Option<String>, except: Option<String>) -> Vec<(String, String)> {
+    let named = |name: &str, value: Option<String>| Some((name.to_owned(), given(value)?));
+    let mut proxies: Vec<_> = [named("HTTPS_PROXY", https), named("HTTP_PROXY", http)].into_iter().flatten().collect();
+    if !proxies.is_empty() {
+        proxies.extend(named("NO_PROXY", except));
+    }
+    proxies
 }
 
 /// A DNS-1123 label.

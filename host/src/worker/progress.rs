@@ -74,7 +74,7 @@ async fn report(counters: Arc<Counters>, inputs: String, to: Option<(Store, Url)
     let mut rate = Rate::default();
     let (mut told, mut reached) = (None, true);
     let mut ticks = tokio::time::interval(if person { REDRAW } else { EVERY });
-    let mut due = Instant::now();
+    let mut due: Option<Instant> = None;
     loop {
         let now = ticks.tick().await;
         let snapshot = counters.snapshot();
@@ -86,10 +86,10 @@ async fn report(counters: Arc<Counters>, inputs: String, to: Option<(Store, Url)
             let _ = write!(std::io::stderr(), "\r\x1b[K{bar}");
         }
         let Some((store, url)) = &to else { continue };
-        if told.as_ref() == Some(&transfer) || now < due {
+        if told.as_ref() == Some(&transfer) || due.is_some_and(|due| now < due) {
             continue;
         }
-        due = now + EVERY;
+        due = Some(now + EVERY);
         let progress = Progress { inputs: inputs.clone(), transfer };
         match post(store, url, &progress).await {
             Ok(()) => (told, reached) = (Some(progress.transfer), true),

@@ -127,7 +127,7 @@ impl Guest {
         let mut data = DataSection::new();
         let (text, length) = (TEXT.to_le_bytes(), 2_i32.to_le_bytes());
         data.active(0, &ConstExpr::i32_const(FIT), [[50, 0, 0, 0], text, length].concat());
-        data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [[1, 0, 0, 0], [0; 4], [6, 0, 0, 0], text, length].concat());
+        data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [[1, 0, 0, 0], [0; 4], [8, 0, 0, 0], text, length].concat());
         data.active(0, &ConstExpr::i32_const(TEXT), *b"ok");
         for (at, bytes) in self.data {
             data.active(0, &ConstExpr::i32_const(at), bytes);

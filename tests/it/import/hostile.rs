@@ -30,7 +30,11 @@ fn refused(cases: &[(&str, &str, &str)]) {
     let mut wrong = Vec::new();
     for (how, reason, words) in cases {
         let (code, found, message) = told(&bench, how);
-        let last = if *reason == "TooLarge" { 71 } else { i32::from(EXIT_FINAL) };
+        let last = match *reason {
+            "NotFound" => 68,
+            "TooLarge" => 71,
+            _ => i32::from(EXIT_FINAL),
+        };
         if code != last || found != *reason || !message.contains(words) {
             wrong.push(format!("{how}: {code} {found}: {message}"));
         }

@@ -104,7 +104,7 @@ async fn shape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
                 object["status"]["artifacts"],
                 object["status"]["engine"],
             ]),
-            "Job" | "Deployment" => json!([object["spec"]["template"]["spec"], object["spec"]["backoffLimit"]]),
+            "Job" | "Deployment" => json!([without_offers(&object["spec"]["template"]["spec"]), object["spec"]["backoffLimit"]]),
             "Service" => json!([object["spec"]["ports"], object["spec"]["selector"]]),
             // A token is another one each time.
             "Secret" => json!(object["data"].as_object().map(|data| data.keys().collect::<Vec<_>>())),
@@ -113,6 +113,19 @@ async fn shape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
         found.insert(key.clone(), without_hashes(&what.to_string().replace(fixture.namespace(), "NAMESPACE")));
     }
     Ok(found)
+}
+
+/// What a load may take over is what there is when its Job is made.
+fn without_offers(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let named = |value: &Value| value["name"].as_str().is_some_and(|name| name.starts_with("reuse-"));
+    let said = |value: &Value| value.as_str().is_some_and(|text| text.starts_with("--reuse="));
+    for list in ["/volumes", "/containers/0/volumeMounts", "/containers/0/args"] {
+        if let Some(list) = pod.pointer_mut(list).and_then(Value::as_array_mut) {
+            list.retain(|value| !named(value) && !said(value));
+        }
+    }
+    pod
 }
 
 /// Artifacts lie below a hash of the namespace.

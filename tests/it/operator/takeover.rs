@@ -100,7 +100,8 @@ fn what_was_ready_is_taken_over_as_it_is() -> Result<()> {
         fixture.merge("Model", "opt", json!({"spec": {"params": {"name": "facebook/opt-350m"}}})).await?;
         let job = fixture.wait("Job", "opt-modeller", LIMIT, async |_| Ok(Some(()))).await?;
         let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().context("volumes")?;
-        let paths: Vec<_> = volumes.iter().filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
+        let written = volumes.iter().filter(|volume| volume["name"] == "artifacts");
+        let paths: Vec<_> = written.filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
         ensure!(paths.len() == 1 && paths[0].ends_with("/g2"), "what was there stays: {paths:?}");
         ensure!(fixture.get("Model", "opt").await?["status"]["artifacts"]["url"] == "tar:////bucket/opt");
         Ok(())

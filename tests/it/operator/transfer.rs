@@ -43,6 +43,16 @@ impl Worker {
         .await
     }
 
+    /// Reports until the status shows it: an operator that is started anew by somebody else has heard nothing.
+    async fn gets_to(&self, fixture: &Fixture, model: &str, percent: i64) -> Result<Value> {
+        eventually("the report to be shown", LIMIT, async || {
+            self.is_at(percent).await?;
+            let object = fixture.get("Model", model).await?;
+            Ok((object["status"]["transfer"]["bytesDone"] == percent).then_some(object))
+        })
+        .await
+    }
+
     async fn is_at(&self, percent: i64) -> Result<()> {
         self.report(&json!({"progress": format!("{percent}%"), "bytesDone": percent, "bytesTotal": 100,
             "bytesPerSecond": 1, "filesDone": 0, "filesTotal": 1, "file": "model.safetensors"}))
@@ -73,26 +83,20 @@ fn a_load_tells_its_start_its_quarters_and_who_goes_on_and_nothing_twice() -> Re
         let worker = Worker::of(fixture, "told").await?;
         // No plan yet: nothing to say.
         worker.report(&json!({"progress": "0%", "bytesDone": 0, "bytesTotal": 0, "filesTotal": 0})).await?;
-        worker.is_at(10).await?;
-        let model = shows(fixture, "told", 10).await?;
+        let model = worker.gets_to(fixture, "told", 10).await?;
         let transfer = &model["status"]["transfer"];
         ensure!(transfer["pod"] == worker.pod.as_str() && transfer["file"] == "model.safetensors", "{transfer}");
-        worker.is_at(30).await?;
-        shows(fixture, "told", 30).await?;
+        worker.gets_to(fixture, "told", 30).await?;
         fixture.restart_operator().await?;
-        worker.is_at(40).await?;
-        shows(fixture, "told", 40).await?;
-        worker.is_at(80).await?;
-        shows(fixture, "told", 80).await?;
+        worker.gets_to(fixture, "told", 40).await?;
+        worker.gets_to(fixture, "told", 80).await?;
 
         // The pod is gone, and another one begins with what is there.
         fixture.pod_ends("told-modeller", 1, &json!("killed")).await?;
         let next = Worker::of(fixture, "told").await?;
         ensure!(next.pod != worker.pod, "no other pod");
-        next.is_at(60).await?;
-        shows(fixture, "told", 60).await?;
-        next.is_at(90).await?;
-        shows(fixture, "told", 90).await?;
+        next.gets_to(fixture, "told", 60).await?;
+        next.gets_to(fixture, "told", 90).await?;
         fixture.load("told", 100).await?;
         fixture.event("told", "JobComplete").await?;
 
@@ -126,8 +130,7 @@ fn a_stalled_load_is_told_and_so_is_that_it_goes_on() -> Result<()> {
         worker.is_at(10).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         ensure!(before == fixture.settled().await?, "a report that tells nothing was written");
-        worker.is_at(11).await?;
-        let model = shows(fixture, "stuck", 11).await?;
+        let model = worker.gets_to(fixture, "stuck", 11).await?;
         ensure!(model["status"]["transfer"]["stalled"] != true, "{model}");
         fixture.event("stuck", "LoadResumed").await?;
         Ok(())
@@ -141,8 +144,7 @@ fn a_moving_load_is_written_every_five_seconds_and_a_standing_one_never() -> Res
         fixture.create("Model", "moving", json!({"source": "hf://org/moving"})).await?;
         let worker = Worker::of(fixture, "moving").await?;
         fixture.reason("Model", "moving", "Complete", "JobNotComplete").await?;
-        worker.is_at(1).await?;
-        shows(fixture, "moving", 1).await?;
+        worker.gets_to(fixture, "moving", 1).await?;
         // From here on nothing but reports changes.
         fixture.settled().await?;
         let version = async || -> Result<String> {
