@@ -147,7 +147,7 @@ pub struct TransferStatus {
     #[serde(default)]
     pub files_total: i64,
     /// Bytes that were not fetched, but taken over from other artifacts of the namespace.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub reused_bytes: i64,
     /// A file that is being fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,12 +221,6 @@ fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_none(number: &i64) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(number: &i32) -> bool {
-    *number == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
