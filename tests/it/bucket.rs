@@ -7,7 +7,9 @@ mod load;
 mod reuse;
 mod stage;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,9 +78,9 @@ impl Bench {
         Some(serde_json::from_slice(&text).unwrap())
     }
 
-    /// Every file of the repository with its bytes, the manifest with every file, and nothing else.
-    fn assert_whole(&self) {
-        let objects = self.s3.objects("some/model").unwrap();
+    /// Every file of the repository and the manifest are below `prefix`, and nothing else; no upload is left behind.
+    fn assert_all_below(&self, prefix: &str) -> BTreeMap<String, PathBuf> {
+        let objects = self.s3.objects(prefix).unwrap();
         let names: Vec<&str> = objects.keys().map(String::as_str).collect();
         let expected = [
             ".substratus/manifest.json",
@@ -88,9 +90,16 @@ impl Bench {
             "artifacts/sub folder/100% ünlike.json",
         ];
         assert_eq!(names, expected);
+        assert_eq!(self.s3.uploads().unwrap(), 0, "uploads are left behind");
+        objects
+    }
+
+    /// Every file of the repository with its bytes, the manifest with every file, and nothing else.
+    fn assert_whole(&self) {
+        let objects = self.assert_all_below("some/model");
         let manifest = self.manifest().unwrap();
         let listed = manifest["files"].as_array().unwrap();
-        assert_eq!(listed.len(), expected.len() - 1);
+        assert_eq!(listed.len(), objects.len() - 1);
         for file in listed {
             let path = file["path"].as_str().unwrap();
             let bytes = std::fs::read(&objects[&format!("artifacts/{path}")]).unwrap();
@@ -105,7 +114,6 @@ impl Bench {
             listed.iter().find(|file| file["path"] == "model.safetensors").unwrap()["sha256"],
             self.sha256("model.safetensors")
         );
-        assert_eq!(self.s3.uploads().unwrap(), 0, "uploads are left behind");
     }
 
     /// Starts a load and waits until `now` says that it is far enough, or until it ends.

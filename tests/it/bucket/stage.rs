@@ -1,6 +1,5 @@
 //! Artifacts out of a bucket into a folder, and folders into a bucket, by the real program.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
