@@ -13,7 +13,8 @@ SEEDS   ?= 50
 # What every build needs, and what a node of our own and the tests beside it need too.
 DEBIAN_BUILD := musl-tools busybox-static curl python3 python3-venv python3-pip binutils
 DEBIAN_NODE  := containerd runc containernetworking-plugins iptables conntrack docker-registry aria2 iproute2 procps
-DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE))
+DEBIAN_BENCH := rclone
+DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE)) $(if $(filter bench%,$(MAKECMDGOALS)),$(DEBIAN_BENCH))
 # Tests of these modules start a cluster, or need root, so that they do not run on a cluster of somebody else.
 OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator rollouts
 
@@ -81,7 +82,7 @@ demo-down: ## Remove what the demo started
 # What is measured is what ships: everything below `bench` is built, packed and run in the release profile.
 bench: PROFILE := --release
 bench: TARGET := target/x86_64-unknown-linux-musl/release
-bench: tools image ## Measure, in a release build; SECTION=load|small|killed|datasets|plugins|operator|notebook|sizes
+bench: tools image ## Measure, in a release build; SECTION=load|buckets|small|killed|datasets|plugins|operator|notebook|sizes
 	$(TARGET)/substratus-bench $(or $(SECTION),all) $(ARGS)
 
 bench-load: SECTION := load

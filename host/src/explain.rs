@@ -103,6 +103,7 @@ impl ExplainArgs {
                 copies_always: false,
                 publish_seconds: PUBLISH_SECONDS,
                 proxies: Vec::new(),
+                certificates: None,
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
                 notebook_image: NOTEBOOK_IMAGE.to_owned(),
                 principal: None,

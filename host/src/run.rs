@@ -203,6 +203,7 @@ fn context(
             copies_always: settings.artifact_mount == ArtifactMount::Stage,
             publish_seconds: settings.publish_seconds,
             proxies: settings.proxies.clone(),
+            certificates: settings.ca_config_map.clone(),
             store_url: settings.store_url.clone(),
             notebook_image: settings.notebook_image.clone(),
             principal: settings.principal.clone(),

@@ -40,15 +40,19 @@ pub struct OperatorSettings {
     /// Seconds for publishing what a container left in a bucket: the grace period of its pod, also when it is deleted
     #[arg(long, env = "PUBLISH_SECONDS", default_value_t = PUBLISH_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub publish_seconds: u32,
-    /// Proxy of workers for https hosts; as a variable it is the operator's own towards registries too. Users see it in their pods
+    /// Proxy of workers and of containers that copy, for https hosts; as a variable it is the operator's own towards registries too. Users see it in their pods
     #[arg(long, env = "HTTPS_PROXY", hide_env_values = true)]
     pub https_proxy: Option<String>,
-    /// Proxy of workers for http hosts
+    /// The same for http hosts
     #[arg(long, env = "HTTP_PROXY", hide_env_values = true)]
     pub http_proxy: Option<String>,
     /// Hosts, domains and ranges that workers reach without a proxy
     #[arg(long, env = "NO_PROXY")]
     pub no_proxy: Option<String>,
+    /// Name of the ConfigMap, in the namespace of each object, whose key `ca.crt` holds certificates that workers trust beside the
+    /// system's, as trust-manager writes one to every namespace
+    #[arg(long, env = "CA_CONFIG_MAP")]
+    pub ca_config_map: Option<String>,
     /// Registry of built images
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
@@ -154,6 +158,8 @@ pub struct Settings {
     pub publish_seconds: u32,
     /// Variables that lead workers through proxies.
     pub proxies: Vec<(String, String)>,
+    /// Name of the ConfigMap with certificates that workers trust.
+    pub ca_config_map: Option<String>,
     /// Registry of built images, without a slash at the end.
     pub registry_url: Option<String>,
     /// Cloud identity of the service accounts that read and write artifacts.
@@ -245,6 +251,7 @@ impl OperatorSettings {
             bucket_secret: given(self.bucket_secret),
             artifact_mount: self.artifact_mount,
             publish_seconds: self.publish_seconds,
+            ca_config_map: given(self.ca_config_map),
             proxies: proxies(self.https_proxy, self.http_proxy, self.no_proxy),
             registry_url: cloud.registry,
             principal: cloud.principal,

@@ -21,6 +21,7 @@ pub mod allow;
 pub mod answer;
 mod args;
 mod asking;
+pub mod beside;
 pub mod by_hand;
 pub mod calls;
 pub mod cli;

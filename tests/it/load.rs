@@ -138,7 +138,7 @@ impl Bench {
     fn assert_weights(&self) {
         let bytes = std::fs::read(self.artifact("model.safetensors")).unwrap();
         let expected = self.hub.sha256(substratus_tests::hub::Kind::Model, "acme/tiny", "main", "model.safetensors").unwrap();
-        let found = substratus::worker::journal::unhex(&expected).unwrap();
+        let found = substratus::worker::journal::unhex::<32>(&expected).unwrap();
         assert!(Sha256::digest(&bytes)[..] == found);
         assert!(!self.artifact("model.safetensors.partial").exists());
     }

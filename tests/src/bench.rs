@@ -3,6 +3,7 @@
 //! | question | file |
 //! |---|---|
 //! | How fast is a load, next to `curl`, `aria2c` and `huggingface_hub`, near and far, what does it cost, what bounds it? | [`load`] |
+//! | How fast is an artifact copied into a bucket and out of it, next to `rclone` and `boto3`? | [`buckets`] |
 //! | What does a killed load fetch twice? | [`killed`] |
 //! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
 //! | What does a question to a plugin cost, cold and warm? | [`plugins`] |
@@ -10,6 +11,7 @@
 //! | How soon does a Notebook answer, beyond what its image takes? | [`notebook`] |
 //! | How large is what is shipped? | [`sizes`] |
 
+pub mod buckets;
 pub mod child;
 pub mod datasets;
 pub mod killed;
@@ -23,5 +25,6 @@ mod questions;
 pub mod sizes;
 mod stats;
 pub mod table;
+mod turns;
 
 pub use peers::Own;

@@ -17,6 +17,7 @@ use http::{Method, StatusCode, header};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
+use crate::bench::child;
 use crate::cluster::settings::Settings;
 
 /// The only account.
@@ -101,6 +102,16 @@ impl S3 {
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
         ])
+    }
+
+    /// Where the server itself is asked: nothing goes wrong there.
+    pub fn direct_url(&self) -> String {
+        format!("http://{}", self.proxy.upstream)
+    }
+
+    /// Processor time of the server so far, in seconds.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        child::cpu_seconds(self.server.id())
     }
 
     /// Where the server keeps an object.

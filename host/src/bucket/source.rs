@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -65,6 +66,25 @@ impl Source {
         }
     }
 
+    /// A record, and whether it was written within `recently`; nothing where there is none.
+    pub async fn record_since(&self, name: &str, recently: Duration) -> Result<Option<(Vec<u8>, bool)>, SinkError> {
+        let modified = match self {
+            Self::Folder(folder) => {
+                let (folder, name) = (folder.try_clone().map_err(SinkError::io("open record", name))?, name.to_owned());
+                blocking(move || modified(&folder, &name)).await?
+            }
+            Self::Objects(store, prefix) => match store.objects().head(&key(&below(prefix, RECORDS), name)?).await {
+                Ok(found) => u64::try_from(found.last_modified.timestamp()).ok().map(|at| UNIX_EPOCH + Duration::from_secs(at)),
+                Err(error) if is_missing_object(&error) => None,
+                Err(error) => return Err(store.explain("read", name, &error)),
+            },
+        };
+        let Some(modified) = modified else { return Ok(None) };
+        // A time in the future is some clock's mistake, and recent.
+        let is_recent = modified.elapsed().map_or(true, |age| age <= recently);
+        Ok(self.record(name).await?.map(|record| (record, is_recent)))
+    }
+
     /// Name of the record that holds the beginning of a log, which is all of it in a folder.
     pub fn first_piece(&self, log: &str) -> String {
         match self {
@@ -100,11 +120,7 @@ fn below(prefix: &str, folder: &str) -> String {
 }
 
 fn record_of(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, SinkError> {
-    let records = match rustix::fs::openat(folder, RECORDS, FOLDER, Mode::empty()) {
-        Ok(records) => records,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(SinkError::io("open folder", RECORDS)(error.into())),
-    };
+    let Some(records) = records_of(folder)? else { return Ok(None) };
     let Some((file, length)) = regular(&records, name, name)? else { return Ok(None) };
     if length > MAX_RECORD {
         return Err(too_long(name));
@@ -113,6 +129,22 @@ fn record_of(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, SinkError>
     // It may grow while it is read.
     file.take(MAX_RECORD).read_to_end(&mut text).map_err(SinkError::io("read record", name))?;
     Ok(Some(text))
+}
+
+/// When a record was written.
+fn modified(folder: &OwnedFd, name: &str) -> Result<Option<SystemTime>, SinkError> {
+    let Some(records) = records_of(folder)? else { return Ok(None) };
+    let Some((file, _)) = regular(&records, name, name)? else { return Ok(None) };
+    let known = file.metadata().and_then(|known| known.modified());
+    known.map(Some).map_err(SinkError::io("look at", name))
+}
+
+fn records_of(folder: &OwnedFd) -> Result<Option<OwnedFd>, SinkError> {
+    match rustix::fs::openat(folder, RECORDS, FOLDER, Mode::empty()) {
+        Ok(records) => Ok(Some(records)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(SinkError::io("open folder", RECORDS)(error.into())),
+    }
 }
 
 /// Opens a regular file and tells its length; nothing where there is no file. A pipe is not waited for.

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod hash;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod offers;
 pub mod options;
 pub mod params;

@@ -3,10 +3,10 @@
 
 use url::Url;
 
-use super::cache::is_sha256;
 use super::text::{clip, sentence};
 use super::types::{
-    Container, Digest, Failure, File, Fitness, ModelFacts, Origin, Placement, PlanPage, Probe, Problem, ResolveRequest,
+    Container, Digest, Failure, File, Fitness, GITOID, ModelFacts, Origin, Placement, PlanPage, Probe, Problem, ResolveRequest,
+    SHA256,
 };
 use crate::limits::{PATH_BYTES, PATH_NAME_BYTES};
 
@@ -178,10 +178,16 @@ pub(super) fn check_file(file: &File) -> Result<(), String> {
 }
 
 fn check_digest(digest: &Digest) -> Result<(), String> {
-    if digest.algorithm != "sha256" {
-        return Err(format!("digest algorithm `{}`: only sha256 counts, leave out any other", sentence(&digest.algorithm)));
-    }
-    if is_sha256(&digest.hex) { Ok(()) } else { Err("its digest is no SHA-256 in lower-case hexadecimal".to_owned()) }
+    let length = match digest.algorithm.as_str() {
+        SHA256 => 64,
+        GITOID => 40,
+        other => {
+            let message = "only sha256 and gitoid:blob:sha1 count, leave out any other";
+            return Err(format!("digest algorithm `{}`: {message}", sentence(other)));
+        }
+    };
+    let is_one = digest.hex.len() == length && digest.hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if is_one { Ok(()) } else { Err(format!("its digest is no {} in lower-case hexadecimal", digest.algorithm)) }
 }
 
 fn check_origin(origin: &Origin) -> Result<(), String> {
@@ -194,6 +200,7 @@ fn check_origin(origin: &Origin) -> Result<(), String> {
             Ok(())
         }
         Origin::Object(url) => check_url(url, &["s3", "gs", "az"]),
+        Origin::Oci(oci) if oci.digest.algorithm != SHA256 => Err("the digest of a blob is its sha256".to_owned()),
         Origin::Oci(oci) => name("the repository", &oci.repository).and_then(|()| check_digest(&oci.digest)),
         Origin::Xet(xet) => name("the hash", &xet.hash).and_then(|()| check_url(&xet.token_url, &["https"])),
     }
@@ -393,6 +400,7 @@ mod tests {
         assert!(digest("sha256", &"0A".repeat(32)).is_err());
         assert!(digest("sha256", "0a").is_err());
         assert!(digest("sha1", &"0a".repeat(20)).unwrap_err().contains("only sha256"));
+        assert!(digest(GITOID, &"0a".repeat(20)).is_ok() && digest(GITOID, &"0a".repeat(32)).is_err());
     }
 
     #[test]

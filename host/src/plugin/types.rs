@@ -16,3 +16,10 @@ pub use loader::substratus::plugin::http::{
 };
 pub use loader::substratus::plugin::log::Level as LogLevel;
 pub use loader::substratus::plugin::types::{Digest, Extensions, Failure, Problem, Subject};
+
+/// Algorithm of a digest: SHA-256 of the bytes.
+pub const SHA256: &str = "sha256";
+
+/// Algorithm of a digest: the object id of the bytes as a Git blob, named as Git object identifiers are
+/// (<https://www.iana.org/assignments/uri-schemes/prov/gitoid>).
+pub const GITOID: &str = "gitoid:blob:sha1";

@@ -12,7 +12,7 @@ use super::failure::LoadError;
 use super::journal::unhex;
 use super::plan::{Origin, PlanFile};
 use super::transfer::Tuning;
-use crate::plugin::types::{self, Failure};
+use crate::plugin::types::{self, Failure, GITOID, SHA256};
 use crate::plugin::{Grant, PluginError, describe};
 
 /// What asking needs. Clones share connections.
@@ -63,13 +63,15 @@ impl Asker {
     /// A file of a plan, fit to be fetched.
     pub(super) fn check(&self, file: types::File) -> Result<PlanFile, LoadError> {
         let path = file.path;
-        let sha256 = match file.digest {
-            None => None,
-            Some(digest) if digest.algorithm == "sha256" => {
-                Some(unhex(&digest.hex).ok_or_else(|| refused(&format!("the digest of `{path}` is no sha256")))?)
+        let (mut sha256, mut gitoid) = (None, None);
+        if let Some(digest) = file.digest {
+            let wrong = || refused(&format!("the digest of `{path}` is no {}", digest.algorithm));
+            match digest.algorithm.as_str() {
+                SHA256 => sha256 = Some(unhex(&digest.hex).ok_or_else(wrong)?),
+                GITOID => gitoid = Some(unhex(&digest.hex).ok_or_else(wrong)?),
+                other => return Err(refused(&format!("the digest of `{path}` is a {other}; {SHA256} or {GITOID} is needed"))),
             }
-            Some(digest) => return Err(refused(&format!("the digest of `{path}` is a {}; sha256 is needed", digest.algorithm))),
-        };
+        }
         let types::Origin::Http(origin) = file.origin else {
             let message = format!("`{path}` lies where this version cannot fetch from; HTTP origins work");
             return Err(LoadError::new(reason::UNSUPPORTED, message));
@@ -78,14 +80,15 @@ impl Asker {
         self.egress.check(&url)?;
         let headers = guest_headers(&origin.headers)?;
         let origin = Origin { url, headers, auth: origin.auth, expires: origin.expires };
-        Ok(PlanFile { path, size: file.size, sha256, origin })
+        Ok(PlanFile { path, size: file.size, sha256, gitoid, origin })
     }
 
     /// The new place of `file`, as a refresh answered: it must be the same file.
     pub(super) fn moved(&self, file: &PlanFile, answer: types::File) -> Result<Origin, LoadError> {
         let fresh = self.check(answer)?;
         let differ = (file.size.is_some() && fresh.size.is_some() && file.size != fresh.size)
-            || (file.sha256.is_some() && fresh.sha256.is_some() && file.sha256 != fresh.sha256);
+            || (file.sha256.is_some() && fresh.sha256.is_some() && file.sha256 != fresh.sha256)
+            || (file.gitoid.is_some() && fresh.gitoid.is_some() && file.gitoid != fresh.gitoid);
         if differ {
             return Err(LoadError::unavailable(format!("`{}` changed at the source while it was loaded", file.path)));
         }

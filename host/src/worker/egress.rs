@@ -235,6 +235,11 @@ impl Egress {
         EgressError::Unavailable(self.secrets.redact(&format!("{what} {}: {cause}", shown(url))))
     }
 
+    /// Whether `url` gets a credential for this use.
+    pub fn has_secret(&self, auth: &str, url: &Url) -> bool {
+        self.secrets.header(auth, url).is_some()
+    }
+
     /// `text` without any credential in it.
     pub fn redact(&self, text: &str) -> String {
         self.secrets.redact(text)

@@ -13,7 +13,7 @@ use super::fetch::{Fetch, Opened, Stop};
 use super::plan::PlanFile;
 use super::seats::Seat;
 use super::transfer::Transfer;
-use super::verify::{Front, Verifier};
+use super::verify::{Front, Hashed, Hashing, Verifier};
 use crate::bucket::sink::Verified;
 use crate::bucket::{SinkError, SinkFile};
 
@@ -45,11 +45,16 @@ impl FileLoad {
             return Ok(verified);
         }
         let _working = transfer.counters.working(&file.path);
+        if let Some(beside) = &transfer.beside {
+            if let Some(verified) = beside.await_bytes(transfer, file, || drop(self.seat())).await? {
+                return Ok(verified);
+            }
+        }
         let mut mismatches = 0;
         let mut restarts = 0;
         loop {
-            let verified = match self.attempt().await {
-                Ok(verified) => verified,
+            let hashed = match self.attempt().await {
+                Ok(hashed) => hashed,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::StartOver(why)) => {
                     restarts += 1;
@@ -61,27 +66,27 @@ impl FileLoad {
                     continue;
                 }
             };
-            if file.sha256.is_none_or(|planned| planned == verified.sha256) {
-                return Ok(verified);
+            if file.is(&hashed) {
+                return Ok(hashed.verified);
             }
             mismatches += 1;
             self.forget();
-            let found = hex::encode(verified.sha256);
-            tracing::warn!(path = %file.path, %found, "the bytes do not match the digest");
+            tracing::warn!(path = %file.path, found = hashed.name(file), "the bytes do not match the digest");
             if mismatches == 2 {
-                return Err(self.spoilt(verified).await?);
+                return Err(self.spoilt(&hashed).await?);
             }
         }
     }
 
     /// The file came twice with other bytes than the plan has: nothing of it stays.
-    pub(super) async fn spoilt(&self, verified: Verified) -> Result<LoadError, SinkError> {
+    pub(super) async fn spoilt(&self, hashed: &Hashed) -> Result<LoadError, SinkError> {
         let file = &self.file;
         self.transfer.sink.remove(&file.path).await?;
-        let (found, planned) = (hex::encode(verified.sha256), file.sha256.map(hex::encode).unwrap_or_default());
+        let planned = file.gitoid.map(hex::encode).or(file.sha256.map(hex::encode)).unwrap_or_default();
         let message = format!(
-            "`{}` came twice with sha256 {found} and the source says {planned}; the source or something on the way is broken",
-            file.path
+            "`{}` came twice with {} and the source says {planned}; the source or something on the way is broken",
+            file.path,
+            hashed.name(file)
         );
         Ok(LoadError::new(reason::DIGEST_MISMATCH, message))
     }
@@ -100,12 +105,12 @@ impl FileLoad {
         }
     }
 
-    async fn attempt(&self) -> Result<Verified, Stop> {
+    async fn attempt(&self) -> Result<Hashed, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
         let sink_file = transfer.sink.create(&file.path, file.size, transfer.journal.held(&file.path)).await?;
         let result = self.write(&sink_file).await;
         let again = match &result {
-            Ok(verified) => file.sha256.is_some_and(|planned| planned != verified.sha256),
+            Ok(hashed) => !file.is(hashed),
             Err(Stop::StartOver(_)) => true,
             Err(Stop::Failed(_)) => false,
         };
@@ -116,17 +121,18 @@ impl FileLoad {
     }
 
     /// Gets every byte into the bucket, and gives the file its name where they are the right ones.
-    async fn write(&self, sink_file: &SinkFile) -> Result<Verified, Stop> {
+    async fn write(&self, sink_file: &SinkFile) -> Result<Hashed, Stop> {
         let (transfer, file) = (&self.transfer, &self.file);
-        let hash = Verifier::start(sink_file.clone());
+        let hash = Verifier::start(sink_file.clone(), Hashing::of(file));
         let size = self.bytes(sink_file, hash.front()).await?;
-        let mut verified = hash.finish(size).await?;
-        if let Some(planned) = file.sha256.filter(|planned| *planned != verified.sha256)
+        let mut hashed = hash.finish(size).await?;
+        if let Some(planned) = file.sha256.filter(|planned| *planned != hashed.verified.sha256)
             && sink_file.piece().is_none()
         {
-            verified = self.repair(sink_file, verified, planned).await?;
+            hashed = self.repair(sink_file, hashed, planned).await?;
         }
-        if file.sha256.is_none_or(|planned| planned == verified.sha256) {
+        if file.is(&hashed) {
+            let verified = hashed.verified;
             sink_file.clone().finish(verified).await?;
             transfer.journal.finish(&file.path, verified)?;
             transfer.counters.file();
@@ -134,7 +140,12 @@ impl FileLoad {
             let from = file.origin.url.host_str();
             tracing::info!(path = %file.path, bytes = verified.size, sha256, from, "file complete");
         }
-        Ok(verified)
+        Ok(hashed)
+    }
+
+    /// The seat for the first connection, once.
+    fn seat(&self) -> Option<Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Bytes that are asked for at once.
@@ -147,7 +158,7 @@ impl FileLoad {
         let (transfer, file) = (&self.transfer, &self.file);
         let part = self.piece(sink_file);
         // Who waits for memory must not keep a connection from those that have some.
-        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| sink_file.piece().is_none());
+        let seat = self.seat().filter(|_| sink_file.piece().is_none());
         let fetch = Arc::new(Fetch::new(Arc::clone(transfer), (self.index, Arc::clone(file)), sink_file.clone(), seat));
         let Some(size) = file.size else { return self.unknown(sink_file, &fetch, front).await };
         let done = transfer.journal.begin(&file.path, size, file.sha256, sink_file.record());

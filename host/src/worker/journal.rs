@@ -7,7 +7,7 @@
 //!
 //! In an object store bytes cannot be read back: there a file in work goes on where its parts are sent and hashed ([`Held`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,8 @@ use crate::bucket::sink::Verified;
 use crate::bucket::upload::{Held, Record};
 use crate::bucket::{Records, SinkError};
 
-const JOURNAL: &str = "journal.json";
+/// The record of files in work.
+pub const JOURNAL: &str = "journal.json";
 /// One line per whole file.
 pub const FINISHED: &str = "finished.jsonl";
 
@@ -304,9 +305,15 @@ pub fn said_finished(text: &[u8]) -> impl Iterator<Item = Entry> {
     lines.map(|line| Entry { path: line.path, size: line.size, sha256: line.sha256 })
 }
 
-/// The 32 bytes of 64 hexadecimal characters.
-pub fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+/// The digests of files that a load which did not end has in work, as far as its words can be read.
+pub fn said_in_work(text: &[u8]) -> HashSet<[u8; 32]> {
+    let document: Document = serde_json::from_slice(text).unwrap_or_default();
+    document.files.into_values().filter_map(|work| unhex(&work.sha256?)).collect()
+}
+
+/// The bytes of twice as many hexadecimal characters: 32 of a SHA-256.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }

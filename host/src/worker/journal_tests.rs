@@ -10,7 +10,7 @@ use crate::bucket::{BucketUrl, Sink};
 fn plan(revision: &str, digest: Option<u8>) -> Plan {
     let url = Url::parse("https://hub.example/f").unwrap();
     let origin = Origin { url, headers: http::HeaderMap::new(), auth: None, expires: None };
-    let file = PlanFile { path: "f".into(), size: Some(10), sha256: digest.map(|byte| [byte; 32]), origin };
+    let file = PlanFile { path: "f".into(), size: Some(10), sha256: digest.map(|byte| [byte; 32]), gitoid: None, origin };
     Plan { revision: revision.into(), files: vec![file], ..Plan::default() }
 }
 

@@ -9,6 +9,7 @@ use substratus_crds::conditions::reason;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::beside::Beside;
 use super::counters::Counters;
 use super::egress::{Egress, Patience};
 use super::failure::LoadError;
@@ -119,8 +120,14 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<(SourceStatu
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
         let mut transfer = Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning);
         transfer.taken = reuse::take_over(&transfer, &plan, &around.reuse, &target, &around.env, &around.stop).await?;
-        let reused = transfer.counters.snapshot().reused;
-        Ok((fetch(request, &plan, &Arc::new(transfer), &around.stop).await?, reused))
+        let others: Vec<_> = around.reuse.into_iter().filter(|place| *place != target).take(reuse::MAX_PLACES).collect();
+        if !others.is_empty() {
+            let stall = around.effort.patience.stall;
+            transfer.beside = Some(Beside::new(others, around.env, stall, around.stop.clone()));
+        }
+        let transfer = Arc::new(transfer);
+        let source = fetch(request, &plan, &transfer, &around.stop).await?;
+        Ok((source, transfer.counters.snapshot().reused))
     };
     tokio::select! {
         biased;

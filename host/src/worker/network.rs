@@ -57,7 +57,7 @@ impl Network {
 
 fn certificates(env: &Environment) -> Result<Vec<reqwest::Certificate>, LoadError> {
     let Some(file) = named(env, CA_BUNDLE) else { return Ok(Vec::new()) };
-    let pem = std::fs::read(file).map_err(|error| invalid(format!("cannot read certificates from `{file}`: {error}")))?;
+    let pem = std::fs::read(file).map_err(|error| invalid(format!("cannot read certificates from `{file}`: {error}; in a cluster, the ConfigMap that CA_CONFIG_MAP names has to be in this namespace, with the key ca.crt")))?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(invalid(format!("`{file}` holds no certificate; give a bundle in PEM format"))),

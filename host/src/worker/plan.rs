@@ -8,6 +8,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::access::Access;
+use super::verify::Hashed;
 use crate::plugin::check_file_path;
 
 /// Most files of one load.
@@ -35,8 +36,18 @@ pub struct PlanFile {
     pub size: Option<u64>,
     /// SHA-256, where the source says so.
     pub sha256: Option<[u8; 32]>,
+    /// Object id of the bytes as a Git blob, where the source knows the file by that.
+    pub gitoid: Option<[u8; 20]>,
     /// Where it is.
     pub origin: Origin,
+}
+
+impl PlanFile {
+    /// Whether these are the bytes that the source speaks of, as far as it says which.
+    pub fn is(&self, hashed: &Hashed) -> bool {
+        let differs = self.gitoid.zip(hashed.gitoid).is_some_and(|(planned, found)| planned != found);
+        !differs && self.sha256.is_none_or(|planned| planned == hashed.verified.sha256)
+    }
 }
 
 /// Where a file is, and how to ask for it.

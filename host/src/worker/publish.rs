@@ -32,7 +32,7 @@ use super::manifest::{self, MANIFEST};
 use super::plan::PlanFile;
 use super::progress::Reporter;
 use super::report::{self, Outcome};
-use super::verify::Verifier;
+use super::verify::{Hashing, Verifier};
 use crate::bucket::sink::Verified;
 use crate::bucket::{BucketUrl, Environment, Sink, SinkError};
 
@@ -198,7 +198,7 @@ impl Work<'_> {
             return Ok(verified);
         }
         let to = self.sink.create(&file.path, file.size, self.journal.held(&file.path)).await?;
-        let hash = Verifier::start(to.clone());
+        let hash = Verifier::start(to.clone(), Hashing::default());
         let done = self.journal.begin(&file.path, found.size, None, to.record());
         if to.piece().is_some_and(|piece| found.size > piece) {
             // Nobody could give up an upload that no record speaks of.
@@ -231,7 +231,7 @@ impl Work<'_> {
             }
         }
         drop(front);
-        let verified = hash.finish(found.size).await?;
+        let verified = hash.finish(found.size).await?.verified;
         to.finish(verified).await?;
         self.journal.finish(&file.path, verified)?;
         self.counters.file();

@@ -9,16 +9,15 @@ use futures::{TryStreamExt, stream};
 use super::fetch::{Fetch, Stop};
 use super::file::FileLoad;
 use super::ranges::Ranges;
-use super::verify::{Front, Verifier};
+use super::verify::{Front, Hashed, Hashing, Verifier};
 use crate::bucket::SinkFile;
-use crate::bucket::sink::Verified;
 
 impl FileLoad {
     /// Makes the file in `sink_file`, which has the digest of `found`, the one that was `planned`. Only where bytes can be read
     /// back. When all of it has come twice, the source is wrong: the file goes, and the load with it.
-    pub(super) async fn repair(&self, sink_file: &SinkFile, found: Verified, planned: [u8; 32]) -> Result<Verified, Stop> {
-        let (transfer, size) = (&self.transfer, found.size);
-        tracing::warn!(path = %self.file.path, found = hex::encode(found.sha256), "the bytes do not match the digest");
+    pub(super) async fn repair(&self, sink_file: &SinkFile, found: Hashed, planned: [u8; 32]) -> Result<Hashed, Stop> {
+        let (transfer, size) = (&self.transfer, found.verified.size);
+        tracing::warn!(path = %self.file.path, found = found.name(&self.file), "the bytes do not match the digest");
         let fetch = Fetch::again(Arc::clone(transfer), (self.index, Arc::clone(&self.file)), sink_file.clone());
         let all = Ranges::default().missing(size, transfer.tuning.part);
         let (mut rest, mut most, mut found) = (all.as_slice(), 1, found);
@@ -26,8 +25,8 @@ impl FileLoad {
             let (now, later) = rest.split_at(rest.len().min(most));
             self.fetch_again(&fetch, now, size).await?;
             if fetch.has_changed() {
-                found = Verifier::start(sink_file.clone()).finish(size).await?;
-                if found.sha256 == planned {
+                found = Verifier::start(sink_file.clone(), Hashing::default()).finish(size).await?;
+                if found.verified.sha256 == planned {
                     return Ok(found);
                 }
             }
@@ -35,7 +34,7 @@ impl FileLoad {
             (rest, most) = (later, most * 2);
         }
         self.forget();
-        Err(Stop::Failed(self.spoilt(found).await?))
+        Err(Stop::Failed(self.spoilt(&found).await?))
     }
 
     /// Ranges of a file of `size` bytes, beside each other; all of it at once from a server that does not know ranges.

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 use futures::stream;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::LoadError;
@@ -19,7 +18,7 @@ use super::journal::{FINISHED, said_finished, unhex};
 use super::manifest::{Entry, MANIFEST, Manifest};
 use super::plan::{Plan, PlanFile};
 use super::transfer::Transfer;
-use super::verify::{BLOCK, Verifier};
+use super::verify::{BLOCK, Hashing, Verifier};
 use crate::bucket::object::ObjectSink;
 use crate::bucket::sink::Verified;
 use crate::bucket::{BucketUrl, Environment, Sink, SinkError, Source};
@@ -33,8 +32,50 @@ struct Place<'a> {
     source: Source,
 }
 
-/// Where files are said to be, by digest: a place, and the path in it.
-type Shelf<'a> = HashMap<[u8; 32], Vec<(Arc<Place<'a>>, String)>>;
+/// Where bytes are said to be: places, and the path in each.
+type Offers<'a> = Vec<(Arc<Place<'a>>, String)>;
+
+/// What others say they have of the files that are wanted.
+#[derive(Default)]
+struct Shelf<'a> {
+    /// Under any name, by SHA-256.
+    by_digest: HashMap<[u8; 32], Offers<'a>>,
+    /// Under the same name and with the same size, where the source knows another digest: a record has none but SHA-256.
+    by_name: HashMap<(&'a str, u64), Offers<'a>>,
+}
+
+impl<'a> Shelf<'a> {
+    /// A shelf for these files.
+    fn for_files(wanted: &[&'a PlanFile]) -> Self {
+        let mut shelf = Self::default();
+        for file in wanted {
+            match (file.sha256, file.size) {
+                (Some(sha256), Some(_)) => _ = shelf.by_digest.entry(sha256).or_default(),
+                (None, Some(size)) => _ = shelf.by_name.entry((&file.path, size)).or_default(),
+                (_, None) => {}
+            }
+        }
+        shelf
+    }
+
+    /// A place says that it has this.
+    fn add(&mut self, place: &Arc<Place<'a>>, entry: &Entry) {
+        let of_digest = unhex(&entry.sha256).and_then(|sha256| self.by_digest.get_mut(&sha256));
+        let of_name = self.by_name.get_mut(&(entry.path.as_str(), entry.size));
+        for offers in of_digest.into_iter().chain(of_name) {
+            // One of each place: a hundred names for the same bytes are no better than one.
+            if offers.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, place)) {
+                offers.push((Arc::clone(place), entry.path.clone()));
+            }
+        }
+    }
+
+    /// Who may have the bytes of `file`.
+    fn offers(&self, file: &'a PlanFile) -> &[(Arc<Place<'a>>, String)] {
+        let of_name = || self.by_name.get(&(file.path.as_str(), file.size?));
+        file.sha256.map_or_else(of_name, |sha256| self.by_digest.get(&sha256)).map_or(&[], Vec::as_slice)
+    }
+}
 
 /// Takes over what `places` have of the plan and nobody has finished yet. Answers with those files.
 pub(super) async fn take_over(
@@ -50,8 +91,8 @@ pub(super) async fn take_over(
     if wanted.is_empty() {
         return Ok(taken);
     }
-    let shelf = shelf(&wanted, places, target, env).await;
-    let there: Vec<_> = wanted.into_iter().filter_map(|(file, sha256)| Some((file, sha256, shelf.get(&sha256)?))).collect();
+    let shelf = shelf(&wanted, places, Some(target), env).await;
+    let there: Vec<_> = wanted.into_iter().map(|file| (file, shelf.offers(file))).filter(|(_, offers)| !offers.is_empty()).collect();
     if there.is_empty() {
         return Ok(taken);
     }
@@ -60,7 +101,7 @@ pub(super) async fn take_over(
     }
     let each = there
         .into_iter()
-        .map(|(file, sha256, offers)| async move { (file, take_one(transfer, file, sha256, offers, stop).await) });
+        .map(|(file, offers)| async move { (file, take_one(transfer, file, offers, stop).await) });
     let mut running = stream::iter(each).buffer_unordered(transfer.tuning.files);
     while let Some((file, verified)) = running.next().await {
         if let Some(verified) = verified {
@@ -72,13 +113,28 @@ pub(super) async fn take_over(
     Ok(taken)
 }
 
+/// Takes over `file` from one place, if it is there.
+pub(super) async fn take_from(
+    transfer: &Transfer,
+    file: &PlanFile,
+    place: &BucketUrl,
+    env: &Environment,
+    stop: &CancellationToken,
+) -> Result<Option<Verified>, LoadError> {
+    let shelf = shelf(&[file], std::slice::from_ref(place), None, env).await;
+    let Some(verified) = take_one(transfer, file, shelf.offers(file), stop).await else { return Ok(None) };
+    transfer.journal.finish(&file.path, verified)?;
+    Ok(Some(verified))
+}
+
 /// Files whose size and digest are known, and that no earlier run finished.
-async fn wanted<'a>(transfer: &Transfer, plan: &'a Plan) -> Result<Vec<(&'a PlanFile, [u8; 32])>, SinkError> {
+async fn wanted<'a>(transfer: &Transfer, plan: &'a Plan) -> Result<Vec<&'a PlanFile>, SinkError> {
     let mut wanted = Vec::new();
     for file in &plan.files {
-        let (Some(sha256), Some(size)) = (file.sha256, file.size) else { continue };
+        let known = file.size.filter(|_| file.sha256.is_some() || file.gitoid.is_some());
+        let Some(size) = known else { continue };
         if transfer.journal.finished(file).is_none() || transfer.sink.finished(&file.path).await? != Some(size) {
-            wanted.push((file, sha256));
+            wanted.push(file);
         }
     }
     Ok(wanted)
@@ -86,32 +142,20 @@ async fn wanted<'a>(transfer: &Transfer, plan: &'a Plan) -> Result<Vec<(&'a Plan
 
 /// Asks every place what it has. One that cannot be read has nothing.
 async fn shelf<'a>(
-    wanted: &[(&PlanFile, [u8; 32])],
+    wanted: &[&'a PlanFile],
     places: &'a [BucketUrl],
-    target: &BucketUrl,
+    target: Option<&BucketUrl>,
     env: &Environment,
 ) -> Shelf<'a> {
-    let sizes: HashMap<[u8; 32], Option<u64>> = wanted.iter().map(|(file, sha256)| (*sha256, file.size)).collect();
-    let mut shelf = Shelf::new();
-    for url in places.iter().filter(|url| *url != target).take(MAX_PLACES) {
-        let (source, entries) = match look(url, env).await {
-            Ok(Some(found)) => found,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::warn!(place = %url, %error, "nothing is taken over from there");
-                continue;
+    let mut shelf = Shelf::for_files(wanted);
+    for url in places.iter().filter(|url| Some(*url) != target).take(MAX_PLACES) {
+        match look(url, env).await {
+            Ok(Some((source, entries))) => {
+                let place = Arc::new(Place { url, source });
+                entries.iter().for_each(|entry| shelf.add(&place, entry));
             }
-        };
-        let place = Arc::new(Place { url, source });
-        for entry in entries {
-            let Some(sha256) = unhex(&entry.sha256).filter(|sha256| sizes.get(sha256) == Some(&Some(entry.size))) else {
-                continue;
-            };
-            let offers = shelf.entry(sha256).or_default();
-            // One of each place: a hundred names for the same bytes are no better than one.
-            if offers.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, &place)) {
-                offers.push((Arc::clone(&place), entry.path));
-            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(place = %url, %error, "nothing is taken over from there"),
         }
     }
     shelf
@@ -132,22 +176,21 @@ async fn look(url: &BucketUrl, env: &Environment) -> Result<Option<(Source, Vec<
 async fn take_one(
     transfer: &Transfer,
     file: &PlanFile,
-    sha256: [u8; 32],
     offers: &[(Arc<Place<'_>>, String)],
     stop: &CancellationToken,
 ) -> Option<Verified> {
-    let wanted = Verified { size: file.size?, sha256 };
+    let size = file.size?;
     for (place, name) in offers {
         let taken = match &transfer.sink {
-            Sink::Local(_) => copied(transfer, file, place, name, wanted, stop).await,
-            Sink::Object(sink) => copied_aside(transfer, sink, &file.path, place, name, wanted).await,
+            Sink::Local(_) => copied(transfer, file, size, (place, name), stop).await,
+            Sink::Object(sink) => copied_aside(transfer, sink, file, size, (place, name)).await,
         };
         match taken {
-            Ok(Some(how)) => {
+            Ok(Some((verified, how))) => {
                 transfer.counters.file();
-                let sha256 = hex::encode(sha256);
-                tracing::info!(path = %file.path, bytes = wanted.size, sha256, from = %place.url, how, "file complete");
-                return Some(wanted);
+                let sha256 = hex::encode(verified.sha256);
+                tracing::info!(path = %file.path, bytes = size, sha256, from = %place.url, how, "file complete");
+                return Some(verified);
             }
             _ if stop.is_cancelled() => return None,
             Ok(None) => tracing::warn!(path = %file.path, place = %place.url, "the file there is not what its record says"),
@@ -157,25 +200,27 @@ async fn take_one(
     None
 }
 
+/// A file that was taken over, and how.
+type Taken = Option<(Verified, &'static str)>;
+
 /// From folder to folder: one file shares the blocks of the other where the file system can, else they are copied.
 async fn copied(
     transfer: &Transfer,
     file: &PlanFile,
-    place: &Place<'_>,
-    name: &str,
-    wanted: Verified,
+    size: u64,
+    (place, name): (&Place<'_>, &str),
     stop: &CancellationToken,
-) -> Result<Option<&'static str>, SinkError> {
-    let Some(from) = place.source.file(name, wanted.size).await? else { return Ok(None) };
+) -> Result<Taken, SinkError> {
+    let Some(from) = place.source.file(name, size).await? else { return Ok(None) };
     // What an earlier run fetched is given up for the right bytes only.
-    if transfer.journal.done(&file.path) > 0 && !is_right(&from, wanted).await? {
+    if transfer.journal.done(&file.path) > 0 && !is_right(&from, file, size).await? {
         return Ok(None);
     }
     transfer.journal.forget(&file.path);
-    transfer.journal.begin(&file.path, wanted.size, file.sha256, None);
+    transfer.journal.begin(&file.path, size, file.sha256, None);
     transfer.journal.flush().await?;
     let counted = Arc::new(AtomicU64::new(0));
-    let taken = copy(transfer, &file.path, from, wanted, &counted, stop).await;
+    let taken = copy(transfer, file, from, size, &counted, stop).await;
     if !matches!(taken, Ok(Some(_))) {
         transfer.counters.given_back(counted.load(Ordering::Relaxed));
         transfer.journal.forget(&file.path);
@@ -188,14 +233,14 @@ async fn copied(
 /// Copies and hashes what is copied; only the right bytes get the name.
 async fn copy(
     transfer: &Transfer,
-    path: &str,
+    file: &PlanFile,
     from: File,
-    wanted: Verified,
+    size: u64,
     counted: &Arc<AtomicU64>,
     stop: &CancellationToken,
-) -> Result<Option<&'static str>, SinkError> {
-    let file = transfer.sink.create(path, None, None).await?;
-    let hash = Verifier::start(file.clone());
+) -> Result<Taken, SinkError> {
+    let into = transfer.sink.create(&file.path, None, None).await?;
+    let hash = Verifier::start(into.clone(), Hashing::of(file));
     let (front, stop) = (hash.front(), stop.clone());
     let (counters, count) = (Arc::clone(&transfer.counters), Arc::clone(counted));
     let told = move |done: u64| {
@@ -203,50 +248,52 @@ async fn copy(
         front.is_at(done);
         !stop.is_cancelled()
     };
-    let shared = file.fill(from, wanted.size, told).await?;
-    let verified = hash.finish(counted.load(Ordering::Relaxed)).await?;
-    if verified != wanted {
+    let shared = into.fill(from, size, told).await?;
+    let hashed = hash.finish(counted.load(Ordering::Relaxed)).await?;
+    if hashed.verified.size != size || !file.is(&hashed) {
         return Ok(None);
     }
-    file.finish(verified).await?;
-    Ok(Some(if shared { "reflinked" } else { "copied" }))
+    into.finish(hashed.verified).await?;
+    Ok(Some((hashed.verified, if shared { "reflinked" } else { "copied" })))
 }
 
-/// Whether a file holds these bytes now.
-async fn is_right(file: &File, wanted: Verified) -> Result<bool, SinkError> {
+/// Whether `there` holds the bytes of `file` now.
+async fn is_right(there: &File, file: &PlanFile, size: u64) -> Result<bool, SinkError> {
     let trouble = || SinkError::io("read", "a file that is there already");
-    let file = file.try_clone().map_err(trouble())?;
+    let (there, mut hash) = (there.try_clone().map_err(trouble())?, Hashing::of(file));
     let read = tokio::task::spawn_blocking(move || {
-        let (mut hash, mut block, mut position) = (Sha256::new(), vec![0; BLOCK], 0);
-        while position < wanted.size {
-            let read = file.read_at(&mut block, position)?;
+        let (mut block, mut position) = (vec![0; BLOCK], 0);
+        while position < size {
+            let read = there.read_at(&mut block, position)?;
             hash.update(block.get(..read).filter(|read| !read.is_empty()).ok_or(io::ErrorKind::UnexpectedEof)?);
             position += read as u64;
         }
-        Ok(Verified { size: position, sha256: hash.finalize().into() })
+        Ok((hash.finish(), position))
     });
-    Ok(read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(trouble())? == wanted)
+    let (hashed, read) = read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(trouble())?;
+    Ok(read == size && file.is(&hashed))
 }
 
 /// Within one object store, which copies by itself; only the digest costs reading it once.
 async fn copied_aside(
     transfer: &Transfer,
     sink: &ObjectSink,
-    path: &str,
-    place: &Place<'_>,
-    name: &str,
-    wanted: Verified,
-) -> Result<Option<&'static str>, SinkError> {
+    file: &PlanFile,
+    size: u64,
+    (place, name): (&Place<'_>, &str),
+) -> Result<Taken, SinkError> {
+    let path = &file.path;
     let Some(aside) = sink.copy_aside(&place.source, name, path).await? else { return Ok(None) };
-    let (mut hash, mut counted) = (Sha256::new(), 0);
-    let read = sink.read_aside(&aside, wanted.size, |bytes| {
+    let (mut hash, mut counted) = (Hashing::of(file), 0);
+    let read = sink.read_aside(&aside, size, |bytes| {
         hash.update(bytes);
         counted += bytes.len() as u64;
         transfer.counters.reused(bytes.len() as u64);
     });
     let read = read.await;
-    let same = matches!(read, Ok(true)) && hash.finalize()[..] == wanted.sha256;
-    let shown = if same { sink.show(&aside, wanted).await } else { read.map(drop) };
+    let hashed = hash.finish();
+    let same = matches!(read, Ok(true)) && file.is(&hashed);
+    let shown = if same { sink.show(&aside, hashed.verified).await } else { read.map(drop) };
     if !same || shown.is_err() {
         transfer.counters.given_back(counted);
     } else if let Some(held) = transfer.journal.held(path).filter(|held| !held.upload.is_empty()) {
@@ -254,7 +301,7 @@ async fn copied_aside(
         tidied(path, sink.abort(path, &held.upload).await);
     }
     tidied(path, sink.drop_aside(&aside).await);
-    shown.map(|()| same.then_some("copied by the store"))
+    shown.map(|()| same.then_some((hashed.verified, "copied by the store")))
 }
 
 /// What cannot be removed costs room and nothing else.

@@ -160,7 +160,7 @@ async fn plan(bucket: &ObjectSink, from: &BucketUrl, or_empty: bool, inputs: &mu
 /// Signed when it is its turn: a million signed URLs need more memory than all else.
 fn planned(nowhere: &Url, path: &str, size: u64, sha256: Option<[u8; 32]>) -> PlanFile {
     let origin = Origin { url: nowhere.clone(), headers: HeaderMap::new(), auth: None, expires: Some(0) };
-    PlanFile { path: path.to_owned(), size: Some(size), sha256, origin }
+    PlanFile { path: path.to_owned(), size: Some(size), sha256, gitoid: None, origin }
 }
 
 /// Names and sizes stand for a revision where nothing else does.

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use substratus_crds::conditions::reason;
 use tokio::task::JoinSet;
 
+use super::beside::Beside;
 use super::counters::Counters;
 use super::egress::Egress;
 use super::failure::LoadError;
@@ -82,6 +83,8 @@ pub struct Transfer {
     pub tuning: Tuning,
     /// Files that are there already, and counted.
     pub taken: HashMap<String, Verified>,
+    /// Loads that may be getting the same bytes now.
+    pub beside: Option<Beside>,
     /// Who may have a connection.
     pub(super) seats: Seats,
     /// A server has given bytes: one that does not answer any more is down, and not a mistake of the user's.
@@ -99,7 +102,7 @@ impl Transfer {
         tuning: Tuning,
     ) -> Self {
         let (seats, taken) = (Seats::new(tuning.connections), HashMap::new());
-        Self { egress, sink, journal, counters, refresh, tuning, taken, seats, answered: AtomicBool::new(false) }
+        Self { egress, sink, journal, counters, refresh, tuning, taken, beside: None, seats, answered: AtomicBool::new(false) }
     }
 
     /// Fetches what is not there yet. Answers with size and digest of every file, in the plan's order.

@@ -31,9 +31,11 @@ fn each_failure_has_its_code_and_says_what_to_do() {
     let gated = || hub().repo(repo().gated(Gated::Manual));
     let wrong = Rule::cdn("model.safetensors", Fault::WrongByte);
     let later = Rule::api("", Fault::TooManyRequests { seconds: 40_000 });
-    let cases: [(i32, (i32, String), &[&str]); 9] = [
+    let refused = |status| Rule::resolve("model.safetensors", Fault::Status(status));
+    let cases: [(i32, (i32, String), &[&str]); 12] = [
         (64, ends(hub(), "hf://acme/tiny/x", None, &[]), &["Invalid: ", "spec.source"]),
         (65, ends(gated(), tiny, None, &[]), &["NeedsAuth: ", "/acme/tiny", "spec.env.HF_TOKEN: ${{ secrets.NAME.KEY }}"]),
+        (65, ends(hub().repo(repo()), tiny, None, &[refused(403)]), &["NeedsAuth: ", "`model.safetensors`"]),
         (66, ends(gated(), tiny, Some(TOKEN), &[]), &["Gated: ", "/acme/tiny", "spec.env.HF_TOKEN: ${{ secrets.NAME.KEY }}"]),
         (67, ends(hub().repo(repo()), tiny, None, &[later]), &["RateLimited: ", "40000 s, until 20", "Z"]),
         (68, ends(hub().repo(repo()), "hf://acme/tinny", None, &[]), &["NotFound: ", "did you mean acme/tiny?"]),
@@ -48,6 +50,8 @@ fn each_failure_has_its_code_and_says_what_to_do() {
             ends(hub().repo(repo()), tiny, Some(TOKEN), &[Rule::api("tree", Fault::Status(403))]),
             &["Forbidden: ", "HF_TOKEN may not read acme/tiny", "/settings/tokens"],
         ),
+        (70, ends(hub().repo(repo()), tiny, Some(TOKEN), &[refused(403)]), &["Forbidden: ", "`model.safetensors`", "token"]),
+        (69, ends(hub().repo(repo()), tiny, None, &[refused(451)]), &["Disabled: ", "legal reasons"]),
         (72, ends(hub().repo(repo()), tiny, None, &[wrong]), &["DigestMismatch: ", "`model.safetensors`"]),
     ];
     for (code, (found, message), words) in cases {

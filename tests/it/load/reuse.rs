@@ -36,22 +36,38 @@ impl Bench {
     }
 }
 
+/// Weights, and a small file beside them that the loader itself does not read.
+fn with_tokenizer(size: u64) -> Bench {
+    let bench = Bench::with_weights(size);
+    let repo = Repo::model("acme/tiny").file("model.safetensors", Content::noise(7, size)).file("tokenizer.json", "{}");
+    bench.hub.put(repo).unwrap();
+    bench
+}
+
+/// Bytes of a whole artifact, the small files beside the weights too.
+fn all(loaded: &Loaded) -> u64 {
+    let Outcome::Complete { source, .. } = &loaded.outcome else { panic!("{}", loaded.everything) };
+    u64::try_from(source.bytes).unwrap()
+}
+
 fn reused(loaded: &Loaded) -> u64 {
     let Outcome::Complete { reused, .. } = &loaded.outcome else { panic!("{}", loaded.everything) };
     *reused
 }
 
 #[test]
-fn a_second_load_of_the_same_weights_fetches_none_of_their_bytes() {
-    let bench = Bench::with_weights(SIZE);
+fn a_second_load_of_the_same_revision_fetches_no_byte_of_a_file() {
+    let bench = with_tokenizer(SIZE);
     assert_eq!(reused(&bench.load()), 0);
     bench.hub.reset_stats();
     let second = bench.load_second();
     second.assert_complete();
-    assert_eq!(reused(&second), SIZE, "{}", second.everything);
+    assert_eq!(reused(&second), all(&second), "{}", second.everything);
     bench.assert_second("model.safetensors");
+    assert_eq!(std::fs::read(bench.second().join("artifacts/tokenizer.json")).unwrap(), b"{}");
     let stats = bench.hub.stats();
-    assert_eq!((stats.cdn.bytes, stats.hub.requests_with("resolve/main/model.safetensors")), (0, 0), "{stats:?}");
+    let asked = |path: &str| stats.hub.requests_with(path);
+    assert_eq!((stats.cdn.bytes, asked("model.safetensors"), asked("tokenizer.json")), (0, 0, 0), "{stats:?}");
     let line = second.everything.lines().find(|line| line.contains("file complete") && line.contains("model.safetensors"));
     let place = bench.target().display().to_string();
     assert!(line.is_some_and(|line| line.contains("from=") && line.contains(&place)), "{}", second.everything);
@@ -72,7 +88,7 @@ fn another_revision_and_another_name_are_no_other_bytes() {
     bench.hub.reset_stats();
     let second = bench.load_second();
     second.assert_complete();
-    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (SIZE, MIB), "{}", second.everything);
+    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (all(&second) - MIB, MIB), "{}", second.everything);
     bench.assert_second("weights/part.safetensors");
     bench.assert_second("more.safetensors");
 }
@@ -99,7 +115,7 @@ fn what_a_failed_load_has_finished_is_not_fetched_again() {
     bench.hub.reset_stats();
     let second = bench.load_second();
     second.assert_complete();
-    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (SIZE, MIB), "{}", second.everything);
+    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (all(&second) - MIB, MIB), "{}", second.everything);
     bench.assert_second("model.safetensors");
 }
 
@@ -125,7 +141,7 @@ fn what_was_fetched_gives_way_to_what_is_there_and_to_no_lie() {
     interrupt(&bench, 12 * MIB);
     let second = bench.load_second();
     second.assert_complete();
-    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (SIZE, 0), "{}", second.everything);
+    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (all(&second), 0), "{}", second.everything);
     bench.assert_second("model.safetensors");
 
     std::fs::remove_dir_all(bench.second()).unwrap();
@@ -136,7 +152,52 @@ fn what_was_fetched_gives_way_to_what_is_there_and_to_no_lie() {
     let second = bench.load_second();
     second.assert_complete();
     let fetched = bench.hub.stats().cdn.bytes;
-    assert!(reused(&second) == 0 && fetched > 0 && fetched <= 20 * MIB, "{fetched} bytes: {}", second.everything);
+    assert!(reused(&second) == all(&second) - SIZE && fetched > 0 && fetched <= 20 * MIB, "{fetched} bytes: {}", second.everything);
+    bench.assert_second("model.safetensors");
+}
+
+/// Starts a load into the first place, and comes back when its record says that it is at work.
+fn begin_first(bench: &Bench) -> std::process::Child {
+    let mut first = bench.command().spawn().unwrap();
+    let record = bench.target().join(".substratus/journal.json");
+    while !std::fs::read_to_string(&record).is_ok_and(|record| record.contains(&bench.sha256("model.safetensors"))) {
+        assert!(first.try_wait().unwrap().is_none(), "the load has ended");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    first
+}
+
+#[test]
+fn two_loads_at_the_same_time_fetch_the_bytes_once() {
+    let bench = Bench::with_weights(SIZE);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(4 * MIB)));
+    let first = begin_first(&bench);
+    let second = bench.load_second();
+    second.assert_complete();
+    assert!(first.wait_with_output().unwrap().status.success());
+    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (SIZE, SIZE), "{}", second.everything);
+    assert!(second.everything.contains("another load is getting the same bytes"), "{}", second.everything);
+    bench.assert_second("model.safetensors");
+}
+
+#[test]
+fn a_load_that_dies_is_not_waited_for_any_longer() {
+    let bench = Bench::with_weights(SIZE);
+    bench.hub.fault(Rule::cdn("model.safetensors", Fault::BytesPerSecond(MIB)));
+    let mut first = begin_first(&bench);
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| bench.load_second());
+        while bench.hub.stats().cdn.bytes < 4 * MIB {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        first.kill().unwrap();
+        first.wait().unwrap();
+        bench.hub.clear_faults();
+        second.join().unwrap()
+    });
+    second.assert_complete();
+    assert!(second.everything.contains("another load is getting the same bytes"), "{}", second.everything);
+    assert_eq!(reused(&second), all(&second) - SIZE, "{}", second.everything);
     bench.assert_second("model.safetensors");
 }
 
@@ -196,6 +257,33 @@ fn assert_fetched(bench: &Bench, lie: &str) {
     there.sort();
     assert_eq!(there, ["config.json", "model.safetensors"], "{lie}");
     std::fs::remove_dir_all(bench.second()).unwrap();
+}
+
+#[test]
+fn a_small_file_that_lies_is_fetched_from_the_hub() {
+    let bench = with_tokenizer(SIZE);
+    bench.load().assert_complete();
+    std::fs::write(bench.artifact("tokenizer.json"), "[]").unwrap();
+    bench.hub.reset_stats();
+    let second = bench.load_second();
+    second.assert_complete();
+    let asked = bench.hub.stats().hub.requests_with("tokenizer.json");
+    assert_eq!((reused(&second), asked), (all(&second) - 2, 1), "{}", second.everything);
+    assert_eq!(std::fs::read(bench.second().join("artifacts/tokenizer.json")).unwrap(), b"{}");
+}
+
+#[test]
+fn a_small_file_with_wrong_bytes_is_fetched_again_and_then_refused() {
+    let bench = with_tokenizer(MIB);
+    bench.hub.fault(Rule::resolve("tokenizer.json", Fault::WrongByte).once());
+    let loaded = bench.load();
+    loaded.assert_complete();
+    assert!(loaded.everything.contains("the bytes do not match the digest"), "{}", loaded.everything);
+    assert_eq!(std::fs::read(bench.artifact("tokenizer.json")).unwrap(), b"{}");
+    std::fs::remove_dir_all(bench.target()).unwrap();
+    bench.hub.fault(Rule::resolve("tokenizer.json", Fault::WrongByte));
+    bench.load().assert_failed("DigestMismatch", true, &["tokenizer.json", "Git object id"]);
+    assert!(!bench.artifact("tokenizer.json").exists());
 }
 
 #[test]

@@ -14,11 +14,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::child::{self, Cost};
+use super::child;
 use super::peers::{Own, Peer, Work};
 use super::place::Place;
-use super::stats::{interval, least, mebibytes, median};
-use super::table::{Table, or_dash};
+use super::stats::{least, mebibytes};
+use super::table::Table;
+use super::turns::{COLUMNS, Row, Run, cores, row};
 use crate::hub::{Content, Fault, Hub, Repo, Rule};
 
 pub(super) const REPO: &str = "bench/noise";
@@ -78,27 +79,6 @@ pub struct Measured {
     missing: Vec<String>,
     rows: Vec<Row>,
 }
-
-/// One program.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    program: &'static str,
-    least_seconds: f64,
-    median_seconds: f64,
-    mebibytes_per_second: f64,
-    cpu_seconds: f64,
-    hub_cpu_seconds: f64,
-    bound_seconds: f64,
-    peak_mebibytes: f64,
-    verified: bool,
-    /// How many times as long as `substratus load` of the same turn it took: the median, and where that is for sure.
-    times_ours: Option<f64>,
-    between: Option<(f64, f64)>,
-    runs: Vec<f64>,
-}
-
-/// A run of a program: its cost, and the hub's processor time.
-type Run = (Cost, f64);
 
 /// One large file, as many bytes in some files, and `count` files of 100 kB, from a hub next door and from one far away. The
 /// first goes into memory and onto the disk, others to where most room is for speed.
@@ -165,7 +145,7 @@ fn measure(options: &Options<'_>, work: &Work, distance: Distance, place: &Place
         }
     }
     runs.sort_by_key(|(peer, _)| *peer != Peer::Substratus);
-    let ours: Vec<f64> = runs.first().map_or_else(Vec::new, |(_, runs)| runs.iter().map(|(cost, _)| cost.seconds).collect());
+    let ours = runs.first().map_or(&[] as &[_], |(_, runs)| runs.as_slice());
     Ok(Measured {
         files: work.files.len(),
         mebibytes: mebibytes(bytes),
@@ -174,7 +154,7 @@ fn measure(options: &Options<'_>, work: &Work, distance: Distance, place: &Place
         sha256_seconds: least(&sha256),
         write_seconds: least(&write),
         missing,
-        rows: runs.iter().filter_map(|(peer, runs)| row(peer, runs, &ours, bytes)).collect(),
+        rows: runs.iter().filter_map(|(peer, runs)| row(peer.program(), runs, ours, bytes)).collect(),
     })
 }
 
@@ -197,32 +177,6 @@ fn once(peer: &Peer, options: &Options<'_>, work: &Work, hub: &Hub, scratch: &Pa
         ensure!(size == work.size_of_each, "{} loaded {size} bytes of {} of {file}", peer.name(), work.size_of_each);
     }
     Ok((cost, hub_cpu))
-}
-
-fn row(peer: &Peer, runs: &[Run], ours: &[f64], bytes: u64) -> Option<Row> {
-    let all = |number: fn(&Run) -> f64| runs.iter().map(number).collect::<Vec<_>>();
-    let seconds = all(|(cost, _)| cost.seconds);
-    let ratios: Vec<f64> = seconds.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect();
-    let (cpu, hub_cpu) = (median(&all(|(cost, _)| cost.cpu_seconds))?, median(&all(|(_, hub)| *hub))?);
-    Some(Row {
-        program: peer.name(),
-        least_seconds: least(&seconds)?,
-        median_seconds: median(&seconds)?,
-        mebibytes_per_second: mebibytes(bytes) / least(&seconds)?,
-        cpu_seconds: cpu,
-        hub_cpu_seconds: hub_cpu,
-        bound_seconds: (cpu + hub_cpu) / cores(),
-        peak_mebibytes: median(&all(|(cost, _)| mebibytes(cost.peak_bytes)))?,
-        verified: peer.verifies(),
-        times_ours: median(&ratios).filter(|_| *peer != Peer::Substratus),
-        between: interval(&ratios).filter(|_| *peer != Peer::Substratus),
-        runs: seconds,
-    })
-}
-
-fn cores() -> f64 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(cores).map_or(1.0, f64::from)
 }
 
 /// What a core needs to hash so many bytes that lie in memory.
@@ -249,21 +203,6 @@ fn keep(bytes: u64, folder: &Path) -> Result<f64> {
 
 /// For people.
 pub fn table(measured: &Measured, runs: u32) -> Table {
-    let cells = |row: &Row| {
-        vec![
-            row.program.to_owned(),
-            format!("{:.2}", row.least_seconds),
-            format!("{:.2}", row.median_seconds),
-            format!("{:.0}", row.mebibytes_per_second),
-            format!("{:.2}", row.cpu_seconds),
-            format!("{:.2}", row.hub_cpu_seconds),
-            format!("{:.2}", row.bound_seconds),
-            format!("{:.1}", row.peak_mebibytes),
-            if row.verified { "yes" } else { "no" }.to_owned(),
-            or_dash(row.times_ours, 2),
-            row.between.map_or_else(|| "-".to_owned(), |(low, high)| format!("{low:.2}-{high:.2}")),
-        ]
-    };
     let what = match measured.files {
         1 => format!("one file of {:.0} MiB", measured.mebibytes),
         files => format!("{files} files, {:.1} MiB", measured.mebibytes),
@@ -275,20 +214,8 @@ pub fn table(measured: &Measured, runs: u32) -> Table {
     ];
     Table {
         title: format!("load: {what} from a hub {} into {}, {} cores, {runs} turns", measured.hub, measured.place, cores()),
-        columns: vec![
-            "program",
-            "least s",
-            "median s",
-            "MiB/s",
-            "CPU s",
-            "hub CPU s",
-            "bound s",
-            "peak MiB",
-            "sha256",
-            "times ours",
-            "95 %",
-        ],
-        rows: measured.rows.iter().map(cells).collect(),
+        columns: COLUMNS.to_vec(),
+        rows: measured.rows.iter().map(Row::cells).collect(),
         notes: notes.into_iter().flatten().chain(measured.missing.clone()).collect(),
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
+use super::turns::Program;
 use crate::engine;
 use crate::hub::Hub;
 
@@ -75,9 +76,10 @@ impl Peer {
         }
     }
 
-    /// Whether the bytes are hashed before the program says that it is done.
-    pub(super) fn verifies(&self) -> bool {
-        matches!(self, Self::Substratus | Self::CurlSafe)
+    /// As a row of a table.
+    pub(super) fn program(&self) -> Program {
+        let verifies = matches!(self, Self::Substratus | Self::CurlSafe);
+        Program { name: self.name(), verifies, is_ours: *self == Self::Substratus }
     }
 
     /// Does `work` into the folder `target`; `scratch` is for everything else that the program writes.
@@ -107,7 +109,7 @@ impl Peer {
     }
 }
 
-fn answers(program: &str) -> bool {
+pub(super) fn answers(program: &str) -> bool {
     let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }

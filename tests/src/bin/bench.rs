@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{Own, datasets, killed, load, notebook, operator, plugins, sizes};
+use substratus_tests::bench::{Own, buckets, datasets, killed, load, notebook, operator, plugins, sizes};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -26,13 +26,13 @@ struct Arguments {
     /// The operator's image as an OCI layout (`make image` packs it)
     #[arg(long, value_name = "FILE", default_value = "target/operator.tar")]
     image: PathBuf,
-    /// load, killed: MiB of the large file
+    /// load, buckets, killed: MiB of the large file
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
     size: u64,
-    /// load, small: how many files of 100 kB, of 1 KiB
+    /// load, buckets, small: how many files of 100 kB, of 1 KiB
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     files: u32,
-    /// load, small, killed, datasets, notebook: times that every program runs, in turn with the others [default: load 15, others 5]
+    /// load, buckets, small, killed, datasets, notebook: times that every program runs, in turn with the others [default: load 15, others 5]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// load, small, killed: connections of `substratus load`
@@ -62,7 +62,9 @@ load      Files from a hub on this machine: `substratus load`, which checks the 
           back. `least` is the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the
           run would take if program and hub together kept every core busy and waited for nothing. `times ours` is how long it took
           in units of `substratus load` in the same turn, with the interval that holds the true median 95 times in 100.
-small     The same with many files of 1 KiB.
+buckets   An artifact from a folder into a bucket of an S3 server on this machine and out of it again: `substratus publish` and `stage`,
+          `rclone copy` and boto3 with the CRT client, all with their checksums on, in the same three shapes.
+small     Loads of many files of 1 KiB.
 killed    A load that gets SIGKILL half way, and another one that ends it: what the hub had to send twice.
 datasets  Rows from a hub on this machine, written as JSON Lines: `substratus import`, which checks every row, counts them and makes
           the files durable, and plain importers in Python (the standard library, `pyarrow`, `datasets`). Then four files by one
@@ -82,6 +84,7 @@ Nothing here passes or fails. Measure a release build on an idle machine: `make 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Load,
+    Buckets,
     Small,
     Killed,
     Datasets,
@@ -143,6 +146,13 @@ fn run(arguments: &Arguments) -> Result<()> {
             Ok(())
         });
         compared.context("measuring loads")?;
+    }
+    if wants(Section::Buckets) {
+        let compared = buckets::compared(&options, bytes, arguments.files, |measured| {
+            say("buckets", buckets::table(&measured, runs).to_string(), serde_json::to_value(&measured)?);
+            Ok(())
+        });
+        compared.context("measuring copies to and from a bucket")?;
     }
     if wants(Section::Small) {
         let measured = load::small(&options, arguments.files).context("measuring loads of small files")?;

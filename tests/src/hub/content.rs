@@ -88,6 +88,17 @@ impl Content {
         Ok(hex::encode(hasher.finalize()))
     }
 
+    /// Writes the whole to `out`.
+    pub fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let mut written = Ok(());
+        self.each_chunk(|chunk| {
+            if written.is_ok() {
+                written = out.write_all(chunk);
+            }
+        })?;
+        written
+    }
+
     /// Hands the whole to `take`, piece by piece.
     pub(super) fn each_chunk(&self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let mut at = 0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodTemplateSpec, VolumeMount};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::Artifact;
 use super::jobs;
@@ -12,14 +12,14 @@ use super::retry::Built;
 use crate::kinds::shared::child::Child;
 use crate::kinds::shared::content::{self, Builder, Content, GROUP};
 use crate::kinds::shared::environment::Environment;
-use crate::kinds::shared::mounts::{self, Mount};
+use crate::kinds::shared::mounts;
 use crate::kinds::shared::names;
 use crate::kinds::shared::offers;
 use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
-use crate::kinds::shared::{env, params};
+use crate::kinds::shared::{env, network, params};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
@@ -105,13 +105,14 @@ pub(super) fn worker<A: Artifact>(
             &[format!("--token-file={}", mounts::TOKEN_FILE), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
         ]
         .concat(),
-        env: env::to_worker(&environment.proxies, secrets, &plan.env),
+        env: env::to_worker(&network::variables(environment), secrets, &plan.env),
         resources: resources::requirements(workload.resources, &Defaults::worker(environment), plan.placement.as_ref()),
         mounts: target
             .mount
             .into_iter()
             .chain(offers.mounts)
-            .chain([request_mount(job), mounts::store_token(), mounts::scratch("scratch", SCRATCH_DIR, None, false)])
+            .chain(network::certificates(environment))
+            .chain([mounts::config_map("request", job, REQUEST_DIR), mounts::store_token(), mounts::scratch("scratch", SCRATCH_DIR, None, false)])
             .collect(),
         placement: plan.placement.clone(),
         security: target.security,
@@ -129,18 +130,6 @@ pub(super) fn worker<A: Artifact>(
     }
     pod::pull_secret(&mut template, environment.worker_pull_secret.as_deref());
     Ok(template)
-}
-
-fn request_mount(config_map: String) -> Mount {
-    Mount {
-        volume: mounts::config_map_volume("request", config_map),
-        mount: VolumeMount {
-            name: "request".to_owned(),
-            mount_path: REQUEST_DIR.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        },
-    }
 }
 
 fn container<A: Artifact>(

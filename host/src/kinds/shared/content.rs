@@ -13,6 +13,7 @@ use substratus_crds::conditions::reason;
 
 use super::environment::Environment;
 use super::mounts::{CONTENT, Mount, scratch};
+use super::network;
 use super::pod::{Security, security_context};
 use super::resources::{self, Default as Defaults};
 use super::verdict::Verdict;
@@ -52,6 +53,8 @@ pub struct Content {
     pub mounts: Vec<Mount>,
     /// Init containers and sidecars that copy, in the order in which they start.
     pub copiers: Vec<Container>,
+    /// Volumes of those containers alone.
+    pub volumes: Vec<Volume>,
     /// Annotations of the pod.
     pub annotations: BTreeMap<String, String>,
     /// What the container leaves is taken out once it has ended, which may take so many seconds.
@@ -120,8 +123,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn add(&self, content: &mut Content, copier: Container) {
+    fn add(&self, content: &mut Content, mut copier: Container) {
+        network::add(&mut copier, self.environment);
         content.copiers.push(copier);
+        content.volumes = network::certificates(self.environment).map(|mount| mount.volume).into_iter().collect();
         content.pull_secret.clone_from(&self.environment.worker_pull_secret);
     }
 

@@ -105,6 +105,29 @@ fn anything_else_is_copied_in_and_out() {
 }
 
 #[test]
+fn the_administrators_way_out_is_for_copiers_alone() {
+    let environment = Environment {
+        proxies: vec![("HTTPS_PROXY".to_owned(), "http://proxy:3128".to_owned())],
+        certificates: Some("corporate".to_owned()),
+        ..place("eks")
+    };
+    let (mut content, options) = (Content::default(), PodOptions::default());
+    let builder = Builder { environment: &environment, options: &options };
+    builder.references(&mut content, Some("s3://b/base"), None).unwrap();
+    builder.write(&mut content, "s3://b/tuned", "inputs").unwrap();
+    let pod = serde_json::to_value(pod::template(Parts { content, ..Parts::default() })).unwrap();
+    let volumes: Vec<_> = pod["spec"]["volumes"].as_array().unwrap().iter().filter(|volume| volume["name"] == "ca").collect();
+    assert_eq!(volumes, [&json!({"name": "ca", "configMap": {"name": "corporate", "optional": true}})]);
+    for copier in pod["spec"]["initContainers"].as_array().unwrap() {
+        assert_eq!(copier["env"][0], json!({"name": "HTTPS_PROXY", "value": "http://proxy:3128"}));
+        assert_eq!(copier["env"][1], json!({"name": "AWS_CA_BUNDLE", "value": "/etc/substratus/ca/ca.crt"}));
+        assert_eq!(copier["volumeMounts"][1], json!({"name": "ca", "mountPath": "/etc/substratus/ca", "readOnly": true}));
+    }
+    let container = &pod["spec"]["containers"][0];
+    assert!(container["env"].is_null() && !container["volumeMounts"].to_string().contains("\"ca\""), "{container}");
+}
+
+#[test]
 fn copiers_are_no_more_than_the_container_is() {
     let with = |user, non_root| {
         let asked = SecurityContext { run_as_user: user, run_as_non_root: non_root, ..SecurityContext::default() };

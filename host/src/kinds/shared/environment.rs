@@ -23,6 +23,8 @@ pub struct Environment {
     pub publish_seconds: u32,
     /// Variables that lead workers through the administrator's proxies.
     pub proxies: Vec<(String, String)>,
+    /// ConfigMap of the object's namespace with certificates that workers trust beside the system's.
+    pub certificates: Option<String>,
     /// Where workers fetch plugins and report progress.
     pub store_url: String,
     /// Image of Notebooks that name none.
@@ -66,6 +68,7 @@ pub(crate) fn of(cloud: &str) -> Environment {
         copies_always: false,
         publish_seconds: 900,
         proxies: Vec::new(),
+        certificates: None,
         store_url: "http://store".to_owned(),
         notebook_image: "lab".to_owned(),
         principal: None,

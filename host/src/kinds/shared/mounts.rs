@@ -47,6 +47,19 @@ pub fn config_map_volume(volume: &str, config_map: String) -> Volume {
     }
 }
 
+/// A ConfigMap as a folder that nobody writes to.
+pub fn config_map(volume: &str, config_map: String, path: &str) -> Mount {
+    Mount {
+        volume: config_map_volume(volume, config_map),
+        mount: VolumeMount {
+            name: volume.to_owned(),
+            mount_path: path.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        },
+    }
+}
+
 /// The pod's token for the operator's store, and for nobody else.
 pub fn store_token() -> Mount {
     let token = ServiceAccountTokenProjection {

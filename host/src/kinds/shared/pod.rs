@@ -94,6 +94,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
     let (kind, name) = &parts.object;
     let (mut volumes, mut mounts): (Vec<Volume>, Vec<VolumeMount>) =
         parts.content.mounts.into_iter().chain(parts.mounts).map(|mount| (mount.volume, mount.mount)).unzip();
+    volumes.extend(parts.content.volumes);
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     volumes.dedup_by(|a, b| a.name == b.name);
     mounts.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));

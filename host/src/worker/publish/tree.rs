@@ -115,7 +115,7 @@ pub(super) fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
     for Found { path, size, stamp, .. } in &found.files {
         revision.update(format!("{path}\0{size}\0{stamp}\n"));
         let origin = Origin { url: here.clone(), headers: HeaderMap::new(), auth: None, expires: None };
-        files.push(PlanFile { path: path.clone(), size: Some(*size), sha256: None, origin });
+        files.push(PlanFile { path: path.clone(), size: Some(*size), sha256: None, gitoid: None, origin });
     }
     let bytes = found.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let source = SourceStatus {
