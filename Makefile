@@ -8,7 +8,6 @@ TARGET  := target/x86_64-unknown-linux-musl/debug
 PLUGINS := $(patsubst plugins/%/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml))
 MODE     = $(shell CLUSTER='$(CLUSTER)' tests/preflight.sh mode)
 STEP    := @tests/step.sh
-SEEDS   ?= 50
 
 # What every build needs, and what a node of our own and the tests beside it need too.
 DEBIAN_BUILD := musl-tools busybox-static curl python3 python3-venv python3-pip binutils
@@ -70,8 +69,9 @@ else
 	 $(TARGET)/substratus-demo down --cluster $(MODE) --yes && exit $$result
 endif
 
-soak: preflight tools build ## Run the tests that kill things with many seeds: SEEDS=50
-	SUBSTRATUS_SEEDS=$(SEEDS) cargo test --locked --workspace --test it -- chaos --nocapture
+soak: preflight tools build ## Run the tests that kill things with many seeds: 200 where bytes move, 50 with a cluster, or SEEDS=
+	SUBSTRATUS_SEEDS=$(or $(SEEDS),200) cargo test --locked --workspace --test it -- load::chaos stage::chaos --nocapture
+	SUBSTRATUS_SEEDS=$(or $(SEEDS),50) cargo test --locked --workspace --test it -- operator::chaos e2e::chaos --nocapture
 
 demo: preflight demo-tools build ## Import and serve a model on a Kubernetes; HUB= and MODEL= name a real one
 	$(TARGET)/substratus-demo up --cluster $(MODE) $(if $(filter own,$(MODE)),--yes)

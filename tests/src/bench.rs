@@ -25,6 +25,6 @@ mod questions;
 pub mod sizes;
 mod stats;
 pub mod table;
-mod turns;
+pub mod turns;
 
 pub use peers::Own;

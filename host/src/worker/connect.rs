@@ -189,7 +189,9 @@ impl Fetch {
         let had_token = origin.auth.as_deref().is_some_and(|auth| self.transfer.egress.has_secret(auth, &origin.url));
         let (reason, hint) = match status.as_u16() {
             401 => (reason::NEEDS_AUTH, "give the Model a valid token"),
-            403 if had_token => (reason::FORBIDDEN, "the token may not read it; have its owner allow that, or ask for access first"),
+            403 if had_token => {
+                (reason::FORBIDDEN, "the token may not read it; have its owner allow that, or ask for access first")
+            }
             403 => (reason::NEEDS_AUTH, "give the Model a token that may read it"),
             451 => (reason::DISABLED, "the source may not give it away for legal reasons"),
             _ => (reason::NOT_FOUND, "check source and revision"),

@@ -45,10 +45,10 @@ impl FileLoad {
             return Ok(verified);
         }
         let _working = transfer.counters.working(&file.path);
-        if let Some(beside) = &transfer.beside {
-            if let Some(verified) = beside.await_bytes(transfer, file, || drop(self.seat())).await? {
-                return Ok(verified);
-            }
+        if let Some(beside) = &transfer.beside
+            && let Some(verified) = beside.await_bytes(transfer, file, || drop(self.seat())).await?
+        {
+            return Ok(verified);
         }
         let mut mismatches = 0;
         let mut restarts = 0;
@@ -82,7 +82,7 @@ impl FileLoad {
     pub(super) async fn spoilt(&self, hashed: &Hashed) -> Result<LoadError, SinkError> {
         let file = &self.file;
         self.transfer.sink.remove(&file.path).await?;
-        let planned = file.gitoid.map(hex::encode).or(file.sha256.map(hex::encode)).unwrap_or_default();
+        let planned = file.gitoid.map(hex::encode).or_else(|| file.sha256.map(hex::encode)).unwrap_or_default();
         let message = format!(
             "`{}` came twice with {} and the source says {planned}; the source or something on the way is broken",
             file.path,

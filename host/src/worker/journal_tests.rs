@@ -173,6 +173,6 @@ proptest! {
 #[test]
 fn digests_are_read_strictly() {
     assert_eq!(unhex(&hex::encode([0xab; 32])), Some([0xab; 32]));
-    assert_eq!(unhex("ab"), None);
-    assert_eq!(unhex(&"+1".repeat(32)), None);
+    assert_eq!(unhex::<32>("ab"), None);
+    assert_eq!(unhex::<32>(&"+1".repeat(32)), None);
 }

@@ -45,7 +45,8 @@ impl Listing {
     /// The inputs of an import. What rows come out is known once they are read.
     pub fn of_import(plan: &ImportPlan) -> Self {
         let inputs = || plan.shards.iter().flat_map(|shard| &shard.inputs);
-        let sha256 = |input: &File| input.digest.as_ref().filter(|digest| digest.algorithm == SHA256).map(|digest| digest.hex.clone());
+        let sha256 =
+            |input: &File| input.digest.as_ref().filter(|digest| digest.algorithm == SHA256).map(|digest| digest.hex.clone());
         let list = inputs().map(|input| ListedFile { path: input.path.clone(), size: input.size, sha256: sha256(input) });
         let mut splits: Vec<String> = plan.shards.iter().filter_map(|shard| shard.split.clone()).collect();
         splits.dedup();

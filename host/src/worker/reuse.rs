@@ -41,7 +41,7 @@ struct Shelf<'a> {
     /// Under any name, by SHA-256.
     by_digest: HashMap<[u8; 32], Offers<'a>>,
     /// Under the same name and with the same size, where the source knows another digest: a record has none but SHA-256.
-    by_name: HashMap<(&'a str, u64), Offers<'a>>,
+    by_name: HashMap<&'a str, (u64, Offers<'a>)>,
 }
 
 impl<'a> Shelf<'a> {
@@ -51,7 +51,7 @@ impl<'a> Shelf<'a> {
         for file in wanted {
             match (file.sha256, file.size) {
                 (Some(sha256), Some(_)) => _ = shelf.by_digest.entry(sha256).or_default(),
-                (None, Some(size)) => _ = shelf.by_name.entry((&file.path, size)).or_default(),
+                (None, Some(size)) => _ = shelf.by_name.insert(&file.path, (size, Offers::new())),
                 (_, None) => {}
             }
         }
@@ -61,7 +61,7 @@ impl<'a> Shelf<'a> {
     /// A place says that it has this.
     fn add(&mut self, place: &Arc<Place<'a>>, entry: &Entry) {
         let of_digest = unhex(&entry.sha256).and_then(|sha256| self.by_digest.get_mut(&sha256));
-        let of_name = self.by_name.get_mut(&(entry.path.as_str(), entry.size));
+        let of_name = self.by_name.get_mut(entry.path.as_str()).filter(|(size, _)| *size == entry.size).map(|(_, offers)| offers);
         for offers in of_digest.into_iter().chain(of_name) {
             // One of each place: a hundred names for the same bytes are no better than one.
             if offers.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, place)) {
@@ -72,7 +72,7 @@ impl<'a> Shelf<'a> {
 
     /// Who may have the bytes of `file`.
     fn offers(&self, file: &'a PlanFile) -> &[(Arc<Place<'a>>, String)] {
-        let of_name = || self.by_name.get(&(file.path.as_str(), file.size?));
+        let of_name = || self.by_name.get(file.path.as_str()).map(|(_, offers)| offers);
         file.sha256.map_or_else(of_name, |sha256| self.by_digest.get(&sha256)).map_or(&[], Vec::as_slice)
     }
 }
@@ -92,16 +92,15 @@ pub(super) async fn take_over(
         return Ok(taken);
     }
     let shelf = shelf(&wanted, places, Some(target), env).await;
-    let there: Vec<_> = wanted.into_iter().map(|file| (file, shelf.offers(file))).filter(|(_, offers)| !offers.is_empty()).collect();
+    let there: Vec<_> =
+        wanted.into_iter().map(|file| (file, shelf.offers(file))).filter(|(_, offers)| !offers.is_empty()).collect();
     if there.is_empty() {
         return Ok(taken);
     }
     if let Sink::Object(sink) = &transfer.sink {
         sink.drop_all_aside().await?;
     }
-    let each = there
-        .into_iter()
-        .map(|(file, offers)| async move { (file, take_one(transfer, file, offers, stop).await) });
+    let each = there.into_iter().map(|(file, offers)| async move { (file, take_one(transfer, file, offers, stop).await) });
     let mut running = stream::iter(each).buffer_unordered(transfer.tuning.files);
     while let Some((file, verified)) = running.next().await {
         if let Some(verified) = verified {
@@ -141,18 +140,15 @@ async fn wanted<'a>(transfer: &Transfer, plan: &'a Plan) -> Result<Vec<&'a PlanF
 }
 
 /// Asks every place what it has. One that cannot be read has nothing.
-async fn shelf<'a>(
-    wanted: &[&'a PlanFile],
-    places: &'a [BucketUrl],
-    target: Option<&BucketUrl>,
-    env: &Environment,
-) -> Shelf<'a> {
+async fn shelf<'a>(wanted: &[&'a PlanFile], places: &'a [BucketUrl], target: Option<&BucketUrl>, env: &Environment) -> Shelf<'a> {
     let mut shelf = Shelf::for_files(wanted);
     for url in places.iter().filter(|url| Some(*url) != target).take(MAX_PLACES) {
         match look(url, env).await {
             Ok(Some((source, entries))) => {
                 let place = Arc::new(Place { url, source });
-                entries.iter().for_each(|entry| shelf.add(&place, entry));
+                for entry in &entries {
+                    shelf.add(&place, entry);
+                }
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(place = %url, %error, "nothing is taken over from there"),

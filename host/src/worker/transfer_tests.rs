@@ -130,7 +130,11 @@ impl Case {
         let url = |path: &str| Url::parse(&format!("{}{path}", self.base)).unwrap();
         let origin = Origin { url: url(self.path), headers: HeaderMap::new(), auth: None, expires: None };
         let sha256 = Some(Sha256::digest(self.server.content.as_slice()).into());
-        Plan { revision: "r".into(), files: vec![PlanFile { path: "d/f".into(), size, sha256, gitoid: None, origin }], ..Plan::default() }
+        Plan {
+            revision: "r".into(),
+            files: vec![PlanFile { path: "d/f".into(), size, sha256, gitoid: None, origin }],
+            ..Plan::default()
+        }
     }
 
     async fn run_with(&self, size: Option<u64>) -> Result<Vec<Verified>, LoadError> {

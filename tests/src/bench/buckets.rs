@@ -151,7 +151,13 @@ impl Bench<'_> {
         let run = self.run(&mut command, peer.name())?;
         let sizes = fs::read_dir(&found).with_context(|| format!("looking for what {} copied", peer.name()))?;
         let sizes: Vec<u64> = sizes.map(|entry| Ok(entry?.metadata()?.len())).collect::<Result<_>>()?;
-        ensure!(sizes.iter().sum::<u64>() == self.bytes, "{} copied {} of {} bytes", peer.name(), sizes.iter().sum::<u64>(), self.bytes);
+        ensure!(
+            sizes.iter().sum::<u64>() == self.bytes,
+            "{} copied {} of {} bytes",
+            peer.name(),
+            sizes.iter().sum::<u64>(),
+            self.bytes
+        );
         ensure!(sizes.len() as u64 == self.files, "{} copied {} of {} files", peer.name(), sizes.len(), self.files);
         Ok(run)
     }
@@ -261,7 +267,13 @@ impl Peer {
             }
             (Self::Rclone, way) => {
                 let mut command = Command::new("rclone");
-                command.args(["copy", "--transfers=16", "--checkers=16", "--multi-thread-streams=16", "--s3-upload-concurrency=16"]);
+                command.args([
+                    "copy",
+                    "--transfers=16",
+                    "--checkers=16",
+                    "--multi-thread-streams=16",
+                    "--s3-upload-concurrency=16",
+                ]);
                 match way {
                     Way::Publish => command.arg(folder).arg(format!("s3:{BUCKET}/{prefix}")),
                     Way::Stage => command.arg(format!("s3:{BUCKET}/{artifacts}")).arg(folder),

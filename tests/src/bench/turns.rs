@@ -37,19 +37,8 @@ pub struct Row {
 }
 
 /// Heads of the columns of [`Row::cells`].
-pub(super) const COLUMNS: [&str; 11] = [
-    "program",
-    "least s",
-    "median s",
-    "MiB/s",
-    "CPU s",
-    "server CPU s",
-    "bound s",
-    "peak MiB",
-    "verified",
-    "times ours",
-    "95 %",
-];
+pub(super) const COLUMNS: [&str; 11] =
+    ["program", "least s", "median s", "MiB/s", "CPU s", "server CPU s", "bound s", "peak MiB", "verified", "times ours", "95 %"];
 
 /// The row of a program that moved so many bytes in every run.
 pub(super) fn row(program: Program, runs: &[Run], ours: &[Run], bytes: u64) -> Option<Row> {

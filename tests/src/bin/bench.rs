@@ -116,15 +116,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("note: this is not a release build; its numbers say little");
     }
     let wants = |section| arguments.section == section || arguments.section == Section::All;
-    ensure!(
-        arguments.plugins.is_dir(),
-        "there is no folder {}; `make plugins` makes it, or name another with --plugins",
-        arguments.plugins.display()
-    );
-    if arguments.section != Section::Plugins {
-        let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
-        arguments.substratus.metadata().with_context(missing)?;
-    }
+    check(arguments)?;
     let mut report = Map::new();
     let mut say = |name: &str, table: String, rows: Value| {
         if arguments.output == Output::Text {
@@ -193,6 +185,20 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    Ok(())
+}
+
+/// What is measured has to be there.
+fn check(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        arguments.plugins.is_dir(),
+        "there is no folder {}; `make plugins` makes it, or name another with --plugins",
+        arguments.plugins.display()
+    );
+    if arguments.section != Section::Plugins {
+        let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
+        arguments.substratus.metadata().with_context(missing)?;
     }
     Ok(())
 }

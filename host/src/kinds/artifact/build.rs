@@ -112,7 +112,11 @@ pub(super) fn worker<A: Artifact>(
             .into_iter()
             .chain(offers.mounts)
             .chain(network::certificates(environment))
-            .chain([mounts::config_map("request", job, REQUEST_DIR), mounts::store_token(), mounts::scratch("scratch", SCRATCH_DIR, None, false)])
+            .chain([
+                mounts::config_map("request", job, REQUEST_DIR),
+                mounts::store_token(),
+                mounts::scratch("scratch", SCRATCH_DIR, None, false),
+            ])
             .collect(),
         placement: plan.placement.clone(),
         security: target.security,

@@ -9,7 +9,7 @@ use super::mounts::{self, Mount};
 /// Volume and folder of the certificates.
 const VOLUME: &str = "ca";
 const FOLDER: &str = "/etc/substratus/ca";
-/// Key of the ConfigMap that holds them, as trust-manager and OpenShift write it.
+/// Key of the ConfigMap that holds them, as trust-manager writes it.
 const KEY: &str = "ca.crt";
 /// The variable that workers and object stores read the file's name from.
 const VARIABLE: &str = "AWS_CA_BUNDLE";
