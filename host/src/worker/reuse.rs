@@ -39,7 +39,7 @@ type Offers<'a> = Vec<(Arc<Place<'a>>, String)>;
 #[derive(Default)]
 struct Shelf<'a> {
     /// Under any name, by SHA-256.
-    by_digest: HashMap<[u8; 32], Offers<'a>>,
+    by_digest: HashMap<[u8; 32], (u64, Offers<'a>)>,
     /// Under the same name and with the same size, where the source knows another digest: a record has none but SHA-256.
     by_name: HashMap<&'a str, (u64, Offers<'a>)>,
 }
@@ -50,7 +50,7 @@ impl<'a> Shelf<'a> {
         let mut shelf = Self::default();
         for file in wanted {
             match (file.sha256, file.size) {
-                (Some(sha256), Some(_)) => _ = shelf.by_digest.entry(sha256).or_default(),
+                (Some(sha256), Some(size)) => _ = shelf.by_digest.insert(sha256, (size, Offers::new())),
                 (None, Some(size)) => _ = shelf.by_name.insert(&file.path, (size, Offers::new())),
                 (_, None) => {}
             }
@@ -61,8 +61,8 @@ impl<'a> Shelf<'a> {
     /// A place says that it has this.
     fn add(&mut self, place: &Arc<Place<'a>>, entry: &Entry) {
         let of_digest = unhex(&entry.sha256).and_then(|sha256| self.by_digest.get_mut(&sha256));
-        let of_name = self.by_name.get_mut(entry.path.as_str()).filter(|(size, _)| *size == entry.size).map(|(_, offers)| offers);
-        for offers in of_digest.into_iter().chain(of_name) {
+        let of_name = self.by_name.get_mut(entry.path.as_str());
+        for (_, offers) in of_digest.into_iter().chain(of_name).filter(|(size, _)| *size == entry.size) {
             // One of each place: a hundred names for the same bytes are no better than one.
             if offers.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, place)) {
                 offers.push((Arc::clone(place), entry.path.clone()));
@@ -72,8 +72,9 @@ impl<'a> Shelf<'a> {
 
     /// Who may have the bytes of `file`.
     fn offers(&self, file: &'a PlanFile) -> &[(Arc<Place<'a>>, String)] {
-        let of_name = || self.by_name.get(file.path.as_str()).map(|(_, offers)| offers);
-        file.sha256.map_or_else(of_name, |sha256| self.by_digest.get(&sha256)).map_or(&[], Vec::as_slice)
+        let of_name = || self.by_name.get(file.path.as_str());
+        let found = file.sha256.map_or_else(of_name, |sha256| self.by_digest.get(&sha256));
+        found.map_or(&[], |(_, offers)| offers.as_slice())
     }
 }
 
