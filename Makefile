@@ -47,6 +47,7 @@ tools: demo-tools ## Build what tests and benches need beside that, once
 	$(STEP) "JupyterLab" tests/jupyter/build.sh
 	$(STEP) "importer in Python" examples/importer-python/build.sh
 	$(STEP) "trainer" tests/trainer/build.sh
+	$(if $(filter own,$(MODE)),$(STEP) "Azurite" tests/azurite/build.sh)
 
 build: deps ## Build the operator and the harness
 	$(STEP) "operator and harness" cargo build --locked $(PROFILE) --workspace --bins

@@ -86,7 +86,7 @@ case $mode in
 esac
 echo "what stays on this machine:"
 echo "  - packages: ${install:-all that is needed is installed}"
-echo "  - builds, below target/ (5 GB), the caches of cargo and Go, and $(dirname "$tools") (1 GB)"
+echo "  - builds, below target/ (5 GB), the caches of cargo and Go, and $(dirname "$tools") (2 GB)"
 free=$(df -Pm . | awk 'NR == 2 {printf "%d", $4 / 1024}')
 echo "  - disk: $free GB are free here"
 [ "$free" -ge 12 ] || [ -d target/x86_64-unknown-linux-musl ] || lack "disk: 12 GB for a first build"

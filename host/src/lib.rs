@@ -48,7 +48,8 @@
 //! | What moves the bytes of a model? | `worker.rs`, first screen |
 //! | What is not fetched twice, and why never from another namespace? | `worker/reuse.rs`; `kinds/artifact/siblings.rs` |
 //! | What is told of a load that runs, and how often? | `kinds/artifact/transfer.rs` |
-//! | How does a model get into an object store? | `bucket/upload.rs`; refusals and their words: `bucket/store.rs` |
+//! | How does a model get into an object store? | `bucket/upload.rs`; which store, and with whose credentials: `bucket/reach.rs`; refusals and their words: `bucket/refusal.rs` |
+//! | How does a cloud know who a pod is? | `kinds/shared/workload_identity.rs` |
 //! | How does a pod read and write a bucket without a driver? | `worker/stage.rs`, `worker/publish.rs` |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |

@@ -56,7 +56,8 @@ pub struct OperatorSettings {
     /// Registry of built images
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
-    /// Cloud identity of the service accounts that read and write artifacts
+    /// Cloud identity of the service accounts that read and write artifacts: on gcp the address of a service account, on eks the ARN of
+    /// a role, on aks the client id of a managed identity
     #[arg(long, env = "PRINCIPAL")]
     pub principal: Option<String>,
     /// Project of the cloud; on gcp the bucket, registry and principal are named after it

@@ -1,7 +1,8 @@
-//! Artifacts in a bucket of a real S3 server, by the real program: loaded whole, resumed, refused, and through a server that
+//! Artifacts in a bucket of a real object store, by the real program: loaded whole, resumed, refused, and through a server that
 //! misbehaves. Must not look into the worker; what a user, the hub and the bucket see is all there is.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod clouds;
 mod faults;
 mod load;
 mod reuse;
@@ -29,7 +30,7 @@ struct Bench {
     s3: S3,
     folder: TempDir,
     /// Keeps hub and proxy going while a test waits for a process.
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
@@ -43,7 +44,7 @@ impl Bench {
             .file("model.safetensors", Content::noise(7, size));
         let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
         let s3 = S3::start(runtime.handle()).unwrap();
-        Self { hub, s3, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
+        Self { hub, s3, folder: tempfile::tempdir().unwrap(), runtime }
     }
 
     /// `substratus load hf://acme/tiny --to s3://artifacts/some/model`
@@ -63,6 +64,11 @@ impl Bench {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.s3.env());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Begins an upload that nobody goes on with.
+    fn begin_upload(&self, key: &str) {
+        self.runtime.block_on(self.s3.begin_upload(key)).unwrap();
     }
 
     fn run(&self) -> Loaded {

@@ -137,7 +137,7 @@ fn arguments_and_variables_are_settings() -> Result<()> {
         let name = entry["name"].as_str().unwrap_or_default();
         ensure!(known.contains(name), "no setting is called {name}");
     }
-    for overlay in ["overlays/local", "overlays/gcp", "overlays/s3", "overlays/namespaces"] {
+    for overlay in ["overlays/local", "overlays/gcp", "overlays/s3", "overlays/azure", "overlays/namespaces"] {
         let text = fs::read_to_string(install::deploy(overlay).join("kustomization.yaml"))?;
         let overlay: Value = serde_saphyr::from_str(&text)?;
         let literals = texts(&overlay["configMapGenerator"][0]["literals"]);

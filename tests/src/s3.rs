@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use axum::routing::any;
-use http::{Method, StatusCode, header};
+use object_store::aws::AmazonS3Builder;
+use object_store::multipart::MultipartStore as _;
+use object_store::path::Path as Key;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use crate::bench::child;
 use crate::cluster::settings::Settings;
+use crate::proxy::{self, Proxy};
+pub use crate::proxy::{Fault, Rule};
 
 /// The only account.
 pub const ACCESS_KEY: &str = "substratus";
@@ -34,39 +32,8 @@ pub struct S3 {
     pub url: String,
     folder: TempDir,
     server: Child,
-    proxy: Arc<Proxy>,
-}
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The request is answered with this status and code, and not passed on.
-    Answer(u16, &'static str),
-    /// The connection breaks before the answer; the request is not passed on.
-    Reset,
-    /// The request is passed on, and the connection breaks in place of the answer.
-    LostAnswer,
-}
-
-/// Which requests go wrong.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// The method.
-    pub method: &'static str,
-    /// Part of path and query.
-    pub part: &'static str,
-    /// What happens.
-    pub fault: Fault,
-    /// How often.
-    pub times: u32,
-}
-
-#[derive(Debug)]
-struct Proxy {
-    client: reqwest::Client,
     upstream: SocketAddr,
-    rules: Mutex<Vec<Rule>>,
-    requests: Mutex<Vec<String>>,
+    proxy: Proxy,
 }
 
 impl S3 {
@@ -81,16 +48,8 @@ impl S3 {
         let folder = tempfile::tempdir().context("making a folder for buckets")?;
         std::fs::create_dir(folder.path().join(BUCKET))?;
         let (server, upstream) = serve(&program, folder.path())?;
-        let listener = TcpListener::bind((address, 0)).context("listening for the proxy")?;
-        listener.set_nonblocking(true)?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-        let proxy = Arc::new(Proxy { client, upstream, rules: Mutex::default(), requests: Mutex::default() });
-        let router = Router::new().fallback(any(pass)).with_state(Arc::clone(&proxy));
-        let _context = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { url, folder, server, proxy })
+        let proxy = Proxy::start(address, runtime, proxy::as_it_is(upstream)?)?;
+        Ok(Self { url: proxy.url.clone(), folder, server, upstream, proxy })
     }
 
     /// The environment with which the bucket is reached.
@@ -106,7 +65,7 @@ impl S3 {
 
     /// Where the server itself is asked: nothing goes wrong there.
     pub fn direct_url(&self) -> String {
-        format!("http://{}", self.proxy.upstream)
+        format!("http://{}", self.upstream)
     }
 
     /// Processor time of the server so far, in seconds.
@@ -136,19 +95,32 @@ impl S3 {
         Ok(count)
     }
 
+    /// Begins an upload in parts that nobody goes on with, past the proxy.
+    pub async fn begin_upload(&self, key: &str) -> Result<()> {
+        let store = AmazonS3Builder::new()
+            .with_endpoint(self.direct_url())
+            .with_allow_http(true)
+            .with_bucket_name(BUCKET)
+            .with_access_key_id(ACCESS_KEY)
+            .with_secret_access_key(SECRET_KEY)
+            .build()?;
+        store.create_multipart(&Key::parse(key)?).await?;
+        Ok(())
+    }
+
     /// From now on this goes wrong.
     pub fn fault(&self, rule: Rule) {
-        self.proxy.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+        self.proxy.fault(rule);
     }
 
     /// Nothing goes wrong any more.
     pub fn clear_faults(&self) {
-        self.proxy.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.proxy.clear_faults();
     }
 
     /// Method, path and query of every request so far.
     pub fn requests(&self) -> Vec<String> {
-        self.proxy.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.proxy.requests()
     }
 }
 
@@ -183,11 +155,11 @@ fn serve(program: &Path, folder: &Path) -> Result<(Child, SocketAddr)> {
 }
 
 /// Waits until it listens; false where it ended.
-fn listens(server: &mut Child, at: SocketAddr) -> Result<bool> {
+pub(crate) fn listens(server: &mut Child, at: SocketAddr) -> Result<bool> {
     let began = Instant::now();
     while TcpStream::connect(at).is_err() && server.try_wait()?.is_none() {
-        if began.elapsed() > Duration::from_secs(20) {
-            bail!("versitygw does not listen");
+        if began.elapsed() > Duration::from_mins(1) {
+            bail!("the server of buckets does not listen");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -196,7 +168,7 @@ fn listens(server: &mut Child, at: SocketAddr) -> Result<bool> {
     Ok(server.try_wait()?.is_none())
 }
 
-fn free_port() -> Result<SocketAddr> {
+pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
@@ -211,61 +183,4 @@ fn walk(base: &Path, folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Re
         }
     }
     Ok(())
-}
-
-impl Proxy {
-    fn fault(&self, method: &Method, target: &str) -> Option<Fault> {
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == method.as_str() && target.contains(rule.part);
-        let rule = rules.iter_mut().find(fits)?;
-        rule.times -= 1;
-        Some(rule.fault)
-    }
-}
-
-async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    proxy.requests.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{} {target}", head.method));
-    let fault = proxy.fault(&head.method, &target);
-    match fault {
-        Some(Fault::Reset) => return broken(),
-        Some(Fault::Answer(status, code)) => {
-            // A client that is answered in the middle of its body may not see the answer.
-            let _ = axum::body::to_bytes(body, usize::MAX).await;
-            return refused(status, code);
-        }
-        Some(Fault::LostAnswer) | None => {}
-    }
-    let mut headers = head.headers;
-    headers.remove(header::CONNECTION);
-    // The host is part of what was signed.
-    let asked = proxy.client.request(head.method, format!("http://{}{target}", proxy.upstream)).headers(headers);
-    match asked.body(reqwest::Body::wrap_stream(body.into_data_stream())).send().await {
-        Ok(_) if fault == Some(Fault::LostAnswer) => broken(),
-        Ok(answer) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = answer.status();
-            *response.headers_mut() = answer.headers().clone();
-            response.headers_mut().remove(header::TRANSFER_ENCODING);
-            *response.body_mut() = Body::from_stream(answer.bytes_stream());
-            response
-        }
-        Err(_) => broken(),
-    }
-}
-
-/// An answer that breaks off before its first byte.
-fn broken() -> Response {
-    let nothing = futures::stream::once(async { Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
-    let mut response = Response::new(Body::from_stream(nothing));
-    response.headers_mut().insert(header::CONTENT_LENGTH, 10_u16.into());
-    response
-}
-
-fn refused(status: u16, code: &str) -> Response {
-    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said the proxy</Message></Error>");
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
 }

@@ -4,7 +4,7 @@
 //! Nothing keeps a second worker out, and nothing needs to: what either makes visible is whole and verified, and where one takes
 //! away an upload of the other, that one begins the file again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 use super::records::{ObjectRecords, Records};
 use super::sink::{SinkError, Verified};
 use super::source::Source;
-use super::store::{Environment, Store, is_missing_object};
+use super::raw::{Address, Pending};
+use super::store::{Environment, Store};
 use super::upload::{Held, ObjectFile};
 use super::url::{ARTIFACTS, BucketUrl, RECORDS};
 
@@ -141,9 +142,22 @@ impl ObjectSink {
         self.listing.all()
     }
 
-    /// A URL with which the file `path` can be read for a time.
-    pub async fn sign(&self, path: &str, valid: Duration) -> Result<::url::Url, SinkError> {
-        self.store.sign(&key(&self.prefix, path)?, valid).await
+    /// How the file `path` can be read for a time.
+    pub async fn address(&self, path: &str, valid: Duration) -> Result<Address, SinkError> {
+        self.store.address(&key(&self.prefix, path)?, valid).await
+    }
+
+    /// Gives up every upload of this artifact that no record speaks of: `recorded` holds paths and uploads. Who was killed between the
+    /// beginning of an upload and its record has left one.
+    pub async fn give_up_others(&self, recorded: &HashSet<(String, String)>) {
+        let prefix = format!("{}/", self.prefix);
+        let is_recorded = |pending: &Pending| {
+            let path = pending.key.as_ref().strip_prefix(&prefix);
+            path.is_some_and(|path| recorded.contains(&(path.to_owned(), pending.upload.clone())))
+        };
+        self.store.give_up(&prefix, is_recorded).await;
+        // Copies are gone on with by nobody.
+        self.store.give_up(&format!("{}/", self.aside), |_| false).await;
     }
 
     pub(super) async fn remove(&self, path: &str) -> Result<(), SinkError> {
@@ -159,8 +173,7 @@ impl ObjectSink {
     pub async fn copy_aside(&self, from: &Source, name: &str, path: &str) -> Result<Option<Aside>, SinkError> {
         let Some((store, from)) = from.object(name)?.filter(|(store, _)| store.is(&self.store)) else { return Ok(None) };
         let aside = Aside { key: key(&self.aside, path)?, path: path.to_owned() };
-        let copied = store.objects().copy(&from, &aside.key).await;
-        copied.map_err(|error| store.explain("copy", from.as_ref(), &error))?;
+        store.copy(&from, &aside.key).await?;
         Ok(Some(aside))
     }
 
@@ -181,8 +194,7 @@ impl ObjectSink {
     /// A copy is verified: it appears under its name.
     pub async fn show(&self, aside: &Aside, verified: Verified) -> Result<(), SinkError> {
         let to = key(&self.prefix, &aside.path)?;
-        let copied = self.store.objects().copy(&aside.key, &to).await;
-        copied.map_err(|error| self.store.explain("copy", aside.key.as_ref(), &error))?;
+        self.store.copy(&aside.key, &to).await?;
         self.listing.set(&aside.path, Some(verified.size));
         Ok(())
     }
@@ -204,15 +216,7 @@ impl ObjectSink {
 
     /// Gives up an upload that nobody goes on with.
     pub async fn abort(&self, path: &str, upload: &str) -> Result<(), SinkError> {
-        abort(&self.store, &key(&self.prefix, path)?, upload).await
-    }
-}
-
-/// Gives up an upload; one that is gone is given up.
-pub(super) async fn abort(store: &Store, key: &Path, upload: &str) -> Result<(), SinkError> {
-    match store.multipart().abort_multipart(key, &upload.to_owned()).await {
-        Err(error) if !is_missing_object(&error) => Err(store.explain("give up the upload of", key.as_ref(), &error)),
-        _ => Ok(()),
+        self.store.abort(&key(&self.prefix, path)?, upload).await
     }
 }
 

@@ -13,8 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use super::local::{FOLDER, folder_of, step};
 use super::object::key;
 use super::records::ObjectRecords;
+use super::refusal::is_missing_object;
 use super::sink::{SinkError, blocking};
-use super::store::{Environment, Store, is_missing_object};
+use super::store::{Environment, Store};
 use super::url::{ARTIFACTS, BucketUrl, RECORDS};
 
 /// A record that is longer is not read, in bytes: that of a hundred thousand files fits.

@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use futures::TryStreamExt;
 use md5::{Digest, Md5};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use sha2::Sha256;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use super::held::{Held, PIECE, Record};
 use super::held::{MAX_PARTS, part_of};
-use super::object::{Listing, Room, abort, units};
+use super::object::{Listing, Room, units};
 use super::part::Part;
 use super::sink::{SinkError, Trouble, Verified};
 use super::store::Store;
@@ -178,7 +180,7 @@ impl ObjectFile {
             }
             let count = verified.size.div_ceil(inner.part());
             let etags = inner.all_sent(count).await?;
-            inner.complete(&upload, etags, verified.size).await?;
+            inner.complete(&upload, etags, &verified).await?;
         }
         inner.listing.set(&inner.path, Some(verified.size));
         Ok(())
@@ -195,7 +197,7 @@ impl ObjectFile {
         if upload.is_empty() {
             return;
         }
-        if let Err(error) = abort(&inner.store, &inner.key, &upload).await {
+        if let Err(error) = inner.store.abort(&inner.key, &upload).await {
             tracing::warn!(path = %inner.path, %error, "an upload is left behind");
         }
     }
@@ -372,7 +374,7 @@ impl Inner {
         }
     }
 
-    async fn complete(&self, upload: &str, etags: Vec<String>, size: u64) -> Result<(), SinkError> {
+    async fn complete(&self, upload: &str, etags: Vec<String>, verified: &Verified) -> Result<(), SinkError> {
         let whole = whole_etag(&etags);
         let parts = etags.into_iter().map(|content_id| PartId { content_id }).collect();
         let Err(error) = self.store.multipart().complete_multipart(&self.key, &upload.to_owned(), parts).await else {
@@ -380,14 +382,29 @@ impl Inner {
         };
         let error = self.store.explain("complete", self.key.as_ref(), &error);
         // An answer that was lost, or a process killed after asking: the upload is gone because the object is there.
-        if let (SinkError::Store(Trouble::Gone, _), Some(whole)) = (&error, whole)
-            && let Ok(found) = self.store.objects().head(&self.key).await
-            && found.size == size
-            && found.e_tag.is_some_and(|etag| etag.trim_matches('"') == whole)
-        {
+        if matches!(error, SinkError::Store(Trouble::Gone, _)) && self.is_there(whole.as_deref(), verified).await {
             return Ok(());
         }
         Err(error)
+    }
+
+    /// Whether the object is there with these bytes: by its tag where that says so, else by reading it.
+    async fn is_there(&self, tag: Option<&str>, verified: &Verified) -> bool {
+        let Ok(found) = self.store.objects().get(&self.key).await else { return false };
+        if found.meta.size != verified.size {
+            return false;
+        }
+        if tag.is_some() && found.meta.e_tag.as_deref().map(|etag| etag.trim_matches('"')) == tag {
+            return true;
+        }
+        let (mut hash, mut bytes) = (Sha256::new(), found.into_stream());
+        loop {
+            match bytes.try_next().await {
+                Ok(Some(piece)) => hash.update(&piece),
+                Ok(None) => return hash.finalize()[..] == verified.sha256,
+                Err(_) => return false,
+            }
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Tests of uploads against a store in memory; know what a record holds.
 
 use object_store::memory::InMemory;
-use sha2::Sha256;
 
 use super::super::object::ObjectSink;
+use super::super::raw::Raw;
 use super::*;
 
 const MIB: u64 = 1024 * 1024;
@@ -14,7 +14,7 @@ fn noise(size: u64) -> Vec<u8> {
 
 /// Sinks of one memory see the same objects.
 async fn sink(memory: &InMemory) -> ObjectSink {
-    ObjectSink::of(Store::of(memory.clone(), "memory".to_owned()), "model").await.unwrap()
+    ObjectSink::of(Store::of(memory.clone(), "memory".to_owned(), Raw::None), "model").await.unwrap()
 }
 
 /// Writes `range` of `bytes` and hashes after it as far as it is whole from the beginning.

@@ -20,3 +20,4 @@ pub mod resources;
 pub mod route;
 pub mod verdict;
 pub mod workload;
+pub mod workload_identity;

@@ -7,16 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
 use crate::kinds::shared::environment::Environment;
+use crate::kinds::shared::workload_identity;
 
 /// The service account `name` in the owner's namespace, with the cloud's identity annotation.
 pub fn child(owner: &Owner, name: &str, environment: &Environment) -> Child {
-    let key = match environment.cloud.as_str() {
-        "gcp" | "gke" => Some("iam.gke.io/gcp-service-account"),
-        // https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
-        "aws" | "eks" => Some("eks.amazonaws.com/role-arn"),
-        _ => None,
-    };
-    let annotations = key.zip(environment.principal.as_ref()).map(|(key, who)| BTreeMap::from([(key.to_owned(), who.clone())]));
+    let annotations = workload_identity::annotation(environment).map(|annotation| BTreeMap::from([annotation]));
     let object = ServiceAccount {
         metadata: ObjectMeta { name: Some(name.to_owned()), annotations, ..ObjectMeta::default() },
         ..ServiceAccount::default()
@@ -47,6 +42,7 @@ mod tests {
             ("gcp", "iam.gke.io/gcp-service-account"),
             ("gke", "iam.gke.io/gcp-service-account"),
             ("eks", "eks.amazonaws.com/role-arn"),
+            ("aks", "azure.workload.identity/client-id"),
         ] {
             for annotations in annotations(cloud, Some(PRINCIPAL)) {
                 assert_eq!(annotations[key], PRINCIPAL, "{cloud}");
@@ -56,8 +52,8 @@ mod tests {
 
     #[test]
     fn elsewhere_and_without_a_principal_there_is_no_annotation() {
-        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", None)] {
-            let keys = ["iam.gke.io/gcp-service-account", "eks.amazonaws.com/role-arn"];
+        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", None), ("azure", None)] {
+            let keys = ["iam.gke.io/gcp-service-account", "eks.amazonaws.com/role-arn", "azure.workload.identity/client-id"];
             let found = annotations(cloud, principal);
             assert!(found.iter().all(|found| keys.iter().all(|key| found[key].is_null())), "{cloud}: {found:?}");
         }

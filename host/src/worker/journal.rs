@@ -168,6 +168,13 @@ impl Journal {
         self.state().document.files.get(path)?.held.clone()
     }
 
+    /// Every upload that an earlier run holds and this one goes on with: path, and the store's name of the upload.
+    pub fn uploads(&self) -> HashSet<(String, String)> {
+        let state = self.state();
+        let held = state.document.files.iter().filter_map(|(path, work)| Some((path.clone(), work.held.as_ref()?.upload.clone())));
+        held.collect()
+    }
+
     /// Begins or continues a file of known size; answers with the bytes that are there. An upload says itself which.
     pub fn begin(&self, path: &str, size: u64, sha256: Option<[u8; 32]>, upload: Option<Record>) -> Ranges {
         let mut state = self.state();

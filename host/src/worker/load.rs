@@ -116,7 +116,7 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<(SourceStatu
             tracing::info!(path = %file.path, bytes = file.size, sha256, "planned");
         }
         let (journal, left) = Journal::open(sink.records(), &request.inputs, &plan).await?;
-        clear(&sink, left).await?;
+        clear(&sink, &journal, left).await?;
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
         let mut transfer = Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning);
         transfer.taken = reuse::take_over(&transfer, &plan, &around.reuse, &target, &around.env, &around.stop).await?;
@@ -142,10 +142,13 @@ async fn set_aside(sink: &Sink, manifest: &Manifest) -> Result<(), LoadError> {
     Ok(sink.records().remove(MANIFEST).await?)
 }
 
-/// Removes what an earlier run left and nobody goes on with.
-pub(super) async fn clear(sink: &Sink, left: Leftovers) -> Result<(), SinkError> {
+/// Removes what earlier runs left and nobody goes on with, their records or none speaking of it.
+pub(super) async fn clear(sink: &Sink, journal: &Journal, left: Leftovers) -> Result<(), SinkError> {
     for (path, upload) in left.uploads {
         sink.abort(&path, &upload).await?;
+    }
+    if let Sink::Object(sink) = sink {
+        sink.give_up_others(&journal.uploads()).await;
     }
     for path in left.paths {
         sink.remove(&path).await?;

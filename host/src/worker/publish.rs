@@ -153,7 +153,7 @@ pub(super) async fn folder(
     let (journal, left) = Journal::open(sink.records(), inputs, &plan).await?;
     let planned: std::collections::HashSet<&str> = plan.files.iter().map(|file| file.path.as_str()).collect();
     let others = bucket.files().into_iter().map(|(path, _)| path).filter(|path| !planned.contains(path.as_str()));
-    clear(&sink, Leftovers { paths: others.collect(), ..left }).await?;
+    clear(&sink, &journal, Leftovers { paths: others.collect(), ..left }).await?;
     let counters = Arc::new(Counters::default());
     counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
     let _reporter = Reporter::start(Arc::clone(&counters), inputs.to_owned(), None);

@@ -1,6 +1,6 @@
 //! `substratus stage`: an artifact out of a bucket into a folder, before a container that reads files starts. Many files and many
 //! ranges at the same time, verified by the manifest where there is one, and gone on with when it was interrupted. Knows no
-//! plugin; every file is fetched by a signed URL, by the same code that fetches from a hub.
+//! plugin; every file is fetched by a signed URL or with a token, by the same code that fetches from a hub.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +30,7 @@ use super::report::{self, Outcome};
 use super::secrets::Secrets;
 use super::transfer::{Refresh, Transfer};
 use crate::bucket::object::ObjectSink;
+use crate::bucket::raw::Address;
 use crate::bucket::{BucketUrl, Environment, Sink};
 
 /// How long a signed URL can be used. One that the credentials do not outlive ends earlier, and is signed anew.
@@ -112,7 +113,7 @@ async fn run(
     let counters = Arc::new(Counters::default());
     let _reporter = Reporter::start(Arc::clone(&counters), inputs.clone(), None);
     let (journal, left) = Journal::open(sink.records(), inputs, &plan).await?;
-    clear(&sink, left).await?;
+    clear(&sink, &journal, left).await?;
     counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
     let transfer = Arc::new(Transfer::new(egress, sink.clone(), journal, counters, Arc::new(signed), effort.tuning));
     let result = tokio::select! {
@@ -174,16 +175,16 @@ fn listed(files: &[PlanFile]) -> String {
     format!("listed-{}", hex::encode(hash.finalize()))
 }
 
-/// Signs URLs of the bucket's files.
+/// Knows how the bucket's files are read.
 struct Signed {
     bucket: Arc<ObjectSink>,
 }
 
 impl Signed {
     async fn sign(&self, path: &str) -> Result<Origin, LoadError> {
-        let url = self.bucket.sign(path, VALID).await?;
+        let Address { url, headers, valid } = self.bucket.address(path, VALID).await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(Origin { url, headers: HeaderMap::new(), auth: None, expires: Some(now + VALID.as_secs()) })
+        Ok(Origin { url, headers, auth: None, expires: Some(now + valid.as_secs()) })
     }
 
     /// The one host that is asked, as a grant names it.

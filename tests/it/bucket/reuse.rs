@@ -1,6 +1,7 @@
 //! Files that another artifact of the same bucket has: the store copies them, and no byte passes through the worker on its way.
 
 use substratus::worker::report::Outcome;
+use substratus_tests::s3::{Fault, Rule};
 
 use super::*;
 
@@ -94,5 +95,38 @@ fn a_copy_that_a_killed_load_left_goes_away() {
     std::fs::create_dir_all(left.parent().unwrap()).unwrap();
     std::fs::write(&left, "left").unwrap();
     bench.run_second(&format!("s3://{BUCKET}/some/model")).assert_complete();
+    bench.assert_second();
+}
+
+#[test]
+fn what_is_too_large_for_one_request_is_copied_in_parts() {
+    // S3 refuses so what is larger than 5 GiB; others have another code.
+    for code in ["InvalidRequest", "EntityTooLarge"] {
+        let bench = Bench::new(SIZE);
+        bench.run().assert_complete();
+        bench.hub.reset_stats();
+        for part in ["second/.substratus/aside/model.safetensors", "second/artifacts/model.safetensors"] {
+            bench.s3.fault(Rule { method: "PUT", part, fault: Fault::Answer(400, code), times: 1 });
+        }
+        let second = bench.run_second(&format!("s3://{BUCKET}/some/model"));
+        second.assert_complete();
+        assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (SIZE + small(&second), 0), "{}", second.everything);
+        bench.assert_second();
+        let requests = bench.s3.requests();
+        let parts = requests.iter().filter(|request| request.starts_with("PUT ") && request.contains("second/artifacts/model"));
+        assert_eq!(parts.filter(|request| request.contains("partNumber")).count(), 4, "{requests:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_copied_at_all_is_fetched() {
+    let bench = Bench::new(SIZE);
+    bench.run().assert_complete();
+    bench.hub.reset_stats();
+    let part = "second/.substratus/aside/model.safetensors";
+    bench.s3.fault(Rule { method: "PUT", part, fault: Fault::Answer(400, "InvalidRequest"), times: u32::MAX });
+    let second = bench.run_second(&format!("s3://{BUCKET}/some/model"));
+    second.assert_complete();
+    assert_eq!((reused(&second), bench.hub.stats().cdn.bytes), (small(&second), SIZE), "{}", second.everything);
     bench.assert_second();
 }

@@ -19,7 +19,7 @@ use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
-use crate::kinds::shared::{env, network, params};
+use crate::kinds::shared::{env, network, params, workload_identity};
 use crate::plugin::Grant;
 use crate::reconcile::service_account;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
@@ -93,6 +93,7 @@ pub(super) fn worker<A: Artifact>(
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
         service_account: A::FACTS.account,
+        labels: workload_identity::pod_labels(environment),
         image: environment.worker_image.clone(),
         args: [
             &[
@@ -151,6 +152,7 @@ fn container<A: Artifact>(
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
         service_account: A::FACTS.account,
+        labels: workload_identity::pod_labels(environment),
         image: image.name.clone(),
         command: workload.command(),
         args: workload.args.to_vec(),

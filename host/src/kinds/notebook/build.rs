@@ -18,7 +18,7 @@ use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::kinds::shared::workload::Workload;
-use crate::kinds::shared::{env, names, params};
+use crate::kinds::shared::{env, names, params, workload_identity};
 use crate::reconcile::service_account;
 
 /// Name of the container's port, and what the probe points to.
@@ -98,6 +98,7 @@ fn notebook(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         object: ("notebook", observed.name().to_owned()),
         container: "notebook",
         service_account: names::NOTEBOOK,
+        labels: workload_identity::pod_labels(environment),
         image: plan.answers.image.clone(),
         command: workload.command.map_or_else(|| COMMAND.map(str::to_owned).to_vec(), <[String]>::to_vec),
         args: workload.args.to_vec(),

@@ -21,7 +21,7 @@ use crate::kinds::shared::pod::{self, Parts, Security};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::workload::Workload;
-use crate::kinds::shared::{env, hash, params};
+use crate::kinds::shared::{env, hash, params, workload_identity};
 use crate::plugin::types::Container;
 use crate::reconcile::service_account;
 
@@ -110,6 +110,7 @@ fn contract(observed: &Observed, environment: &Environment, plan: &Plan) -> Resu
         object: ("server", observed.name().to_owned()),
         container: "serve",
         service_account: names::MODEL_SERVER,
+        labels: workload_identity::pod_labels(environment),
         image: plan.answers.image.clone().unwrap_or_default(),
         command: workload.command(),
         args: workload.args.to_vec(),
@@ -151,6 +152,7 @@ fn engine(observed: &Observed, environment: &Environment, plan: &Plan, answer: &
         object: ("server", observed.name().to_owned()),
         container: "serve",
         service_account: names::MODEL_SERVER,
+        labels: workload_identity::pod_labels(environment),
         image: answer.image.clone(),
         command: answer.command.clone(),
         args: answer.args.iter().chain(workload.args).cloned().collect(),

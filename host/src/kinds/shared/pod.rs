@@ -45,6 +45,8 @@ pub struct Parts {
     pub container: &'static str,
     /// Service account of the role.
     pub service_account: &'static str,
+    /// Labels beside those that name the object: how the cloud is told who the pod is.
+    pub labels: BTreeMap<String, String>,
     /// Image.
     pub image: String,
     /// Entry point; empty keeps the image's own.
@@ -120,7 +122,7 @@ pub fn template(parts: Parts) -> PodTemplateSpec {
     };
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(names::pod_labels(kind, name)),
+            labels: Some(parts.labels.into_iter().chain(names::pod_labels(kind, name)).collect()),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         }),
@@ -255,4 +257,18 @@ pub fn security_context(security: Security) -> Option<SecurityContext> {
 
 fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_for_the_cloud_stand_beside_those_that_name_the_object() {
+        let labels = [("azure.workload.identity/use", "true"), ("model", "another")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let made = template(Parts { object: ("model", "m".to_owned()), labels, ..Parts::default() });
+        let found = made.metadata.unwrap().labels.unwrap();
+        assert_eq!((found["azure.workload.identity/use"].as_str(), found["model"].as_str()), ("true", "m"));
+    }
 }

@@ -180,7 +180,7 @@ impl Work {
         let files = self.importer.inputs(shard)?;
         let plan = Plan { files, ..Plan::default() };
         let (journal, left) = Journal::open(sink.records(), &self.key(shard), &plan).await?;
-        clear(sink, left).await?;
+        clear(sink, &journal, left).await?;
         let importer = Arc::new(self.importer.clone());
         let counters = Arc::clone(&self.counters);
         let transfer = Transfer::new(self.egress.clone(), sink.clone(), journal, counters, importer, self.tuning);
