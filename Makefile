@@ -16,7 +16,7 @@ DEBIAN_BUILD := musl-tools busybox-static curl python3 python3-venv python3-pip 
 DEBIAN_NODE  := containerd runc containernetworking-plugins iptables conntrack docker-registry aria2 iproute2 procps
 DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE))
 # Tests of these modules start a cluster, or need root, so that they do not run on a cluster of somebody else.
-OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator rollouts
+OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator plugin_author plugin_offline plugin_signatures rollouts
 
 export SUBSTRATUS_TOOLS := $(TOOLS)
 
