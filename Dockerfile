@@ -22,13 +22,15 @@ case "$TARGETARCH" in
 esac
 rustup target add "$target"
 cargo build --locked --release --package substratus --target "$target"
-mkdir -p /out/plugins
+mkdir -p /out /tmp/plugins
 cp "target/$target/release/substratus" /out/substratus
 # A plugin is a folder with a manifest; the binary that will run them makes them.
 for manifest in plugins/*/plugin.yaml; do
   folder=$(dirname "$manifest")
-  /out/substratus plugin build "$folder" --output "/out/plugins/$(basename "$folder").wasm"
+  /out/substratus plugin build "$folder" --output "/tmp/plugins/$(basename "$folder").wasm"
 done
+# As an OCI layout: a cluster without any registry has them, and the operator hashes each before it reads it.
+/out/substratus plugin export /tmp/plugins/*.wasm --to /out/plugins
 EOF
 
 FROM scratch

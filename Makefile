@@ -3,6 +3,7 @@
 CACHE   ?= $(HOME)/.cache/substratus
 TOOLS   ?= $(CACHE)/tools
 DENY    := $(CACHE)/bin/cargo-deny
+CYCLONE := $(CACHE)/bin/cargo-cyclonedx
 RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET  := target/x86_64-unknown-linux-musl/debug
 PLUGINS := $(patsubst plugins/%/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml))
@@ -15,13 +16,13 @@ DEBIAN_NODE  := containerd runc containernetworking-plugins iptables conntrack d
 DEBIAN_BENCH := rclone
 DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE)) $(if $(filter bench%,$(MAKECMDGOALS)),$(DEBIAN_BENCH))
 # Tests of these modules start a cluster, or need root, so that they do not run on a cluster of somebody else.
-OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator rollouts
+OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator plugin_author plugin_offline plugin_signatures rollouts
 
 export SUBSTRATUS_TOOLS := $(TOOLS)
 
 # One after the other: a step may use what the one before it has made.
 .NOTPARALLEL:
-.PHONY: help preflight demo demo-down test soak build plugins image bench bench-load demo-tools tools deps lint doc deny
+.PHONY: help preflight demo demo-down test soak signatures build plugins release-plugins sbom image bench bench-load demo-tools tools deps lint doc deny
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -56,6 +57,18 @@ plugins: build ## Build the first-party plugins into target/plugins
 	@mkdir -p target/plugins
 	@for p in $(PLUGINS); do $(TARGET)/substratus plugin build plugins/$$p --output target/plugins/$$p.wasm || exit 1; done
 
+# Where they go, and what they are signed with, come from whoever releases: see plugins/release.sh.
+release-plugins: sbom build ## Build, push and sign the first-party plugins: RELEASE=registry.example/substratus COSIGN_KEY=cosign.key
+	$(STEP) "cosign" tests/cosign/build.sh $(TOOLS)
+	@SBOM=$(CURDIR)/target/sbom plugins/release.sh $(or $(RELEASE),$(error set RELEASE=registry.example/substratus)) \
+	 $(TARGET)/substratus $(TOOLS)/cosign $(PLUGINS)
+
+$(CYCLONE):
+	cargo install --quiet --locked --debug --version 0.5.9 --target $(RUST_HOST) --root $(CACHE) cargo-cyclonedx
+
+sbom: deps $(CYCLONE) ## List what the image's program and every plugin are made of: target/sbom/*.cdx.json (CycloneDX)
+	@tests/sbom.sh $(CYCLONE) target/sbom
+
 image: plugins ## Build the operator's image as an OCI layout: target/operator.tar
 	$(TARGET)/substratus-cluster image --binary $(TARGET)/substratus --plugins target/plugins --output target/operator.tar
 
@@ -70,9 +83,13 @@ else
 	 $(TARGET)/substratus-demo down --cluster $(MODE) --yes && exit $$result
 endif
 
-soak: preflight tools build ## Run the tests that kill things with many seeds: 200 where bytes move, 50 with a cluster, or SEEDS=
+soak: preflight tools build signatures ## Run the tests that kill things with many seeds: 200 where bytes move, 50 with a cluster, or SEEDS=
 	SUBSTRATUS_SEEDS=$(or $(SEEDS),200) cargo test --locked --workspace --test it -- load::chaos stage::chaos --nocapture
 	SUBSTRATUS_SEEDS=$(or $(SEEDS),50) cargo test --locked --workspace --test it -- operator::chaos e2e::chaos --nocapture
+
+signatures: build ## Have the real cosign sign plugins anew, and hold the host and cosign at what is expected of both
+	$(STEP) "cosign" tests/cosign/build.sh $(TOOLS)
+	$(TARGET)/substratus-signatures
 
 demo: preflight demo-tools build ## Import and serve a model on a Kubernetes; HUB= and MODEL= name a real one
 	$(TARGET)/substratus-demo up --cluster $(MODE) $(if $(filter own,$(MODE)),--yes)

@@ -17,7 +17,7 @@
 //! worker     a Job's pod: a model-loader answers "what to fetch", a dataset-importer plans shards and maps rows;
 //!            native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
 //!
-//! registry   plugin components ──► resolve digest ─► check manifest ─► compile (AOT cache) ─► activate
+//! registry   plugin components ──► resolve digest ─► verify signature ─► check manifest ─► compile (AOT cache) ─► activate
 //! ```
 //!
 //! # Invariants
@@ -39,6 +39,8 @@
 //! | What happens when an object changes? | `reconcile.rs`, first screen; then `kinds/<kind>/` in file order |
 //! | What may a plugin do, and who decides? | `wit/worlds.wit`, then `plugin/manifest.rs` and `plugin/grant.rs` |
 //! | What stops a plugin that never returns or eats memory? | `plugin/store.rs`; proof in `tests/it/hostile.rs` |
+//! | Who signed a plugin, and what does not pass for a signature? | `plugin/signature.rs`; proof in `tests/it/plugin_signatures.rs` |
+//! | How do plugins get into a cluster without a way out? | `plugin/export.rs` and `plugin/import.rs` |
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |

@@ -167,6 +167,24 @@ pub const MANIFEST_BYTES: usize = 256 * KIB;
 /// Bytes of an OCI manifest.
 pub const OCI_MANIFEST_BYTES: usize = MIB;
 
+/// Attachments of one plugin that are looked at for signatures.
+pub const SIGNATURE_ATTACHMENTS: usize = 32;
+
+/// Bytes of one signature: a bundle, or a payload of the older form.
+pub const SIGNATURE_BYTES: u64 = 256 * KIB as u64;
+
+/// Keys of one signature policy.
+pub const SIGNATURE_KEYS: usize = 32;
+
+/// Bytes of one such key as PEM.
+pub const SIGNATURE_KEY_BYTES: usize = 4 * KIB;
+
+/// Results of verification that are kept in memory.
+pub const SIGNATURE_RESULTS: usize = 1_024;
+
+/// Bytes of all plugins of one OCI layout together.
+pub const LAYOUT_BYTES: u64 = 4_096 * MIB as u64;
+
 /// Time to connect to a registry.
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(5);
 

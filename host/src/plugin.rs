@@ -8,6 +8,7 @@ pub mod bindings;
 
 mod answers;
 mod asked;
+mod bundle;
 mod cache;
 mod call;
 mod calls;
@@ -17,15 +18,19 @@ mod component;
 mod docker;
 mod engine;
 mod error;
+mod export;
 mod grant;
+mod import;
 mod imports;
 pub mod io;
+mod layout;
 mod manifest;
 pub mod package;
 mod push;
 mod ready;
 mod registry;
 mod schema;
+mod signature;
 mod store;
 mod text;
 pub mod types;
@@ -40,6 +45,7 @@ use self::call::Call;
 use self::io::Streams;
 use self::ready::{Ready, Shelf, World};
 use self::registry::Registry;
+use self::signature::Verified;
 use self::types::{
     Container, File, Fitness, ImportPage, ImportRequest, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest, Shard,
     ShardReport,
@@ -51,10 +57,14 @@ pub use call::{CallEvent, Observer};
 pub use calls::{HostCalls, NoCalls, Offline};
 pub use docker::DockerConfigError;
 pub use error::{Blame, PluginError, Refusal, describe, describe_problems};
+pub use export::{Exported, Origin, export};
 pub use grant::{Grant, GrantedSecret, SecretScheme};
+pub use import::{Imported, import};
+pub use layout::LayoutError;
 pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestEndpoint, ManifestSecret};
 pub use push::push;
 pub use registry::{PlainHttp, RegistryAuth, RegistryError};
+pub use signature::{SignatureError, SignaturePolicy, Signed};
 pub use text::sentence;
 
 /// Our version of the package `substratus:plugin`.
@@ -68,7 +78,7 @@ pub const MANIFEST_SECTION: &str = "substratus:manifest";
 pub struct PluginOptions {
     /// Root of the store on disk: components, compiled code, the key that signs it.
     pub cache: PathBuf,
-    /// Folders whose `*.wasm` files are offered as bundled plugins.
+    /// Folders whose `*.wasm` files are offered as bundled plugins; or OCI layouts, as [`export`] writes them.
     pub bundled: Vec<PathBuf>,
 }
 
@@ -108,6 +118,7 @@ struct Inner {
     shelf: Shelf,
     bundled: Vec<Loaded>,
     observer: call::Watcher,
+    verified: Verified,
 }
 
 impl Plugins {
@@ -119,7 +130,7 @@ impl Plugins {
         let observer = call::Watcher::default();
         let shelf = Shelf::new(engine.clone(), Arc::clone(&cache), Arc::clone(&observer));
         let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
-        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer }) })
+        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer, verified: Verified::default() }) })
     }
 
     /// Tells somebody of every call from now on; the first one to ask for it stays.
@@ -376,6 +387,9 @@ fn add_file(cache: &Cache, path: &Path) -> Result<Loaded, PluginError> {
 }
 
 fn bundled(cache: &Cache, folder: &Path) -> Vec<Loaded> {
+    if bundle::is_layout(folder) {
+        return bundle::load(cache, folder);
+    }
     let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
         Err(error) => {

@@ -13,5 +13,7 @@ pub mod install;
 pub mod operator;
 pub mod platform;
 pub mod proxy;
+pub mod registry;
 pub mod s3;
 pub mod seeds;
+pub mod signatures;

@@ -1,7 +1,12 @@
 //! `substratus plugin …`: what authors of plugins do, with the host that runs them in a cluster. Knows no Kubernetes.
 
 mod args;
+mod check;
 mod inspect;
+mod install;
+mod new;
+mod offline;
+mod verify;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +20,12 @@ use substratus_crds::{Grants, SecretGrant};
 
 pub(crate) use self::args::RegistryArgs;
 use self::args::{CacheArgs, Format};
+use self::check::Check;
 use self::inspect::Inspect;
+use self::install::Install;
+use self::new::New;
+use self::offline::{Export, Import};
+use self::verify::Verify;
 use super::cases::{self, AskError, Case};
 use super::{HostCalls, Manifest, Offline, package};
 use crate::worker::calls::LoaderCalls;
@@ -25,16 +35,28 @@ use crate::worker::secrets::Secrets;
 /// Authoring plugins.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Write the crate of a new plugin
+    New(New),
     /// Compile a plugin's crate and package it as a component
     Build(Build),
+    /// Check that a host would take a plugin, without running it
+    Check(Check),
     /// Push a component to an OCI registry
     Push(Push),
+    /// Print the Plugin object for a plugin of a registry
+    Install(Install),
     /// Ask a plugin one question, in the real sandbox
     Run(Run),
     /// Run a plugin's cases, in the real sandbox
     Test(Test),
     /// Show what a plugin is, asks for and may be told
     Inspect(Inspect),
+    /// Check that a plugin of a registry is signed by given keys
+    Verify(Verify),
+    /// Copy plugins and their signatures out of registries, into a folder or a tar file
+    Export(Export),
+    /// Copy plugins and their signatures from there into a registry
+    Import(Import),
 }
 
 /// `plugin build`
@@ -123,11 +145,17 @@ impl PluginCommand {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::New(args) => new::new(&args),
             Self::Build(args) => build(&args),
+            Self::Check(args) => check::check(&args).await,
+            Self::Install(args) => install::install(&args).await,
             Self::Push(args) => push(&args).await,
             Self::Run(args) => run(&args).await,
             Self::Test(args) => test(&args).await,
             Self::Inspect(args) => inspect::inspect(&args).await,
+            Self::Verify(args) => verify::verify(&args).await,
+            Self::Export(args) => offline::export(&args).await,
+            Self::Import(args) => offline::import(&args).await,
         }
     }
 }

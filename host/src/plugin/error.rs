@@ -5,6 +5,7 @@ use std::fmt::Write;
 use substratus_crds::PluginRole;
 
 use super::registry::RegistryError;
+use super::signature::SignatureError;
 use super::types::{Failure, Problem};
 
 /// Whose mistake it was.
@@ -106,6 +107,9 @@ pub enum PluginError {
     /// The registry did not give it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Nobody whom we trust signed it.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// It was never pulled or added.
     #[error("no component {digest} in the plugin store; pull the plugin first")]
     Unknown {
@@ -231,6 +235,7 @@ impl PluginError {
             Self::QuestionTooLarge { .. }
             | Self::Busy { .. }
             | Self::Registry(_)
+            | Self::Signature(_)
             | Self::Unknown { .. }
             | Self::Store { .. }
             | Self::Engine { .. } => Blame::Host,
@@ -250,6 +255,7 @@ impl PluginError {
             Self::WrongRole { .. } => "wrong-role",
             Self::Refused(_) => "refused",
             Self::Registry(error) => error.category(),
+            Self::Signature(error) => error.category(),
             Self::Unknown { .. } => "unknown-component",
             Self::Store { .. } => "store",
             Self::Engine { .. } => "engine",

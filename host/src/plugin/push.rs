@@ -27,7 +27,7 @@ pub async fn push(reference: &str, component: &[u8], auth: RegistryAuth, plain: 
 }
 
 /// The OCI manifest and config of a component.
-fn layout(component: &[u8]) -> Result<(Vec<u8>, Vec<u8>), PluginError> {
+pub(super) fn layout(component: &[u8]) -> Result<(Vec<u8>, Vec<u8>), PluginError> {
     let plugin = component::check(component)?;
     let outline = component::outline(component)?;
     let config = json!({

@@ -2,6 +2,8 @@
 //! Knows nothing about what a component is.
 
 mod error;
+mod referrers;
+mod upload;
 
 use futures::StreamExt;
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -12,6 +14,7 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::RegistryError;
+pub(super) use self::referrers::{Descriptor, INDEX};
 use super::cache::digest_of;
 use crate::causes;
 use crate::limits;
@@ -157,19 +160,34 @@ impl Registry {
 
     /// Gets at most `max` bytes; one more ends the transfer.
     async fn get(&self, what: &'static str, path: &str, max: u64) -> Result<Vec<u8>, RegistryError> {
-        let token = self
-            .client
-            .auth(&self.reference, &self.oci_auth(), RegistryOperation::Pull)
-            .await
-            .map_err(|error| self.translate(&error))?;
-        let request = self.http.get(format!("{}/{path}", self.base)).header("accept", MANIFEST);
+        let response = self.ask(path, MANIFEST).await?;
+        self.check_status(response.status())?;
+        self.body(what, response, max).await
+    }
+
+    /// Asks for a path of the repository; any status is an answer.
+    async fn ask(&self, path: &str, accept: &str) -> Result<reqwest::Response, RegistryError> {
+        let request = self.http.get(format!("{}/{path}", self.base)).header("accept", accept);
+        self.send(request, RegistryOperation::Pull).await
+    }
+
+    /// Sends a request in our name.
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        operation: RegistryOperation,
+    ) -> Result<reqwest::Response, RegistryError> {
+        let token =
+            self.client.auth(&self.reference, &self.oci_auth(), operation).await.map_err(|error| self.translate(&error))?;
         let request = match (token, &self.auth) {
             (Some(token), _) => request.bearer_auth(token),
             (None, RegistryAuth::Basic { username, password }) => request.basic_auth(username, Some(password)),
             (None, RegistryAuth::Anonymous) => request,
         };
-        let response = request.send().await.map_err(|error| self.unavailable(causes::chain(&error)))?;
-        self.check_status(response.status())?;
+        request.send().await.map_err(|error| self.unavailable(causes::chain(&error)))
+    }
+
+    async fn body(&self, what: &'static str, response: reqwest::Response, max: u64) -> Result<Vec<u8>, RegistryError> {
         if let Some(size) = response.content_length().filter(|size| *size > max) {
             return Err(self.too_large(what, size, max));
         }

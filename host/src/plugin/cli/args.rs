@@ -44,7 +44,7 @@ pub(super) struct Format {
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
+pub(super) enum OutputFormat {
     /// For people
     Text,
     /// For programs

@@ -57,6 +57,16 @@ pub enum RegistryError {
         /// What it is.
         actual: String,
     },
+    /// A list or a name that is none.
+    #[error("{what} of {reference} cannot be used: {reason}")]
+    Malformed {
+        /// What was asked for.
+        reference: String,
+        /// What the registry gave.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An image of something else.
     #[error("{reference} is no plugin: {reason}; push it with `substratus plugin push`")]
     NotAPlugin {
@@ -77,6 +87,7 @@ impl RegistryError {
             Self::Unavailable { .. } => "registry-unavailable",
             Self::TooLarge { .. } => "registry-too-large",
             Self::DigestMismatch { .. } => "registry-digest-mismatch",
+            Self::Malformed { .. } => "registry-malformed",
             Self::NotAPlugin { .. } => "registry-not-a-plugin",
         }
     }
