@@ -106,6 +106,14 @@ pub enum PluginError {
     /// The registry did not give it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Nobody who counts signed the image.
+    #[error("{reference} is not verified: {reason}")]
+    Signature {
+        /// The image, by digest.
+        reference: String,
+        /// What was found, and what would count.
+        reason: String,
+    },
     /// It was never pulled or added.
     #[error("no component {digest} in the plugin store; pull the plugin first")]
     Unknown {
@@ -231,6 +239,7 @@ impl PluginError {
             Self::QuestionTooLarge { .. }
             | Self::Busy { .. }
             | Self::Registry(_)
+            | Self::Signature { .. }
             | Self::Unknown { .. }
             | Self::Store { .. }
             | Self::Engine { .. } => Blame::Host,
@@ -250,6 +259,7 @@ impl PluginError {
             Self::WrongRole { .. } => "wrong-role",
             Self::Refused(_) => "refused",
             Self::Registry(error) => error.category(),
+            Self::Signature { .. } => "signature",
             Self::Unknown { .. } => "unknown-component",
             Self::Store { .. } => "store",
             Self::Engine { .. } => "engine",
