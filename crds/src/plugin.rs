@@ -37,8 +37,7 @@ pub struct PluginSpec {
     /// Whether a tag that moves is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Update>,
-    /// `Automatic`, the default, or `Manual`: every revision waits until the annotation `substratus.ai/approve` names its digest.
-    /// A revision that asks for more than the one before it waits for that in any case. Bundled plugins never wait.
+    /// Who lets a new revision answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Older revisions that the status keeps besides the newest and the active one; 5 where absent.
@@ -62,8 +61,7 @@ pub struct PluginSpec {
 /// How a Plugin follows its image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Update {
-    /// `Pinned`, the default: a tag is resolved once, and again only where the image of the spec changes. `Track`: the tag is
-    /// asked again and again, and what it comes to name is a new revision.
+    /// Whether a tag that moves is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<UpdateMode>,
     /// Time between two questions, such as `10m`, the default; give or take a fifth.
@@ -72,7 +70,8 @@ pub struct Update {
     pub interval: Option<String>,
 }
 
-/// Whether a tag that moves is followed.
+/// `Pinned`, the default: a tag is resolved once, and again only where the image of the spec changes. `Track`: the tag is asked
+/// again and again, and what it comes to name is a new revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateMode {
     /// What was resolved stays.
@@ -81,7 +80,9 @@ pub enum UpdateMode {
     Track,
 }
 
-/// Who lets a new revision answer.
+/// Who lets a new revision answer: `Automatic`, the default, or `Manual`, where every revision waits until the annotation
+/// `substratus.ai/approve` names its digest. One that asks for more than the one before it waits for that in any case. Bundled
+/// plugins never wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Activation {
     /// The operator, once it passed every step.

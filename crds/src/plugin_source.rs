@@ -45,7 +45,7 @@ pub struct PluginSourceSpec {
     /// Who must have signed an image. Absent needs `unverified: Allow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
-    /// `Allow` takes images that nobody verifies, where `verify` is absent. Every Plugin from here says so in its status.
+    /// What becomes of images that nobody verifies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unverified: Option<Unverified>,
     /// The most that plugins from here may be granted, whatever their Plugin objects say. Absent bounds nothing.
@@ -70,7 +70,7 @@ pub struct Verify {
     pub keys: Vec<String>,
 }
 
-/// What becomes of images that nobody verifies.
+/// `Allow` takes images that nobody verifies, where `verify` is absent. Every Plugin from here says so in its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Unverified {
     /// They are taken, and their Plugins say so.

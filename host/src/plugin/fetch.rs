@@ -31,12 +31,11 @@ impl Plugins {
 
     /// Asks what a reference names. One by digest that is in the store already needs no registry.
     pub async fn resolve_image(&self, reference: &str, auth: RegistryAuth, plain: &PlainHttp) -> Result<Named, PluginError> {
-        let artifact = match self.kept_manifest(&registry::parse(reference)?)? {
-            Some(artifact) => artifact,
-            None => {
-                let registry = self.registry(reference, auth, plain)?;
-                registry.within(registry.manifest()).await?
-            }
+        let artifact = if let Some(artifact) = self.kept_manifest(&registry::parse(reference)?)? {
+            artifact
+        } else {
+            let registry = self.registry(reference, auth, plain)?;
+            registry.within(registry.manifest()).await?
         };
         // What is verified next is what was looked at, also where the tag moves meanwhile.
         self.inner.cache.keep(&artifact.bytes)?;

@@ -94,12 +94,12 @@ fn steps(installed: &Installed) -> Vec<Say> {
     let say = |(condition, message): &(&'static str, &str)| match &installed.failed {
         Some(failure) if failure.condition == *condition => {
             passed = false;
-            Say::no(*condition, failure.reason, failure.message.clone())
+            Say::no(condition, failure.reason, failure.message.clone())
         }
-        _ if !passed => Say::no(*condition, WAITING, "an earlier step failed"),
+        _ if !passed => Say::no(condition, WAITING, "an earlier step failed"),
         _ => match good {
-            Some(good) if *condition == VERIFIED => Say::yes(*condition, good.verified.0, good.verified.1.clone()),
-            _ => Say::yes(*condition, OK, *message),
+            Some(good) if *condition == VERIFIED => Say::yes(condition, good.verified.0, good.verified.1.clone()),
+            _ => Say::yes(condition, OK, *message),
         },
     };
     STEPS.iter().map(say).collect()
@@ -187,7 +187,7 @@ mod tests {
         Good { revision, active, verified: (OK, "signed by sha256:k".to_owned()) }
     }
 
-    fn plugin(status: Option<PluginStatus>) -> Plugin {
+    fn plugin(status: Option<&PluginStatus>) -> Plugin {
         let object = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "Plugin", "spec": {}, "status": status,
             "metadata": {"name": "a", "generation": 1}});
         serde_json::from_value(object).unwrap()
@@ -198,9 +198,9 @@ mod tests {
     }
 
     /// The status after a pass, which a second pass over the same leaves as it is.
-    fn next(before: Option<PluginStatus>, installed: &Installed, place: &Place, second: i64) -> PluginStatus {
+    fn next(before: Option<&PluginStatus>, installed: &Installed, place: &Place, second: i64) -> PluginStatus {
         let after = status(&plugin(before), installed, place, at(second));
-        let again = status(&plugin(Some(after.clone())), installed, place, at(second + 1000));
+        let again = status(&plugin(Some(&after)), installed, place, at(second + 1000));
         assert_eq!(after, again, "nothing is written at rest");
         after
     }
@@ -244,7 +244,7 @@ mod tests {
             last: Some(good("0.1.0")),
             ..Installed::default()
         };
-        let status = next(Some(first()), &installed, &place(Serves::Last, None), 20);
+        let status = next(Some(&first()), &installed, &place(Serves::Last, None), 20);
         assert_eq!(reason(&status, UPDATE_AVAILABLE), pair("True", said::PERMISSIONS));
         assert_eq!(reason(&status, ACTIVE), pair("True", OK));
         assert_eq!(reason(&status, CONFIG_VALID), pair("True", OK));
@@ -260,7 +260,7 @@ mod tests {
             last: Some(good("0.1.0")),
             ..Installed::default()
         };
-        let status = next(Some(first()), &installed, &place(Serves::Last, Some("`b` has it")), 20);
+        let status = next(Some(&first()), &installed, &place(Serves::Last, Some("`b` has it")), 20);
         assert_eq!(reason(&status, UPDATE_AVAILABLE), pair("True", CLAIM_CONFLICT));
         assert_eq!((reason(&status, ACTIVE), status.version.as_deref()), (pair("True", OK), Some("0.1.0")));
         let alone = Installed { last: None, ..installed };
@@ -278,7 +278,7 @@ mod tests {
             last: Some(good("0.1.0")),
             ..Installed::default()
         };
-        let status = next(Some(first()), &installed, &place(Serves::Last, None), 20);
+        let status = next(Some(&first()), &installed, &place(Serves::Last, None), 20);
         assert_eq!(reason(&status, RESOLVED), pair("False", said::DIGEST_REQUIRED));
         assert_eq!((reason(&status, VERIFIED), reason(&status, ACTIVE)), (pair("False", WAITING), pair("True", OK)));
         assert_eq!((status.revisions[0].state, &status.revisions[0].since), (RevisionState::Active, &first().revisions[0].since));
@@ -293,7 +293,7 @@ mod tests {
             failed: Some(failed),
             ..Installed::default()
         };
-        let status = next(Some(first()), &installed, &place(Serves::None, None), 20);
+        let status = next(Some(&first()), &installed, &place(Serves::None, None), 20);
         assert_eq!(reason(&status, ACTIVE), pair("False", said::NO_SOURCE));
         assert_eq!(status.revisions[0].state, RevisionState::Failed);
         assert_eq!(status.active.as_deref(), Some("sha256:c0.1.0"), "what a next one is held against");
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_followed_says_what_it_names() {
-        let followed = |trouble| Some((Duration::from_secs(60), trouble));
+        let followed = |trouble| Some((Duration::from_mins(1), trouble));
         let fine = Installed {
             newest: Some(good("0.1.0").revision),
             candidate: Some(good("0.1.0")),
@@ -309,11 +309,11 @@ mod tests {
             ..Installed::default()
         };
         let newest = place(Serves::Newest, None);
-        let status = next(Some(first()), &fine, &newest, 20);
+        let status = next(Some(&first()), &fine, &newest, 20);
         assert_eq!(reason(&status, UPDATE_AVAILABLE), pair("False", UP_TO_DATE));
         let down = Failure::new(RESOLVED, said::REGISTRY_UNAVAILABLE, "no answer");
         let unknown = Installed { followed: followed(Some(down)), ..fine };
-        let status = next(Some(status), &unknown, &newest, 30);
+        let status = next(Some(&status), &unknown, &newest, 30);
         assert_eq!(reason(&status, UPDATE_AVAILABLE), pair("False", said::REGISTRY_UNAVAILABLE));
         assert_eq!(reason(&status, RESOLVED), pair("True", OK));
         let bad = Installed {
@@ -323,10 +323,10 @@ mod tests {
             followed: followed(None),
             ..Installed::default()
         };
-        let status = next(Some(status), &bad, &place(Serves::Last, None), 40);
+        let status = next(Some(&status), &bad, &place(Serves::Last, None), 40);
         assert_eq!(reason(&status, UPDATE_AVAILABLE), pair("True", UPDATE_FAILED));
         let pinned = Installed { followed: None, ..bad };
-        let status = next(Some(status), &pinned, &place(Serves::Last, None), 50);
+        let status = next(Some(&status), &pinned, &place(Serves::Last, None), 50);
         assert_eq!(find(&status.conditions, UPDATE_AVAILABLE), None);
     }
 }

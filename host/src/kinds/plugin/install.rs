@@ -200,13 +200,11 @@ impl Way<'_> {
 
     fn bundled(&self) -> Result<Revision, Failure> {
         let name = self.object.name_any();
-        match self.context.plugins.bundled().into_iter().find(|loaded| loaded.manifest.name == name) {
-            Some(loaded) => Ok(Revision { digest: loaded.digest, ..Revision::default() }),
-            None => {
-                let message = format!("no bundled plugin is called `{name}`; name an OCI image in spec.image");
-                Err(Failure::new(said::RESOLVED, said::IMAGE_NOT_FOUND, message))
-            }
-        }
+        let found = self.context.plugins.bundled().into_iter().find(|loaded| loaded.manifest.name == name);
+        found.map(|loaded| Revision { digest: loaded.digest, ..Revision::default() }).ok_or_else(|| {
+            let message = format!("no bundled plugin is called `{name}`; name an OCI image in spec.image");
+            Failure::new(said::RESOLVED, said::IMAGE_NOT_FOUND, message)
+        })
     }
 
     async fn resolve(&self, image: &str, trusted: &Trusted) -> Result<Revision, Failure> {
@@ -229,12 +227,11 @@ impl Way<'_> {
             None => (vec!["bundled".to_owned()], (said::OK, "it came with the operator".to_owned())),
         };
         revision.signed_by = signed_by;
-        let (digest, manifest) = match &trusted {
-            Some(trusted) => self.pulled(trusted).await?,
-            None => {
-                let manifest = plugins.manifest(&revision.digest).map_err(|error| Failure::of(&error))?;
-                (revision.digest.clone(), manifest)
-            }
+        let (digest, manifest) = if let Some(trusted) = &trusted {
+            self.pulled(trusted).await?
+        } else {
+            let manifest = plugins.manifest(&revision.digest).map_err(|error| Failure::of(&error))?;
+            (revision.digest.clone(), manifest)
         };
         revision.digest.clone_from(&digest);
         revision.version = Some(manifest.version.clone());
