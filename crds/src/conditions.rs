@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `Complete` | Model, Dataset | the artifact is whole and in the bucket |
 //! | `Serving` | Server, Notebook | at least one pod answers |
-//! | `Resolved` … `Active` | Plugin | see [`plugin`] |
-//! | `PlanOutdated` | Server | a newer revision of its plugin is active; it keeps the one it was planned with |
+//! | `Resolved` … `Active`, `UpdateAvailable` | Plugin | see [`plugin`] |
+//! | `PlanOutdated` | Server | a newer revision of its plugin is active, or none; it keeps the plan it has |
 
 /// The artifact of a Model or Dataset is whole.
 pub const COMPLETE: &str = "Complete";
@@ -85,13 +85,15 @@ pub mod reason {
     pub const UP_TO_DATE: &str = "UpToDate";
     /// A newer plugin revision is active.
     pub const NEWER_PLUGIN: &str = "NewerPlugin";
+    /// The plugin is not installed any more.
+    pub const PLUGIN_GONE: &str = "PluginGone";
 }
 
 /// Conditions of a Plugin, in the order a revision passes them, and their reasons.
 pub mod plugin {
     /// The image name was resolved to a digest.
     pub const RESOLVED: &str = "Resolved";
-    /// Digest checked (signatures: see the Plugin's trust).
+    /// The image is the one that was named, and signed as its `PluginSource` wants it.
     pub const VERIFIED: &str = "Verified";
     /// The component is of a world this host serves and carries a manifest.
     pub const COMPATIBLE: &str = "Compatible";
@@ -101,6 +103,8 @@ pub mod plugin {
     pub const CONFIG_VALID: &str = "ConfigValid";
     /// This plugin answers questions.
     pub const ACTIVE: &str = "Active";
+    /// A revision is there that does not answer yet.
+    pub const UPDATE_AVAILABLE: &str = "UpdateAvailable";
 
     /// The step was passed.
     pub const OK: &str = "Succeeded";
@@ -128,4 +132,24 @@ pub mod plugin {
     pub const CONFIG: &str = "ConfigInvalid";
     /// An older plugin holds one of the claims.
     pub const CLAIM_CONFLICT: &str = "ClaimConflict";
+    /// No `PluginSource` fits the image.
+    pub const NO_SOURCE: &str = "NoPluginSource";
+    /// The `PluginSource` that fits cannot be used; the message says what is wrong with it.
+    pub const SOURCE_INVALID: &str = "PluginSourceInvalid";
+    /// The `PluginSource` takes images by digest only.
+    pub const DIGEST_REQUIRED: &str = "DigestRequired";
+    /// Nobody verifies the image: passed where the `PluginSource` allows that, failed elsewhere.
+    pub const UNVERIFIED: &str = "Unverified";
+    /// No signature that counts was found.
+    pub const SIGNATURE: &str = "SignatureInvalid";
+    /// The revision waits until an administrator approves it.
+    pub const APPROVAL_NEEDED: &str = "ApprovalNeeded";
+    /// The revision asks for more than its predecessor and waits until an administrator approves it.
+    pub const PERMISSIONS: &str = "AsksForMore";
+    /// The tag names what answers already.
+    pub const UP_TO_DATE: &str = "UpToDate";
+    /// The tag names something that a step refuses.
+    pub const UPDATE_FAILED: &str = "UpdateFailed";
+    /// The Plugin was deleted while objects used it.
+    pub const DELETED_IN_USE: &str = "DeletedInUse";
 }

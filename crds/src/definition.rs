@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{Dataset, Model, Notebook, Plugin, Server, edits};
+use crate::{Dataset, Model, Notebook, Plugin, PluginSource, Server, edits};
 
 /// Longest name of a Model: its longest child is `NAME-model-params`, and no child name may pass 63 characters.
 pub const MAX_MODEL_NAME: usize = 63 - "-model-params".len();
@@ -27,6 +27,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         finish(Model::crd(), &[length_rule("Model", MAX_MODEL_NAME)]),
         finish(Notebook::crd(), &[length_rule("Notebook", MAX_NOTEBOOK_NAME)]),
         finish(Plugin::crd(), &[]),
+        finish(PluginSource::crd(), &[]),
         finish(Server::crd(), &[length_rule("Server", MAX_SERVER_NAME), service_name]),
     ]
 }
@@ -57,18 +58,19 @@ fn on_create(rule: &str, message: &str) -> ValidationRule {
     }
 }
 
-/// Makes `spec` optional (it defaults to an empty one), says what an edit of each field does, requires `ready` where a status
+/// Makes `spec` optional where nothing in it is needed (it defaults to an empty one), says what an edit of each field does, requires `ready` where a status
 /// has it, and adds the rules.
 fn finish(mut crd: CustomResourceDefinition, rules: &[ValidationRule]) -> CustomResourceDefinition {
     let kind = crd.spec.names.kind.clone();
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
-        root.required = None;
+        let needed = property(root, "spec").is_some_and(|spec| spec.required.as_ref().is_some_and(|fields| !fields.is_empty()));
+        root.required = needed.then(|| vec!["spec".to_owned()]);
         if !rules.is_empty() {
             root.x_kubernetes_validations = Some(rules.to_vec());
         }
         if let Some(spec) = property(root, "spec") {
-            spec.default = Some(JSON(serde_json::json!({})));
+            spec.default = (!needed).then(|| JSON(serde_json::json!({})));
             // What the kind is for belongs to the kind: `kubectl explain model` shows the description of the root.
             let description = spec.description.replace("What is wanted.".to_owned());
             root.description = description;

@@ -11,6 +11,7 @@ mod edits;
 mod model;
 mod notebook;
 mod plugin;
+mod plugin_source;
 mod server;
 mod shared;
 mod status;
@@ -19,7 +20,11 @@ pub use dataset::{Dataset, DatasetSpec};
 pub use definition::{MAX_DATASET_NAME, MAX_MODEL_NAME, MAX_NOTEBOOK_NAME, MAX_SERVER_NAME, crds, to_yaml};
 pub use model::{FileFilter, Model, ModelSpec};
 pub use notebook::{Notebook, NotebookSpec, NotebookStatus};
-pub use plugin::{Claims, Grants, Plugin, PluginRole, PluginSpec, PluginStatus, SecretGrant};
+pub use plugin::{
+    Activation, Claims, Grants, Plugin, PluginRevision, PluginRole, PluginSpec, PluginStatus, RevisionState, SecretGrant, Update,
+    UpdateMode,
+};
+pub use plugin_source::{CaBundle, Ceiling, PluginSource, PluginSourceSpec, Unverified, Verify};
 pub use server::{Server, ServerSpec, ServerStatus};
 pub use shared::{
     Build, Capabilities, ClaimSource, EmptyDirSource, ExtraVolume, GitSource, Gpu, ObjectRef, Param, PodOptions, Resources,

@@ -1,6 +1,6 @@
 //! `Plugin`: a sandboxed component that answers the operator's questions. An administrator's object.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,16 +23,27 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Role","type":"string","jsonPath":".status.role"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".status.version"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Active\")].reason"}"#,
+    printcolumn = r#"{"name":"Update","type":"string","jsonPath":".status.conditions[?(@.type==\"UpdateAvailable\")].reason"}"#,
+    printcolumn = r#"{"name":"Verified","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Verified\")].reason"}"#,
+    printcolumn = r#"{"name":"Digest","type":"string","priority":1,"jsonPath":".status.active"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PluginSpec {
-    /// OCI reference by tag or digest; absent configures the bundled plugin of the same name.
+    /// OCI reference by tag or digest; absent configures the bundled plugin of the same name. The `PluginSource` with the longest
+    /// prefix of this name says whether and how it is pulled and verified; without one it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Secret of type `kubernetes.io/dockerconfigjson` in the operator's namespace, for a registry that wants credentials.
+    /// Whether a tag that moves is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pull_secret: Option<String>,
+    pub update: Option<Update>,
+    /// Who lets a new revision answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Older revisions that the status keeps besides the newest and the active one; 5 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub revision_history_limit: Option<i32>,
     /// The plugin's own configuration, checked against the schema of its manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form")]
@@ -41,6 +52,43 @@ pub struct PluginSpec {
     /// what its manifest asks for, and any other nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Grants>,
+    /// Namespaces whose objects it answers for; absent means all. A plugin that lists a namespace answers there before one that
+    /// answers for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+}
+
+/// How a Plugin follows its image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Update {
+    /// Whether a tag that moves is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<UpdateMode>,
+    /// Time between two questions, such as `10m`, the default; give or take a fifth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]+[hms])+$"))]
+    pub interval: Option<String>,
+}
+
+/// `Pinned`, the default: a tag is resolved once, and again only where the image of the spec changes. `Track`: the tag is asked
+/// again and again, and what it comes to name is a new revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateMode {
+    /// What was resolved stays.
+    Pinned,
+    /// The tag is followed.
+    Track,
+}
+
+/// Who lets a new revision answer: `Automatic`, the default, or `Manual`, where every revision waits until the annotation
+/// `substratus.ai/approve` names its digest. One that asks for more than the one before it waits for that in any case. Bundled
+/// plugins never wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Activation {
+    /// The operator, once it passed every step.
+    Automatic,
+    /// An administrator.
+    Manual,
 }
 
 /// What a plugin may do.
@@ -83,7 +131,7 @@ pub enum PluginRole {
     ServerAdapter,
 }
 
-/// What a plugin stands for. Claims are unique per role.
+/// What a plugin stands for. Claims are unique per role and namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claims {
     /// Schemes of `spec.source`.
@@ -119,15 +167,59 @@ pub struct PluginStatus {
     /// What it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<Claims>,
-    /// Digest of the component that answers: `sha256:…`.
+    /// Digest of the component that answers: `sha256:…`. Where the condition `Active` is false, of the one that answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
     /// Image reference with the manifest digest that `active` came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<String>,
-    /// `Resolved`, `Verified`, `Compatible`, `Compiled`, `ConfigValid`, `Active`.
+    /// What the image named one after the other, newest first. To go back, write the `image` of one into the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<PluginRevision>,
+    /// `Resolved`, `Verified`, `Compatible`, `Compiled`, `ConfigValid` of the newest revision, `Active`, and `UpdateAvailable`
+    /// where a tag is followed or a revision waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// Something that the image named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRevision {
+    /// Digest of the component: `sha256:…`.
+    pub digest: String,
+    /// Image reference with the digest of its manifest; absent for a bundled plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Version of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Keys that signed it: `sha256:…` of each; `unverified` where its `PluginSource` allows that, `bundled` where it came with the
+    /// operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signed_by: Vec<String>,
+    /// What became of it.
+    pub state: RevisionState,
+    /// Why, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Since when it is in this state.
+    pub since: Time,
+}
+
+/// What became of a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RevisionState {
+    /// It answers.
+    Active,
+    /// It passed every step and waits, for an administrator or for another plugin's claim.
+    Waiting,
+    /// A step failed.
+    Failed,
+    /// It answered before another one did.
+    Retired,
+    /// It never answered, and another one came.
+    Skipped,
 }
 
 fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -22,12 +22,23 @@ pub struct Active {
     pub config: Map<String, Value>,
     /// What it may do.
     pub grant: Grant,
+    /// Namespaces that it answers for; none named means all.
+    pub namespaces: Vec<String>,
 }
 
 impl Active {
     /// How a status names it.
     pub fn used(&self) -> PluginUsed {
         PluginUsed { name: self.name.clone(), version: self.manifest.version.clone(), digest: self.digest.clone() }
+    }
+
+    /// Whether it answers for objects of a namespace.
+    pub fn serves(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.lists(namespace)
+    }
+
+    fn lists(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|listed| listed == namespace)
     }
 
     /// The configuration as JSON text.
@@ -70,40 +81,62 @@ impl Catalog {
         self.waiting.get(name).map(String::as_str)
     }
 
-    /// The active plugin of this name.
-    pub fn by_name(&self, role: PluginRole, name: &str) -> Option<&Arc<Active>> {
-        self.of(role).find(|plugin| plugin.name == name)
+    /// The active plugin of this name, where it answers for the namespace.
+    pub fn by_name(&self, role: PluginRole, name: &str, namespace: &str) -> Option<&Arc<Active>> {
+        self.of(role, namespace).find(|plugin| plugin.name == name)
+    }
+
+    /// Where a plugin answers, if it is active and not for all namespaces.
+    pub fn elsewhere(&self, name: &str) -> Option<&[String]> {
+        let plugin = self.active.iter().find(|plugin| plugin.name == name)?;
+        (!plugin.namespaces.is_empty()).then_some(plugin.namespaces.as_slice())
     }
 
     /// The loader or importer of a source's scheme.
-    pub fn by_scheme(&self, role: PluginRole, scheme: &str) -> Option<&Arc<Active>> {
-        self.of(role).find(|plugin| has(&plugin.manifest.claims.schemes, scheme))
+    pub fn by_scheme(&self, role: PluginRole, scheme: &str, namespace: &str) -> Option<&Arc<Active>> {
+        self.of(role, namespace).find(|plugin| has(&plugin.manifest.claims.schemes, scheme))
     }
 
     /// The adapter of an engine.
-    pub fn by_engine(&self, engine: &str) -> Option<&Arc<Active>> {
-        self.of(PluginRole::ServerAdapter).find(|plugin| has(&plugin.manifest.claims.engines, engine))
+    pub fn by_engine(&self, engine: &str, namespace: &str) -> Option<&Arc<Active>> {
+        self.of(PluginRole::ServerAdapter, namespace).find(|plugin| has(&plugin.manifest.claims.engines, engine))
+    }
+
+    /// Every adapter that is the one of an engine, or of none: who is asked which fits best.
+    pub fn adapters(&self, namespace: &str) -> impl Iterator<Item = &Arc<Active>> {
+        self.of(PluginRole::ServerAdapter, namespace).filter(move |plugin| {
+            let engines = &plugin.manifest.claims.engines;
+            let is_its = |engine: &String| self.by_engine(engine, namespace).is_some_and(|holder| Arc::ptr_eq(holder, plugin));
+            engines.is_empty() || engines.iter().any(is_its)
+        })
     }
 
     /// The GPU policy of a cloud.
-    pub fn by_cloud(&self, cloud: &str) -> Option<&Arc<Active>> {
-        self.of(PluginRole::GpuPolicy).find(|plugin| has(&plugin.manifest.claims.clouds, cloud))
+    pub fn by_cloud(&self, cloud: &str, namespace: &str) -> Option<&Arc<Active>> {
+        self.of(PluginRole::GpuPolicy, namespace).find(|plugin| has(&plugin.manifest.claims.clouds, cloud))
     }
 
     /// Who stands in for an image, with this command of the object.
-    pub fn by_image(&self, role: PluginRole, image: &str, command: Option<&[String]>) -> ImageMatch {
+    pub fn by_image(&self, role: PluginRole, image: &str, command: Option<&[String]>, namespace: &str) -> ImageMatch {
         let repository = repository(image);
-        self.by_claim(role, command, |claim| self::repository(&claim.repository) == repository)
+        self.by_claim(role, command, namespace, |claim| self::repository(&claim.repository) == repository)
     }
 
     /// Who stands in for the image that a git repository builds; tag and branch aside.
-    pub fn by_build(&self, role: PluginRole, git: &GitSource, command: Option<&[String]>) -> ImageMatch {
+    pub fn by_build(&self, role: PluginRole, git: &GitSource, command: Option<&[String]>, namespace: &str) -> ImageMatch {
         let source = build_source(git);
-        self.by_claim(role, command, |claim| claim.build.as_deref().is_some_and(|build| normal_source(build) == source))
+        let fits = |claim: &ImageClaim| claim.build.as_deref().is_some_and(|build| normal_source(build) == source);
+        self.by_claim(role, command, namespace, fits)
     }
 
-    fn by_claim(&self, role: PluginRole, command: Option<&[String]>, fits: impl Fn(&ImageClaim) -> bool) -> ImageMatch {
-        for plugin in self.of(role) {
+    fn by_claim(
+        &self,
+        role: PluginRole,
+        command: Option<&[String]>,
+        namespace: &str,
+        fits: impl Fn(&ImageClaim) -> bool,
+    ) -> ImageMatch {
+        for plugin in self.of(role, namespace) {
             let Some(claim) = plugin.manifest.claims.images.iter().find(|claim| fits(claim)) else { continue };
             let own = command.is_none_or(|command| claim.commands.iter().any(|known| known == command));
             return if own { ImageMatch::Plugin(Arc::clone(plugin)) } else { ImageMatch::OtherCommand(Arc::clone(plugin)) };
@@ -111,19 +144,22 @@ impl Catalog {
         ImageMatch::Nobody
     }
 
-    /// Active plugins of a role.
-    pub fn of(&self, role: PluginRole) -> impl Iterator<Item = &Arc<Active>> {
-        self.active.iter().filter(move |plugin| plugin.manifest.role == role)
+    /// Active plugins of a role that answer for a namespace: those that list it first, then those for all, each oldest first. Of
+    /// two that claim the same, the first one has it.
+    pub fn of(&self, role: PluginRole, namespace: &str) -> impl Iterator<Item = &Arc<Active>> {
+        let of_role = move |plugin: &&Arc<Active>| plugin.manifest.role == role;
+        let listing = self.active.iter().filter(of_role).filter(move |plugin| plugin.lists(namespace));
+        listing.chain(self.active.iter().filter(of_role).filter(|plugin| plugin.namespaces.is_empty()))
     }
 
     /// Names of the engines that adapters claim, for messages.
-    pub fn engines(&self) -> String {
-        join(self.of(PluginRole::ServerAdapter).flat_map(|plugin| &plugin.manifest.claims.engines))
+    pub fn engines(&self, namespace: &str) -> String {
+        join(self.of(PluginRole::ServerAdapter, namespace).flat_map(|plugin| &plugin.manifest.claims.engines))
     }
 
     /// Schemes that loaders or importers claim, for messages.
-    pub fn schemes(&self, role: PluginRole) -> String {
-        join(self.of(role).flat_map(|plugin| &plugin.manifest.claims.schemes))
+    pub fn schemes(&self, role: PluginRole, namespace: &str) -> String {
+        join(self.of(role, namespace).flat_map(|plugin| &plugin.manifest.claims.schemes))
     }
 }
 
@@ -134,6 +170,7 @@ fn has(list: &[String], wanted: &str) -> bool {
 fn join<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let mut names: Vec<&str> = names.map(String::as_str).collect();
     names.sort_unstable();
+    names.dedup();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
@@ -170,6 +207,58 @@ pub fn normal_source(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn active(name: &str, claims: &str, namespaces: &[&str]) -> Arc<Active> {
+        let manifest = format!("{{name: {name}, version: 0.1.0, host: '0.1', {claims}}}");
+        Arc::new(Active {
+            name: name.to_owned(),
+            manifest: Manifest::from_yaml(&manifest).unwrap(),
+            digest: format!("sha256:{name}"),
+            config: Map::new(),
+            grant: Grant::default(),
+            namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn a_plugin_that_lists_a_namespace_answers_there_before_one_for_all() {
+        let loader = "role: ModelLoader, claims: {schemes: [hf], images: [{repository: acme/loader}]}";
+        let importer = "role: DatasetImporter, claims: {schemes: [hf]}";
+        let catalog = Catalog::new(
+            vec![active("all", loader, &[]), active("own", loader, &["a", "b"]), active("data", importer, &["b"])],
+            BTreeMap::new(),
+        );
+        let name = |found: Option<&Arc<Active>>| found.map(|plugin| plugin.name.clone());
+        let loads = |namespace| name(catalog.by_scheme(PluginRole::ModelLoader, "hf", namespace));
+        assert_eq!([loads("a"), loads("b"), loads("c")].map(Option::unwrap), ["own", "own", "all"]);
+        let imports = |namespace| name(catalog.by_scheme(PluginRole::DatasetImporter, "hf", namespace));
+        assert_eq!((imports("a"), imports("b").as_deref()), (None, Some("data")));
+        let stands_in = |namespace| match catalog.by_image(PluginRole::ModelLoader, "acme/loader:1", None, namespace) {
+            ImageMatch::Plugin(plugin) => plugin.name.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([stands_in("a"), stands_in("c")], ["own", "all"]);
+        assert_eq!(name(catalog.by_name(PluginRole::ModelLoader, "all", "a")).as_deref(), Some("all"), "by name both are there");
+        assert_eq!(name(catalog.by_name(PluginRole::ModelLoader, "own", "c")), None);
+        assert_eq!(catalog.elsewhere("own"), Some(["a".to_owned(), "b".to_owned()].as_slice()));
+        assert_eq!((catalog.elsewhere("all"), catalog.schemes(PluginRole::ModelLoader, "a")), (None, "hf".to_owned()));
+    }
+
+    #[test]
+    fn an_engine_is_asked_of_its_own_adapter_alone() {
+        let vllm = "role: ServerAdapter, claims: {engines: [vllm]}";
+        let catalog = Catalog::new(
+            vec![
+                active("all", vllm, &[]),
+                active("other", "role: ServerAdapter, claims: {engines: [other]}", &[]),
+                active("own", vllm, &["a"]),
+            ],
+            BTreeMap::new(),
+        );
+        let asked = |namespace| catalog.adapters(namespace).map(|plugin| plugin.name.clone()).collect::<Vec<_>>();
+        assert_eq!(asked("a"), ["own", "other"]);
+        assert_eq!(asked("b"), ["all", "other"]);
+    }
 
     #[test]
     fn spellings_of_an_image_are_one() {

@@ -66,6 +66,8 @@ impl Queues {
             Trigger::Model(namespace, name) => drop(self.models.send(ObjectRef::new(&name).within(&namespace))),
             Trigger::Server(namespace, name) => drop(self.servers.send(ObjectRef::new(&name).within(&namespace))),
             Trigger::Plugin(name) => drop(self.plugins.send(ObjectRef::new(&name))),
+            // Handed out where the Plugins are known.
+            Trigger::Sources => {}
         }
     }
 }
@@ -84,9 +86,15 @@ async fn dispatch(
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(trigger) = triggers.recv() => {
-                if let Trigger::Plugin(_) = &trigger {
-                    let names = context.caches.plugins.state().iter().filter_map(|plugin| plugin.metadata.name.clone()).collect();
-                    context.installed.retain(&names, &context);
+                match &trigger {
+                    Trigger::Plugin(_) => {
+                        let all = context.caches.plugins.state();
+                        let names = all.iter().filter_map(|plugin| plugin.metadata.name.clone()).collect();
+                        let gone = context.installed.retain(&names, &context);
+                        kinds::plugin::gone(&gone, &context).await;
+                    }
+                    Trigger::Sources => plugins(&context, &queues),
+                    _ => {}
                 }
                 queues.send(trigger);
             }
@@ -114,6 +122,10 @@ fn everything(context: &Context, queues: &Queues) {
         drop(queues.servers.send(server.to_object_ref(())));
     }
     // Who holds a claim may have changed, too.
+    plugins(context, queues);
+}
+
+fn plugins(context: &Context, queues: &Queues) {
     for plugin in context.caches.plugins.state() {
         drop(queues.plugins.send(plugin.to_object_ref(())));
     }

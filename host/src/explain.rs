@@ -122,7 +122,7 @@ fn catalog(plugins: &Plugins, configured: &[Plugin]) -> anyhow::Result<Catalog> 
     let mut active = bundle::bundled(plugins);
     for object in configured {
         let Some(slot) = active.iter_mut().find(|plugin| plugin.name == object.name_any()) else { continue };
-        let configured = activate(object, slot.digest.clone(), slot.manifest.clone())
+        let configured = activate(object, slot.digest.clone(), slot.manifest.clone(), None)
             .map_err(|why| anyhow::anyhow!("Plugin `{}`: {why}", object.name_any()))?;
         *slot = Arc::new(configured);
     }

@@ -17,7 +17,7 @@
 //! worker     a Job's pod: a model-loader answers "what to fetch", a dataset-importer plans shards and maps rows;
 //!            native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
 //!
-//! registry   plugin components ──► resolve digest ─► verify signature ─► check manifest ─► compile (AOT cache) ─► activate
+//! registry   plugin components ──► resolve digest ─► verify signature ─► check manifest ─► compile (AOT cache) ─► approve ─► activate
 //! ```
 //!
 //! # Invariants
@@ -37,7 +37,11 @@
 //! | question | answer |
 //! |---|---|
 //! | What happens when an object changes? | `reconcile.rs`, first screen; then `kinds/<kind>/` in file order |
-//! | What may a plugin do, and who decides? | `wit/worlds.wit`, then `plugin/manifest.rs` and `plugin/grant.rs` |
+//! | What may a plugin do, and who decides? | `wit/worlds.wit`, then `plugin/manifest.rs` and `plugin/asked.rs` |
+//! | Whose plugins are trusted, and how far? | `crds/src/plugin_source.rs`, `kinds/plugin/source.rs` |
+//! | What happens when a plugin is updated, or a bad one comes? | `kinds/plugin.rs`, first screen; proof in `tests/it/plugins` |
+//! | Which updates wait for an administrator? | `kinds/plugin/approval.rs`, `kinds/plugin/permissions.rs` |
+//! | Which of two plugins answers in a namespace? | `catalog.rs`; who may claim what: `kinds/plugin/bundle.rs` |
 //! | What stops a plugin that never returns or eats memory? | `plugin/store.rs`; proof in `tests/it/hostile.rs` |
 //! | Who signed a plugin, and what does not pass for a signature? | `plugin/signature.rs`; proof in `tests/it/plugin_signatures.rs` |
 //! | How do plugins get into a cluster without a way out? | `plugin/export.rs` and `plugin/import.rs` |

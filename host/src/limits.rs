@@ -179,9 +179,6 @@ pub const SIGNATURE_KEYS: usize = 32;
 /// Bytes of one such key as PEM.
 pub const SIGNATURE_KEY_BYTES: usize = 4 * KIB;
 
-/// Results of verification that are kept in memory.
-pub const SIGNATURE_RESULTS: usize = 1_024;
-
 /// Bytes of all plugins of one OCI layout together.
 pub const LAYOUT_BYTES: u64 = 4_096 * MIB as u64;
 

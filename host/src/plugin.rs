@@ -19,7 +19,9 @@ mod docker;
 mod engine;
 mod error;
 mod export;
+mod fetch;
 mod grant;
+mod image;
 mod import;
 mod imports;
 pub mod io;
@@ -44,8 +46,6 @@ use self::cache::Cache;
 use self::call::Call;
 use self::io::Streams;
 use self::ready::{Ready, Shelf, World};
-use self::registry::Registry;
-use self::signature::Verified;
 use self::types::{
     Container, File, Fitness, ImportPage, ImportRequest, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest, Shard,
     ShardReport,
@@ -58,12 +58,14 @@ pub use calls::{HostCalls, NoCalls, Offline};
 pub use docker::DockerConfigError;
 pub use error::{Blame, PluginError, Refusal, describe, describe_problems};
 pub use export::{Exported, Origin, export};
+pub use fetch::Named;
 pub use grant::{Grant, GrantedSecret, SecretScheme};
+pub use image::ImageName;
 pub use import::{Imported, import};
 pub use layout::LayoutError;
 pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestEndpoint, ManifestSecret};
 pub use push::push;
-pub use registry::{PlainHttp, RegistryAuth, RegistryError};
+pub use registry::{PlainHttp, RegistryAuth, RegistryError, Roots};
 pub use signature::{SignatureError, SignaturePolicy, Signed};
 pub use text::sentence;
 
@@ -110,6 +112,7 @@ pub struct Pulled {
 #[derive(Clone)]
 pub struct Plugins {
     inner: Arc<Inner>,
+    roots: Roots,
 }
 
 struct Inner {
@@ -118,7 +121,6 @@ struct Inner {
     shelf: Shelf,
     bundled: Vec<Loaded>,
     observer: call::Watcher,
-    verified: Verified,
 }
 
 impl Plugins {
@@ -130,7 +132,7 @@ impl Plugins {
         let observer = call::Watcher::default();
         let shelf = Shelf::new(engine.clone(), Arc::clone(&cache), Arc::clone(&observer));
         let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
-        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer, verified: Verified::default() }) })
+        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer }), roots: Roots::default() })
     }
 
     /// Tells somebody of every call from now on; the first one to ask for it stays.
@@ -143,30 +145,6 @@ impl Plugins {
     /// Every valid bundled plugin, in order of file names.
     pub fn bundled(&self) -> Vec<Loaded> {
         self.inner.bundled.clone()
-    }
-
-    /// Pulls a plugin into the store. A reference by digest that is in the store already needs no registry.
-    pub async fn pull(&self, reference: &str, auth: RegistryAuth, plain: &PlainHttp) -> Result<Pulled, PluginError> {
-        let registry = Registry::new(registry::parse(reference)?, auth, plain)?;
-        let cache = &self.inner.cache;
-        let kept = registry.reference.digest().and_then(|digest| Some((cache.blob(digest).ok()?, digest.to_owned())));
-        let artifact = match kept {
-            Some((bytes, digest)) => registry.read_manifest(bytes, digest)?,
-            None => registry.within(registry.manifest()).await?,
-        };
-        let bytes = match cache.blob(&artifact.layer) {
-            Ok(bytes) => bytes,
-            Err(_) => registry.within(registry.layer(&artifact)).await?,
-        };
-        let loaded = self.add(&bytes)?;
-        cache.keep(&artifact.bytes)?;
-        let repository = &registry.reference;
-        Ok(Pulled {
-            reference_with_digest: format!("{}/{}@{}", repository.registry(), repository.repository(), artifact.digest),
-            digest: loaded.digest,
-            manifest: loaded.manifest,
-            size: loaded.size,
-        })
     }
 
     /// Checks a component without running it, and keeps it.

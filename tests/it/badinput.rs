@@ -25,7 +25,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// One test's turn on the cluster, with a namespace of its own.
 pub(super) struct Turn {
     pub(super) cluster: &'static Cluster,
-    namespace: String,
+    pub(super) namespace: String,
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
@@ -55,8 +55,10 @@ pub(super) fn alone(test: impl AsyncFnOnce(&Turn) -> Result<()>) -> Result<()> {
         let turn = Turn { cluster, namespace, _alone: Some(turn) };
         let result = test(&turn).await;
         // The next test begins without plugins, whatever became of this one.
-        for plugin in turn.api("Plugin")?.list(&ListParams::default()).await? {
-            turn.delete("Plugin", plugin.metadata.name.as_deref().unwrap_or_default()).await?;
+        for kind in ["Plugin", "PluginSource"] {
+            for object in turn.list(kind).await? {
+                turn.delete(kind, object.metadata.name.as_deref().unwrap_or_default()).await?;
+            }
         }
         result
     })
@@ -84,7 +86,7 @@ impl Turn {
     pub(super) fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
         let (group, version) = match kind {
             "Model" | "Server" => ("substratus.ai", "v1"),
-            "Plugin" => ("substratus.ai", "v1alpha1"),
+            "Plugin" | "PluginSource" => ("substratus.ai", "v1alpha1"),
             "Job" => ("batch", "v1"),
             "Deployment" => ("apps", "v1"),
             "ConfigMap" | "Service" | "ServiceAccount" | "Node" => ("", "v1"),
@@ -92,28 +94,33 @@ impl Turn {
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         Ok(match kind {
-            "Plugin" | "Node" => Api::all_with(self.cluster.client(), &resource),
+            "Plugin" | "PluginSource" | "Node" => Api::all_with(self.cluster.client(), &resource),
             _ => Api::namespaced_with(self.cluster.client(), &self.namespace, &resource),
         })
     }
 
     pub(super) async fn create(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
         let api = self.api(kind)?;
-        let version = if kind == "Plugin" { "substratus.ai/v1alpha1" } else { "substratus.ai/v1" };
+        let version = if kind.starts_with("Plugin") { "substratus.ai/v1alpha1" } else { "substratus.ai/v1" };
         let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
         let made = api.create(&PostParams::default(), &serde_json::from_value(object)?).await;
         made.map(drop).with_context(|| format!("create {kind} {name}"))
     }
 
+    /// Trusts everything that lies in the registry, without signatures.
+    pub(super) async fn trust(&self) -> Result<()> {
+        self.create("PluginSource", "local", json!({"prefix": registry::HOST, "unverified": "Allow"})).await
+    }
+
     /// A Model that is ready, as if an earlier operator had loaded it: nothing runs for it.
-    async fn adopted(&self, name: &str) -> Result<()> {
+    pub(super) async fn adopted(&self, name: &str) -> Result<()> {
         self.create("Model", name, json!({"source": "hf://acme/adopted"})).await?;
         let status = json!({"status": {"ready": true, "artifacts": {"url": "tar:////bucket/adopted"}}});
         self.api("Model")?.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
         Ok(())
     }
 
-    async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+    pub(super) async fn delete(&self, kind: &str, name: &str) -> Result<()> {
         self.api(kind)?.delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
@@ -123,7 +130,7 @@ impl Turn {
     }
 
     /// Waits until a condition is False for this reason, and says these words.
-    async fn refused(&self, kind: &str, name: &str, about: &str, reason: &str, words: &[&str]) -> Result<Value> {
+    pub(super) async fn refused(&self, kind: &str, name: &str, about: &str, reason: &str, words: &[&str]) -> Result<Value> {
         let object = self.wait(kind, name, async |object| Ok(condition(object, about)["reason"] == reason)).await?;
         let found = condition(&object, about);
         let message = found["message"].as_str().unwrap_or_default();

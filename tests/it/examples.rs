@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, PluginSource, Server};
 use substratus_tests::guests;
 use substratus_tests::hub::{Content, Gated, Hub, Repo};
 use tempfile::TempDir;
@@ -77,6 +77,7 @@ fn every_field_is_one_of_ours() {
                 Some("Notebook") => known::<Notebook>(&document),
                 Some("Server") => known::<Server>(&document),
                 Some("Plugin") => known::<Plugin>(&document),
+                Some("PluginSource") => known::<PluginSource>(&document),
                 other => panic!("{}: kind {other:?}", path.display()),
             };
             let lost = lost(&document, &known, "");

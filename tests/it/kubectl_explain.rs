@@ -41,7 +41,9 @@ fn refusal(result: kube::Result<DynamicObject>) -> Result<String> {
 fn kubectl_explains_every_field() -> Result<()> {
     let cluster = Cluster::api()?;
     let cache = tempfile::tempdir()?;
-    for field in ["dataset.spec", "model.spec", "notebook.spec", "server.spec", "server.spec.volumes", "plugin.spec"] {
+    for field in
+        ["dataset.spec", "model.spec", "notebook.spec", "server.spec", "server.spec.volumes", "plugin.spec", "pluginsource.spec"]
+    {
         let text = cluster.block_on(async {
             definitions(cluster).await?;
             // The API server publishes a new definition's schema a moment after it serves the kind.

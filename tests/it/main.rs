@@ -24,6 +24,7 @@ mod plugin_cases;
 mod plugin_offline;
 mod plugin_registry;
 mod plugin_signatures;
+mod plugins;
 mod relay;
 mod rollouts;
 mod tidy;

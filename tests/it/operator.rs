@@ -9,6 +9,7 @@ mod idle;
 mod imports;
 mod manifests;
 mod notebook;
+mod plugins;
 mod scale;
 mod security;
 mod siblings;
@@ -258,6 +259,7 @@ fn unclaimed_image_runs_under_the_container_contract() -> Result<()> {
 #[test]
 fn plugin_that_cannot_be_had_says_why_and_harms_nobody() -> Result<()> {
     on_cluster(async |fixture: &Fixture| {
+        fixture.create("PluginSource", "absent", json!({"prefix": "127.0.0.1:9", "unverified": "Allow"})).await?;
         fixture.create_plugin("absent", json!({"image": "127.0.0.1:9/org/none:1"})).await?;
         fixture.create_plugin("nothing", json!({})).await?;
         fixture.create_plugin("adapter-vllm", json!({"config": {"nonsense": true}})).await?;

@@ -58,6 +58,7 @@ async fn engine(turn: &Turn, server: &str, engine: &str) -> Result<()> {
 fn hundred_servers_keep_their_pods_when_a_plugin_is_updated_and_a_better_one_comes() -> Result<()> {
     alone(async |turn: &Turn| {
         let registry = Registry::start(turn.cluster).await?;
+        turn.trust().await?;
         turn.create("Model", "m", json!({"source": "hf://acme/adopted"})).await?;
         let status = json!({"status": {"ready": true, "artifacts": {"url": "tar:////bucket/adopted"},
             "source": {"revision": "r", "format": "safetensors", "architecture": "LlamaForCausalLM", "bytes": 1, "files": 1}}});

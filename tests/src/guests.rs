@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use sha2::{Digest as _, Sha256};
-use substratus::plugin::{MANIFEST_SECTION, package};
+use substratus::plugin::{MANIFEST_SECTION, Manifest, package};
 
 /// Folder of the importer in Python.
 pub const PYTHON: &str = "examples/importer-python";
@@ -54,16 +54,38 @@ pub fn python_importer() -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// A plugin crate as a later version of itself: its manifest is the last section of the component.
+/// A plugin crate as a later version of itself.
 pub fn later(folder: &str, version: &str) -> anyhow::Result<Vec<u8>> {
-    let bytes = fs::read(component(folder)?)?;
+    altered(folder, |manifest| version.clone_into(&mut manifest.version))
+}
+
+/// A plugin crate with another manifest that its packager takes.
+pub fn altered(folder: &str, change: impl FnOnce(&mut Manifest)) -> anyhow::Result<Vec<u8>> {
     let mut manifest = package::read_manifest(&root().join(folder).join("plugin.yaml"))?;
-    let section = wasm_encoder::CustomSection { name: MANIFEST_SECTION.into(), data: manifest.to_json().into_bytes().into() };
+    change(&mut manifest);
+    Ok(package::package_module(&bare(folder)?, &manifest)?)
+}
+
+/// A plugin crate with any text for a manifest, as somebody would make it who uses no packager.
+pub fn forged(folder: &str, manifest: &str) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = bare(folder)?;
+    bytes.extend(embedded(manifest));
+    Ok(bytes)
+}
+
+/// A plugin crate without its manifest, which is the last section of the component.
+fn bare(folder: &str) -> anyhow::Result<Vec<u8>> {
+    let bytes = fs::read(component(folder)?)?;
+    let manifest = package::read_manifest(&root().join(folder).join("plugin.yaml"))?;
+    let bare = bytes.strip_suffix(embedded(&manifest.to_json()).as_slice()).context("the manifest is not the last section")?;
+    Ok(bare.to_vec())
+}
+
+fn embedded(manifest: &str) -> Vec<u8> {
+    let section = wasm_encoder::CustomSection { name: MANIFEST_SECTION.into(), data: manifest.as_bytes().into() };
     let mut embedded = Vec::new();
     wasm_encoder::ComponentSection::append_to_component(&section, &mut embedded);
-    let bare = bytes.strip_suffix(embedded.as_slice()).context("the manifest is not the last section")?;
-    version.clone_into(&mut manifest.version);
-    Ok(package::package_module(bare, &manifest)?)
+    embedded
 }
 
 /// Every plugin crate of the repository: the folders of `plugins/` with a `plugin.yaml`.

@@ -51,6 +51,8 @@ impl Manifests {
             Some("Model") => self.models.push(parse(document)?),
             Some("Server") => self.servers.push(parse(document)?),
             Some("Plugin") => self.plugins.push(parse(document)?),
+            // It says nothing of what is bundled.
+            Some("PluginSource") => {}
             Some(other) => bail!("kind `{other}` is not explained; Dataset, Model, Server and Notebook are"),
             None => bail!("a document has no kind"),
         }

@@ -1,6 +1,7 @@
-//! Cuts what a manifest asks for down to what an administrator grants. Knows nothing about who enforces the result.
+//! Cuts what a manifest asks for down to what an administrator grants, and that down to what its source may be granted at most.
+//! Knows nothing about who enforces the result.
 
-use substratus_crds::Grants;
+use substratus_crds::{Ceiling, Grants};
 
 use super::{Grant, GrantedSecret, Manifest};
 use crate::worker::allow::HostPattern;
@@ -32,6 +33,21 @@ impl Manifest {
         }
     }
 
+    /// Whether everything that the host pattern `narrow` allows is allowed by `wide`; patterns that do not parse cover nothing.
+    pub fn host_covers(wide: &str, narrow: &str) -> bool {
+        host_covers(wide, narrow)
+    }
+
+    /// Whether an image, or a prefix of images, is among those of another.
+    pub fn image_covers(wide: &str, narrow: &str) -> bool {
+        image_covers(wide, narrow)
+    }
+
+    /// Whether a scheduling key, or a prefix of keys, is among those of another.
+    pub fn key_covers(wide: &str, narrow: &str) -> bool {
+        key_covers(wide, narrow)
+    }
+
     fn asked(&self) -> Grant {
         let secrets = self.secrets.iter().map(|secret| GrantedSecret {
             name: secret.name.clone(),
@@ -44,6 +60,41 @@ impl Manifest {
             secrets: secrets.collect(),
             images: self.images.clone(),
             scheduling: self.scheduling.clone(),
+        }
+    }
+}
+
+impl Grant {
+    /// The smaller of this and what a source may be granted at most. Nothing passes a ceiling because it was named in full.
+    #[must_use]
+    pub fn within(self, ceiling: &Ceiling) -> Self {
+        let hosts = |granted: Vec<String>, most: Option<&Vec<String>>| match most {
+            Some(most) => smaller(most, &granted, host_covers, |_| false),
+            None => granted,
+        };
+        let secrets = self.secrets.into_iter().filter_map(|secret| {
+            // A secret goes nowhere that a request may not go.
+            let reachable = hosts(secret.hosts, ceiling.hosts.as_ref());
+            let left = match &ceiling.secrets {
+                Some(most) => {
+                    let named = most.iter().filter(|most| most.name == secret.name).flat_map(|most| most.hosts.clone()).collect();
+                    hosts(reachable, Some(&named))
+                }
+                None => reachable,
+            };
+            (!left.is_empty()).then_some(GrantedSecret { hosts: left, ..secret })
+        });
+        Self {
+            secrets: secrets.collect(),
+            hosts: hosts(self.hosts, ceiling.hosts.as_ref()),
+            images: match &ceiling.images {
+                Some(most) => smaller(most, &self.images, image_covers, |_| false),
+                None => self.images,
+            },
+            scheduling: match &ceiling.scheduling {
+                Some(most) => smaller(most, &self.scheduling, key_covers, |_| false),
+                None => self.scheduling,
+            },
         }
     }
 }
@@ -84,6 +135,29 @@ fn host_covers(wide: &str, narrow: &str) -> bool {
 /// Whether an image, or a prefix of images, lies below a prefix. A prefix ends where a name ends: `a/vllm` does not cover `a/vllm-evil`.
 pub(super) fn prefix_covers(prefix: &str, image: &str) -> bool {
     image.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with(['/', ':', '@']))
+}
+
+/// A prefix ends in a slash; anything else is one repository, as [`crate::reconcile::guard`] reads grants.
+fn image_covers(wide: &str, narrow: &str) -> bool {
+    let (wide, narrow) = (full_name(wide), full_name(narrow));
+    if wide.ends_with('/') { narrow.starts_with(&wide) } else { wide == narrow }
+}
+
+/// An image or a prefix of images with its registry, and without tag and digest.
+fn full_name(image: &str) -> String {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    let image = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    };
+    let hub = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"].iter().find_map(|hub| image.strip_prefix(hub));
+    match (hub, image.split_once('/')) {
+        (Some(path), _) if path.contains('/') || path.is_empty() => format!("docker.io/{path}"),
+        (Some(name), _) => format!("docker.io/library/{name}"),
+        (None, Some((host, _))) if host.contains(['.', ':']) || host == "localhost" => image.to_owned(),
+        (None, Some(_)) => format!("docker.io/{image}"),
+        (None, None) => format!("docker.io/library/{image}"),
+    }
 }
 
 fn key_covers(wide: &str, narrow: &str) -> bool {
@@ -142,6 +216,57 @@ mod tests {
         assert_eq!(grant.hosts, texts(&["https://*.eu.cdn.example", "https://mirror.internal"]));
         assert_eq!(grant.secrets.len(), 1);
         assert_eq!(grant.secrets[0].hosts, texts(&["https://mirror.internal"]));
+    }
+
+    fn cut(grant: &Grants, ceiling: &Ceiling) -> Grant {
+        loader().grant(Some(grant)).within(ceiling)
+    }
+
+    #[test]
+    fn a_ceiling_bounds_what_was_granted_and_hosts_of_secrets_with_it() {
+        let granted = Grants {
+            hosts: texts(&["https://hub.example", "https://*.cdn.example", "https://mirror.internal"]),
+            secrets: vec![SecretGrant { name: "hub".into(), hosts: texts(&["https://hub.example", "https://mirror.internal"]) }],
+            ..Grants::default()
+        };
+        let all = cut(&granted, &Ceiling::default());
+        assert_eq!(all, loader().grant(Some(&granted)), "a ceiling that says nothing bounds nothing");
+        let hosts = Ceiling { hosts: Some(texts(&["https://hub.example", "https://*.eu.cdn.example"])), ..Ceiling::default() };
+        let some = cut(&granted, &hosts);
+        assert_eq!(some.hosts, texts(&["https://*.eu.cdn.example", "https://hub.example"]), "an exact mirror passes no ceiling");
+        assert_eq!(some.secrets[0].hosts, texts(&["https://hub.example"]));
+        let nothing = Ceiling { secrets: Some(Vec::new()), ..Ceiling::default() };
+        assert!(cut(&granted, &nothing).secrets.is_empty());
+        let mirror = SecretGrant { name: "hub".into(), hosts: texts(&["https://mirror.internal"]) };
+        let secrets = Ceiling { secrets: Some(vec![mirror]), ..Ceiling::default() };
+        assert_eq!(cut(&granted, &secrets).secrets[0].hosts, texts(&["https://mirror.internal"]));
+        assert_eq!(cut(&granted, &secrets).hosts, all.hosts);
+    }
+
+    #[test]
+    fn a_ceiling_bounds_images_and_keys() {
+        let grant = |images: &[&str], keys: &[&str]| Grant { images: texts(images), scheduling: texts(keys), ..Grant::default() };
+        let ceiling = |images: &[&str], keys: &[&str]| Ceiling {
+            images: Some(texts(images)),
+            scheduling: Some(texts(keys)),
+            ..Ceiling::default()
+        };
+        for (granted, most, left) in [
+            ("docker.io/", "docker.io/vllm/", vec!["docker.io/vllm/"]),
+            ("docker.io/vllm/vllm-openai", "vllm/", vec!["docker.io/vllm/vllm-openai"]),
+            ("docker.io/vllm/", "docker.io/vllm/vllm-openai", vec!["docker.io/vllm/vllm-openai"]),
+            ("docker.io/vllm-evil/x", "docker.io/vllm/", vec![]),
+            ("docker.io/vllm/x", "docker.io/vllm", vec![]),
+            ("vllm/vllm-openai", "docker.io/", vec!["vllm/vllm-openai"]),
+            ("docker.io/evil/x", "docker.io/library/", vec![]),
+            ("busybox", "docker.io/library/", vec!["busybox"]),
+            ("registry.example:5000/a", "registry.example:5000/", vec!["registry.example:5000/a"]),
+        ] {
+            let cut = grant(&[granted], &[]).within(&ceiling(&[most], &[]));
+            assert_eq!(cut.images, texts(&left), "{granted} within {most}");
+        }
+        let cut = grant(&[], &["nvidia.com/gpu", "example.com/*"]).within(&ceiling(&[], &["nvidia.com/*", "example.com/a"]));
+        assert_eq!(cut.scheduling, texts(&["example.com/a", "nvidia.com/gpu"]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ```text
 //! blobs/sha256/<hex>             bytes by digest, hashed again on every read
 //! aot/<engine id>/<hex>.cwasm    HMAC-SHA256, then the code; bound to engine and component
+//! notes/<hex>                    HMAC-SHA256, then what we found out ourselves; bound to its name
 //! tmp/                           write, fsync, rename
 //! key                            32 random bytes, readable by us alone
 //! ```
@@ -33,7 +34,7 @@ impl Cache {
     /// Opens the store, or makes one.
     pub(super) fn open(root: &Path, engine: &Engine) -> Result<Self, PluginError> {
         let engine_id = engine::id(engine);
-        for folder in ["blobs/sha256", "tmp", &format!("aot/{engine_id}")] {
+        for folder in ["blobs/sha256", "notes", "tmp", &format!("aot/{engine_id}")] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| failed("make the folder", &path, source))?;
         }
@@ -76,6 +77,39 @@ impl Cache {
         Ok(digest)
     }
 
+    /// Something small that this store wrote down under this name, a hexadecimal one, if it is there and unharmed.
+    pub(super) fn note(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.note_path(name)?;
+        let sealed = fs::read(&path).ok()?;
+        let (tag, text) = sealed.split_at_checked(TAG)?;
+        if self.seal_note(name, text).verify_slice(tag).is_err() {
+            tracing::error!(path = %path.display(), "a note of the plugin store does not carry our signature; it is deleted");
+            remove(&path);
+            return None;
+        }
+        Some(text.to_vec())
+    }
+
+    /// Writes something small down under a name.
+    pub(super) fn keep_note(&self, name: &str, text: &[u8]) -> Result<(), PluginError> {
+        let path = self.note_path(name).ok_or_else(|| PluginError::Unknown { digest: super::text::clip(name, 128) })?;
+        let tag = self.seal_note(name, text).finalize().into_bytes();
+        self.write(&path, &[&tag, text])
+    }
+
+    fn note_path(&self, name: &str) -> Option<PathBuf> {
+        is_sha256(name).then(|| self.root.join("notes").join(name))
+    }
+
+    fn seal_note(&self, name: &str, text: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.mac();
+        // No engine is called so: a note is never taken for code.
+        mac.update(b"note ");
+        mac.update(name.as_bytes());
+        mac.update(text);
+        mac
+    }
+
     /// Code that this store compiled for this engine from this component, if it is there and unharmed.
     pub(super) fn code(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.code_path(digest);
@@ -111,11 +145,15 @@ impl Cache {
         self.root.join("aot").join(&self.engine_id).join(format!("{name}.cwasm"))
     }
 
-    fn seal(&self, digest: &str, code: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self) -> Hmac<Sha256> {
         // The block size of SHA-256, zeros behind the key: what HMAC does with a short key.
         let mut block = [0; 64];
         block.iter_mut().zip(self.key).for_each(|(byte, key)| *byte = key);
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        <Hmac<Sha256> as KeyInit>::new(&block.into())
+    }
+
+    fn seal(&self, digest: &str, code: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.mac();
         mac.update(self.engine_id.as_bytes());
         mac.update(digest.as_bytes());
         mac.update(&(code.len() as u64).to_be_bytes());

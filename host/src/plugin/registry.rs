@@ -3,6 +3,7 @@
 
 mod error;
 mod referrers;
+mod roots;
 mod upload;
 
 use futures::StreamExt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::RegistryError;
 pub(super) use self::referrers::{Descriptor, INDEX};
+pub use self::roots::Roots;
 use super::cache::digest_of;
 use crate::causes;
 use crate::limits;
@@ -86,6 +88,16 @@ pub(super) fn parse(reference: &str) -> Result<Reference, RegistryError> {
 impl Registry {
     /// Prepares to talk; does no I/O.
     pub(super) fn new(reference: Reference, auth: RegistryAuth, plain: &PlainHttp) -> Result<Self, RegistryError> {
+        Self::trusting(reference, auth, plain, &Roots::default())
+    }
+
+    /// The same, with certificates to trust besides the system's.
+    pub(super) fn trusting(
+        reference: Reference,
+        auth: RegistryAuth,
+        plain: &PlainHttp,
+        roots: &Roots,
+    ) -> Result<Self, RegistryError> {
         let host = reference.resolve_registry().to_owned();
         let scheme = if plain.0.contains(&host) { "http" } else { "https" };
         let config = ClientConfig {
@@ -94,6 +106,7 @@ impl Registry {
             read_timeout: Some(limits::REGISTRY_IDLE),
             user_agent: concat!("substratus/", env!("CARGO_PKG_VERSION")),
             use_monolithic_push: true,
+            extra_root_certificates: roots.for_oci(),
             ..ClientConfig::default()
         };
         let unavailable = |error: String| RegistryError::Unavailable { reference: reference.whole(), reason: error };
@@ -103,6 +116,7 @@ impl Registry {
             .connect_timeout(limits::REGISTRY_CONNECT)
             .read_timeout(limits::REGISTRY_IDLE)
             .redirect(reqwest::redirect::Policy::limited(5))
+            .tls_certs_merge(roots.for_http())
             .user_agent(concat!("substratus/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| unavailable(error.to_string()))?;
@@ -127,28 +141,7 @@ impl Registry {
         if let Some(expected) = self.reference.digest() {
             self.expect("the manifest", expected, &digest)?;
         }
-        self.read_manifest(bytes, digest)
-    }
-
-    /// What a manifest's bytes say, once their digest is known to be right.
-    pub(super) fn read_manifest(&self, bytes: Vec<u8>, digest: String) -> Result<Artifact, RegistryError> {
-        let manifest: OciImageManifest = serde_json::from_slice(&bytes)
-            .map_err(|error| self.not_a_plugin(format!("its manifest is not one of a single image ({error})")))?;
-        let [layer] = manifest.layers.as_slice() else {
-            return Err(self.not_a_plugin(format!("it has {} layers and a plugin has exactly one", manifest.layers.len())));
-        };
-        if !LAYERS.contains(&layer.media_type.as_str()) {
-            return Err(self.not_a_plugin(format!("its layer is `{}`, not `{LAYER}`", super::text::sentence(&layer.media_type))));
-        }
-        let hex = layer.digest.strip_prefix("sha256:").is_some_and(super::cache::is_sha256);
-        if !hex {
-            return Err(self.not_a_plugin("its layer's digest is no SHA-256".to_owned()));
-        }
-        let size = u64::try_from(layer.size).unwrap_or(u64::MAX);
-        if size > limits::COMPONENT_BYTES {
-            return Err(self.too_large("the component", size, limits::COMPONENT_BYTES));
-        }
-        Ok(Artifact { layer: layer.digest.clone(), size, bytes, digest })
+        read_manifest(&self.reference, bytes, digest)
     }
 
     /// The layer's bytes, if they are the ones announced.
@@ -257,8 +250,26 @@ impl Registry {
     fn too_large(&self, what: &'static str, size: u64, max: u64) -> RegistryError {
         RegistryError::TooLarge { reference: self.reference.whole(), what, size, max }
     }
+}
 
-    fn not_a_plugin(&self, reason: String) -> RegistryError {
-        RegistryError::NotAPlugin { reference: self.reference.whole(), reason }
+/// What a manifest's bytes say, once their digest is known to be right.
+pub(super) fn read_manifest(reference: &Reference, bytes: Vec<u8>, digest: String) -> Result<Artifact, RegistryError> {
+    let not_a_plugin = |reason: String| RegistryError::NotAPlugin { reference: reference.whole(), reason };
+    let manifest: OciImageManifest = serde_json::from_slice(&bytes)
+        .map_err(|error| not_a_plugin(format!("its manifest is not one of a single image ({error})")))?;
+    let [layer] = manifest.layers.as_slice() else {
+        return Err(not_a_plugin(format!("it has {} layers and a plugin has exactly one", manifest.layers.len())));
+    };
+    if !LAYERS.contains(&layer.media_type.as_str()) {
+        return Err(not_a_plugin(format!("its layer is `{}`, not `{LAYER}`", super::text::sentence(&layer.media_type))));
     }
+    let hex = layer.digest.strip_prefix("sha256:").is_some_and(super::cache::is_sha256);
+    if !hex {
+        return Err(not_a_plugin("its layer's digest is no SHA-256".to_owned()));
+    }
+    let (size, max) = (u64::try_from(layer.size).unwrap_or(u64::MAX), limits::COMPONENT_BYTES);
+    if size > max {
+        return Err(RegistryError::TooLarge { reference: reference.whole(), what: "the component", size, max });
+    }
+    Ok(Artifact { layer: layer.digest.clone(), size, bytes, digest })
 }

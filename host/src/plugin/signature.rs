@@ -16,10 +16,7 @@ mod key;
 mod legacy;
 mod tally;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::error::SignatureError;
 use self::key::Keys;
@@ -33,7 +30,7 @@ use crate::limits;
 /// Who must have signed.
 ///
 /// Identities of people and of build systems (keyless signatures) will stand beside `keys`; a bundle by one is refused until then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignaturePolicy {
     /// Public keys as PEM, ECDSA P-256: what `cosign generate-key-pair` writes to `cosign.pub`.
     pub keys: Vec<String>,
@@ -42,7 +39,7 @@ pub struct SignaturePolicy {
 }
 
 /// What was proved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
     /// `sha256:<hex of DER SPKI>` of every key of the policy that signed, sorted.
     pub by: Vec<String>,
@@ -64,10 +61,6 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
-/// Results by digest and policy: a digest does not change, and another policy is another question.
-#[derive(Default)]
-pub(super) struct Verified(Mutex<BTreeMap<(String, String), Signed>>);
-
 impl Plugins {
     /// Whether enough keys of the policy signed the manifest that `reference_with_digest` names. What was proved once is not
     /// asked for again.
@@ -79,14 +72,13 @@ impl Plugins {
         policy: &SignaturePolicy,
     ) -> Result<Signed, PluginError> {
         let keys = Keys::of(policy)?;
-        let registry = Registry::new(registry::parse(reference_with_digest)?, auth, plain)?;
+        let registry = self.registry(reference_with_digest, auth, plain)?;
         let digest = subject(&registry)?;
-        let question = (digest.clone(), keys.id());
-        if let Some(signed) = self.inner.verified.get(&question) {
+        if let Some(signed) = self.known_signed(&digest, policy) {
             return Ok(signed);
         }
         let signed = check(&registry, &digest, &keys).await?;
-        self.inner.verified.put(question, &signed);
+        self.keep_signed(&digest, policy, &signed);
         Ok(signed)
     }
 }
@@ -214,20 +206,5 @@ async fn legacy_of(registry: &Registry, digest: &str, layer: &Descriptor) -> Rea
     match registry.blob_of("a signature's payload", layer, limits::SIGNATURE_BYTES).await {
         Ok(payload) => legacy::read(payload, layer.annotations.as_ref(), digest).into(),
         Err(error) => error.into(),
-    }
-}
-
-impl Verified {
-    fn get(&self, question: &(String, String)) -> Option<Signed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(question).cloned()
-    }
-
-    fn put(&self, question: (String, String), signed: &Signed) {
-        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Asking again costs little: no order of age is kept.
-        if results.len() >= limits::SIGNATURE_RESULTS {
-            results.clear();
-        }
-        results.insert(question, signed.clone());
     }
 }

@@ -21,7 +21,7 @@ pub async fn place(
     nodes: &[Node],
 ) -> Result<Option<Placement>, Verdict> {
     let Some(gpu) = resources.and_then(|resources| resources.gpu.as_ref()) else { return Ok(None) };
-    let Some(policy) = catalog.by_cloud(&environment.cloud) else {
+    let Some(policy) = catalog.by_cloud(&environment.cloud, &subject.namespace) else {
         let message = format!("no active GPU policy claims the cloud `{}`; install one, or set CLOUD", environment.cloud);
         return Err(Verdict::new(reason::PLUGIN_NOT_FOUND, message));
     };

@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use substratus_crds::{Dataset, Model, Notebook, Plugin, Server};
+use substratus_crds::{Dataset, Model, Notebook, Plugin, PluginSource, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -39,6 +39,8 @@ pub struct Caches {
     pub servers: Store<Server>,
     /// Plugins.
     pub plugins: Store<Plugin>,
+    /// Whom to trust with plugins.
+    pub sources: Store<PluginSource>,
     /// Our Jobs.
     pub jobs: Store<JobView>,
     /// Our Deployments.
@@ -94,6 +96,7 @@ pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigg
         notebooks: watch.referring(&references, &siblings),
         servers: watch.referring(&references, &siblings),
         plugins: watch.cluster(drop_managed_fields::<Plugin>, |plugin| vec![Trigger::Plugin(plugin.name_any())]),
+        sources: watch.cluster(drop_managed_fields::<PluginSource>, |_| vec![Trigger::Sources]),
         jobs: watch.start(ours.clone(), drop_managed_fields::<JobView>, |_| (), owners::<JobView>),
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
@@ -284,6 +287,7 @@ impl Caches {
             self.models.wait_until_ready(),
             self.servers.wait_until_ready(),
             self.plugins.wait_until_ready(),
+            self.sources.wait_until_ready(),
             self.jobs.wait_until_ready(),
             self.deployments.wait_until_ready(),
             self.services.wait_until_ready(),

@@ -21,7 +21,7 @@ pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
     for (what, key) in selector.chain(tolerations).chain(limits) {
         if !granted_key(key, &grant.scheduling) {
             return Err(format!(
-                "sets the {what} `{key}`, which it has no grant for; add it to spec.grants.scheduling of the Plugin"
+                "sets the {what} `{key}`, which it has no grant for; add it to spec.grants.scheduling of the Plugin, within the ceiling of its PluginSource"
             ));
         }
     }
@@ -43,7 +43,7 @@ fn granted_key(key: &str, granted: &[String]) -> bool {
 pub fn container(container: &Container, grant: &Grant) -> Result<(), String> {
     if !granted_image(&container.image, &grant.images) {
         return Err(format!(
-            "runs the image `{}`, which it has no grant for; add its repository to spec.grants.images of the Plugin",
+            "runs the image `{}`, which it has no grant for; add its repository to spec.grants.images of the Plugin, within the ceiling of its PluginSource",
             container.image
         ));
     }

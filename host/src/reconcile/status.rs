@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
@@ -41,7 +42,7 @@ pub async fn write<K: Kind>(object: &K, status: &K::Status, context: &Context) -
     if apply(&api, object, K::MANAGER, status, !news.is_empty()).await? {
         for news in news {
             context.metrics.told(&news.reason);
-            tell(object, news, context).await;
+            tell(&object.object_ref(&()), news, context).await;
         }
         announce(object, object.status().map_or(&[], K::conditions), K::conditions(status), context).await;
     }
@@ -86,12 +87,13 @@ where
             tracing::info!(kind = %K::kind(&()), object = %kube::runtime::reflector::ObjectRef::from_obj(object), reason = condition.reason, message = condition.message, "{}", condition.type_);
             let warning = condition.status != "True" && !EXPECTED.contains(&condition.reason.as_str());
             let (reason, action) = (condition.reason.clone(), "Reconcile".to_owned());
-            tell(object, News { warning, reason, action, note: condition.message.clone() }, context).await;
+            tell(&object.object_ref(&()), News { warning, reason, action, note: condition.message.clone() }, context).await;
         }
     }
 }
 
-async fn tell<K: Resource<DynamicType = ()>>(object: &K, news: News, context: &Context) {
+/// An Event about an object, which may be gone.
+pub async fn tell(object: &ObjectReference, news: News, context: &Context) {
     let News { warning, reason, action, mut note } = news;
     if note.len() > MAX_NOTE {
         note = note.chars().take(MAX_NOTE / 4).collect();
@@ -103,7 +105,7 @@ async fn tell<K: Resource<DynamicType = ()>>(object: &K, news: News, context: &C
         action,
         secondary: None,
     };
-    if let Err(error) = context.events.publish(&event, &object.object_ref(&())).await {
+    if let Err(error) = context.events.publish(&event, object).await {
         // The condition says it all; an Event is a courtesy.
         tracing::warn!(%error, "an Event could not be written");
     }

@@ -17,6 +17,8 @@ pub enum Trigger {
     Server(String, String),
     /// Name of a Plugin.
     Plugin(String),
+    /// Some `PluginSource`: any Plugin may be under it.
+    Sources,
 }
 
 impl Trigger {
@@ -27,7 +29,7 @@ impl Trigger {
             | Self::Model(namespace, _)
             | Self::Notebook(namespace, _)
             | Self::Server(namespace, _) => Some(namespace),
-            Self::Plugin(_) => None,
+            Self::Plugin(_) | Self::Sources => None,
         }
     }
 }

@@ -45,6 +45,7 @@ const POLICY: [(&str, &str, &[&str]); 9] = [
 fn a_guest_that_misbehaves_is_named_and_nothing_runs_by_its_word() -> Result<()> {
     alone(async |turn: &Turn| {
         let registry = Registry::start(turn.cluster).await?;
+        turn.trust().await?;
         for (name, grants) in
             [("adapter", json!({"images": ["docker.io/hostile/"]})), ("policy", json!({"scheduling": ["nvidia.com/gpu"]}))]
         {

@@ -27,10 +27,20 @@ async fn native(component: &[u8]) -> Result<Vec<u8>> {
     Ok(sealed.get(32..).context("no code behind the signature")?.to_vec())
 }
 
+/// A policy whose manifest has other members than its packager would let it have.
+fn forged(members: &serde_json::Value) -> Result<Vec<u8>> {
+    let mut manifest = json!({"name": "forged", "version": "0.1.0", "role": "GpuPolicy", "host": "0.1"});
+    for (name, value) in members.as_object().context("no members")? {
+        manifest[name] = value.clone();
+    }
+    guests::forged("tests/guests/policy", &manifest.to_string())
+}
+
 #[test]
 fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
     alone(async |turn: &Turn| {
         let registry = Registry::start(turn.cluster).await?;
+        turn.trust().await?;
         let good = std::fs::read(guests::component("plugins/loader-huggingface")?)?;
         let native = native(&good).await?;
         // Not one of the bundled: those are there already.
@@ -39,7 +49,10 @@ fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
         bare.section(&wasm_encoder::CustomSection { name: "other".into(), data: b"1".as_slice().into() });
         let module = wasm_encoder::Module::new().finish();
         let cap = usize::try_from(substratus::limits::COMPONENT_BYTES)?;
-        let cases: [Case<'_>; 7] = [
+        let liar = forged(&json!({"role": "ServerAdapter"}))?;
+        let bomb = forged(&json!({"config": {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}}))?;
+        let deep = guests::forged("tests/guests/policy", &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)))?;
+        let cases: [Case<'_>; 10] = [
             ("script", b"#!/bin/sh", 9, "Compatible", "NotAComponent", &["is not WebAssembly", "substratus plugin build"]),
             (
                 "module",
@@ -52,6 +65,23 @@ fn a_plugin_that_cannot_be_used_says_which_step_failed() -> Result<()> {
             ("native", &native, native.len(), "Compatible", "NotAComponent", &["precompiled machine code", "never loaded"]),
             ("garbage", b"\0asm\x0d\0\x01\0garbage", 15, "Compatible", "NotAComponent", &["not valid"]),
             ("bare", &bare.finish(), 17, "Compatible", "InvalidManifest", &["substratus:manifest"]),
+            (
+                "liar",
+                &liar,
+                liar.len(),
+                "Compatible",
+                "IncompatibleWorld",
+                &["does not export `substratus:plugin/serving@0.1.0`", "which a ServerAdapter must"],
+            ),
+            (
+                "bomb",
+                &bomb,
+                bomb.len(),
+                "Compatible",
+                "InvalidManifest",
+                &["config.properties.a", "keyword `pattern` is not supported"],
+            ),
+            ("deep", &deep, deep.len(), "Compatible", "InvalidManifest", &["recursion limit"]),
             ("large", b"small", cap + 1, "Resolved", "TooLarge", &["67108865", "at most 67108864"]),
             ("spoilt", &unknown, unknown.len(), "Verified", "DigestMismatch", &["is not used"]),
         ];
@@ -91,7 +121,6 @@ fn a_registry_that_wants_credentials_gets_those_of_the_pull_secret() -> Result<(
         let registry = Registry::start_with(turn.cluster, Some(HTPASSWD)).await?;
         let good = std::fs::read(guests::component("tests/guests/policy")?)?;
         let right = RegistryAuth::Basic("user".to_owned(), "secret".to_owned());
-        let image = registry.push_as(&right, "private", &good, good.len()).await?;
         let secrets = Api::<Secret>::namespaced(turn.cluster.client(), &turn.namespace);
         for (name, password) in [("wrong", "guess"), ("right", "secret")] {
             let config = json!({"auths": {HOST: {"username": "user", "password": password}}}).to_string();
@@ -100,12 +129,19 @@ fn a_registry_that_wants_credentials_gets_those_of_the_pull_secret() -> Result<(
             secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
         }
         for (name, secret) in [("nobody", None), ("absent", Some("absent")), ("wrong", Some("wrong")), ("right", Some("right"))] {
-            turn.create("Plugin", name, json!({"image": image, "pullSecret": secret})).await?;
+            let image = registry.push_as(&right, name, &good, good.len()).await?;
+            turn.create(
+                "PluginSource",
+                name,
+                json!({"prefix": format!("{HOST}/plugins/{name}"), "pullSecret": secret, "unverified": "Allow"}),
+            )
+            .await?;
+            turn.create("Plugin", name, json!({"image": image})).await?;
         }
         // The operator's own namespace is where pull secrets are.
         let namespace = format!("--namespace={}", turn.namespace);
         let _operator = turn.operator(&["--insecure-registry", HOST, &namespace]).await?;
-        for (name, words) in [("nobody", "private"), ("absent", "absent"), ("wrong", "private")] {
+        for (name, words) in [("nobody", "nobody"), ("absent", "absent"), ("wrong", "wrong")] {
             let plugin = turn.refused("Plugin", name, "Resolved", "RegistryAuth", &[words]).await?;
             ensure!(!plugin.to_string().contains("guess"), "the password shows: {plugin}");
         }
@@ -119,6 +155,7 @@ fn a_registry_that_wants_credentials_gets_those_of_the_pull_secret() -> Result<(
 fn a_registry_that_goes_away_takes_nothing_that_worked_with_it() -> Result<()> {
     alone(async |turn: &Turn| {
         let registry = Registry::start(turn.cluster).await?;
+        turn.trust().await?;
         let good = std::fs::read(guests::component("tests/guests/policy")?)?;
         let image = registry.push("policy", &good, good.len()).await?;
         turn.create("Plugin", "policy", json!({"image": image})).await?;

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use substratus_tests::cluster::{Cluster, eventually};
 
@@ -30,7 +30,6 @@ impl Registry {
     /// The same for who knows the name and the password alone, as lines of `htpasswd` (bcrypt) have them.
     pub(crate) async fn start_with(cluster: &Cluster, htpasswd: Option<&str>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let settings = folder.path().join("registry.json");
         let mut written = json!({
             "version": "0.1",
             "log": {"level": "error"},
@@ -42,17 +41,47 @@ impl Registry {
             std::fs::write(&path, lines)?;
             written["auth"] = json!({"htpasswd": {"realm": "test", "path": path}});
         }
+        Self::run(cluster, folder, &written, "http").await
+    }
+
+    async fn run(cluster: &Cluster, folder: tempfile::TempDir, written: &Value, scheme: &str) -> Result<Self> {
+        let settings = folder.path().join("registry.json");
         std::fs::write(&settings, written.to_string())?;
         let mut command = cluster.command("docker-registry");
         command.arg("serve").arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { child: command.spawn().context("starting docker-registry")?, folder };
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        // Whether it can be trusted is for others to find out.
+        let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build()?;
         eventually("registry", Duration::from_secs(30), async || {
-            let status = client.get(format!("http://{HOST}/v2/")).send().await?.status();
+            let status = client.get(format!("{scheme}://{HOST}/v2/")).send().await?.status();
             Ok((status.is_success() || status == 401).then_some(()))
         })
         .await?;
         Ok(registry)
+    }
+
+    /// The same content behind TLS, with a certificate of an authority that nobody knows: it, too, in PEM format.
+    pub(crate) async fn secured(mut self, cluster: &Cluster) -> Result<(Self, String)> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir()?);
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key)?.pem();
+        let issuer = rcgen::Issuer::new(params, key);
+        let key = rcgen::KeyPair::generate()?;
+        let served = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
+        let (certificate_file, key_file) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        std::fs::write(&certificate_file, served.pem())?;
+        std::fs::write(&key_file, key.serialize_pem())?;
+        let written = json!({
+            "version": "0.1",
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
+            "http": {"addr": HOST, "tls": {"certificate": certificate_file, "key": key_file}},
+        });
+        Ok((Self::run(cluster, folder, &written, "https").await?, authority))
     }
 
     /// Pushes one layer of these bytes as a plugin of that name, with the size that is announced for it.
@@ -79,7 +108,7 @@ impl Registry {
     }
 
     /// Changes the last byte of a blob on the registry's disk.
-    pub(super) fn spoil(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn spoil(&self, bytes: &[u8]) -> Result<()> {
         let hex = digest(bytes).replace("sha256:", "");
         let start = hex.get(..2).context("a digest")?;
         let blob = PathBuf::from("data/docker/registry/v2/blobs/sha256").join(start).join(&hex).join("data");
@@ -92,7 +121,7 @@ impl Registry {
     }
 
     /// Ends it; what it holds is gone.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())

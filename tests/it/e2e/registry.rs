@@ -21,6 +21,9 @@ const BYTES: u64 = 24 << 20;
 async fn pushed(stage: &Stage<'_>, name: &str, component: &[u8]) -> Result<String> {
     let registry = stage.cluster.registry()?;
     let plain = PlainHttp(vec![registry.to_owned()]);
+    let source = json!({"apiVersion": "substratus.ai/v1alpha1", "kind": "PluginSource", "metadata": {"name": "local"},
+        "spec": {"prefix": format!("{registry}/plugins/"), "unverified": "Allow"}});
+    platform::apply_text(stage.cluster, "default", &source.to_string())?;
     Ok(push(&format!("{registry}/plugins/{name}:1"), component, RegistryAuth::Anonymous, &plain).await?)
 }
 

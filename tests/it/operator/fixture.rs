@@ -15,6 +15,10 @@ use substratus_tests::{install, platform};
 use tokio::sync::{Mutex, OnceCell, RwLock};
 
 use super::LIMIT;
+use crate::badinput::registry::HOST;
+
+/// Plugins of these tests come from a registry beside the operator.
+const ARGUMENTS: &[&str] = &["--insecure-registry", HOST];
 
 /// A namespace on the shared cluster, beside the shared operator.
 pub(super) struct Fixture {
@@ -57,7 +61,7 @@ async fn shared(cluster: &Cluster) -> Result<Arc<Shared>> {
             .map(|definition| Ok(serde_json::from_value(serde_json::to_value(definition)?)?))
             .collect::<Result<_>>()?;
         install::apply(&cluster.client(), &definitions).await?;
-        let operator = Operator::start(cluster, &[]).await?;
+        let operator = Operator::start(cluster, ARGUMENTS).await?;
         anyhow::Ok(Arc::new(Shared { operator: Mutex::new(Some(operator)), calm: RwLock::default() }))
     };
     SHARED.get_or_try_init(start).await.cloned()
@@ -88,7 +92,7 @@ pub(super) fn loaded(model: &Value, bytes: i64) -> Value {
 fn resource(kind: &str) -> Result<ApiResource> {
     let (group, version) = match kind {
         "Dataset" | "Model" | "Notebook" | "Server" => ("substratus.ai", "v1"),
-        "Plugin" => ("substratus.ai", "v1alpha1"),
+        "Plugin" | "PluginSource" => ("substratus.ai", "v1alpha1"),
         "Job" => ("batch", "v1"),
         "Deployment" => ("apps", "v1"),
         "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Secret" | "Event" => ("", "v1"),
@@ -101,7 +105,7 @@ impl Fixture {
     fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
         let resource = resource(kind)?;
         Ok(match kind {
-            "Plugin" => Api::all_with(self.cluster.client(), &resource),
+            "Plugin" | "PluginSource" => Api::all_with(self.cluster.client(), &resource),
             _ => Api::namespaced_with(self.cluster.client(), &self.namespace, &resource),
         })
     }
@@ -309,7 +313,7 @@ impl Fixture {
         let _calm = self.shared.calm.write().await;
         let mut operator = self.shared.operator.lock().await;
         let running = operator.take().context("no operator runs")?;
-        *operator = Some(running.restart(self.cluster, &[]).await?);
+        *operator = Some(running.restart(self.cluster, ARGUMENTS).await?);
         Ok(())
     }
 
@@ -320,7 +324,7 @@ impl Fixture {
         let running = operator.take().context("no operator runs")?;
         let stopped = running.pause().await?;
         let worked = work().await;
-        *operator = Some(stopped.resume(self.cluster, &[]).await?);
+        *operator = Some(stopped.resume(self.cluster, ARGUMENTS).await?);
         worked
     }
 
@@ -389,7 +393,7 @@ impl Fixture {
         let _calm = self.shared.calm.write().await;
         let mut operator = self.shared.operator.lock().await;
         let running = operator.take().context("no operator runs")?;
-        *operator = Some(running.crash(self.cluster, &[]).await?);
+        *operator = Some(running.crash(self.cluster, ARGUMENTS).await?);
         Ok(())
     }
 
@@ -411,6 +415,10 @@ impl Fixture {
         let accounts = Api::<ServiceAccount>::namespaced(self.cluster.client(), &self.namespace);
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
         Ok(answer.status.context("a token request without token")?.token)
+    }
+
+    pub(super) const fn cluster(&self) -> &'static Cluster {
+        self.cluster
     }
 
     pub(super) fn namespace(&self) -> &str {

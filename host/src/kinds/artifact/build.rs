@@ -38,6 +38,7 @@ pub fn build<A: Artifact>(
     let (jobs, built) = match &plan.run {
         Run::Done => return Ok((Vec::new(), Built::default())),
         Run::Load { grant, .. } => jobs::of_worker(observed, environment, plan, grant)?,
+        Run::Kept { .. } => jobs::kept(observed, plan),
         Run::Container(image) => jobs::of_container(observed, plan, container(observed, environment, plan, image)?),
     };
     let mut children = vec![

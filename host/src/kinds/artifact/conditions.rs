@@ -38,7 +38,7 @@ pub fn planned<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> ArtifactStat
     }
     status.plan = Some(plan.record());
     status.plugin = match &plan.run {
-        Run::Load { plugin, .. } => Some(plugin.clone()),
+        Run::Load { plugin, .. } | Run::Kept { plugin } => Some(plugin.clone()),
         Run::Done | Run::Container(_) => None,
     };
     status.placement = plan.placement.as_ref().map(|placement| PlacementStatus { reason: placement.reason.clone() });
@@ -66,7 +66,7 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built)
     if let Some(record) = &mut status.plan {
         record.attempt = i32::try_from(built.attempt.number).unwrap_or(i32::MAX);
     }
-    let is_load = matches!(plan.run, Run::Load { .. });
+    let is_load = matches!(plan.run, Run::Load { .. } | Run::Kept { .. });
     let speaks = is_load || plan.is_published;
     let decisive = jobs::failed(observed).or(observed.job.as_deref());
     let job = decisive.filter(|job| built.is_there && job.metadata.deletion_timestamp.is_none());

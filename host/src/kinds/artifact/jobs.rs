@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Artifact;
@@ -99,6 +99,27 @@ pub(super) fn of_container<A: Artifact>(observed: &Observed<A>, plan: &Plan, tem
     };
     let child = child(observed, &basis, &attempt, (A::FACTS.job)(observed.name()), spec);
     (vec![child], built(job, &basis, attempt))
+}
+
+/// What is there already of a worker's work, left as it is.
+pub(super) fn kept<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> (Vec<Child>, Built) {
+    let (owner, job) = (&observed.owner, (A::FACTS.job)(observed.name()));
+    let mut children = vec![
+        Child::adopted::<ConfigMap>(ChildKind::ConfigMap, owner, job.clone()),
+        Child::adopted::<Job>(ChildKind::Job, owner, job),
+    ];
+    let shards = observed.shards.as_ref().and_then(|job| job.metadata.name.clone());
+    children.extend(shards.map(|name| Child::adopted::<Job>(ChildKind::Job, owner, name)));
+    let attempt = Attempt { number: recorded(observed, plan), ..Attempt::default() };
+    (children, Built { attempt, is_there: true })
+}
+
+/// Whether a worker's Job for this very plan runs, or ended well.
+pub(super) fn is_under_way<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> bool {
+    let shards = shards(observed).filter(|_| content::is_folder(&plan.target));
+    let basis = basis(observed, plan, shards.map(|(_, number)| number));
+    let stays = |job: &JobView| job.metadata.deletion_timestamp.is_none() && is_of(job, &basis);
+    failed(observed).is_none() && observed.job.as_deref().is_some_and(stays)
 }
 
 /// The try on record for this plan.

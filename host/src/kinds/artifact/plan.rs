@@ -9,6 +9,7 @@ use substratus_crds::conditions::reason;
 use substratus_crds::{Build, FileFilter, ObjectRef, Param, PlanRecord, PluginUsed};
 
 use super::Artifact;
+use super::jobs;
 use super::observe::Observed;
 use super::validate::{Route, Valid, validate};
 use crate::kinds::shared::content;
@@ -62,6 +63,11 @@ pub enum Run {
         /// Its configuration.
         config: Map<String, Value>,
     },
+    /// What runs already, with a plugin that is not there any more: it is left alone until it has ended.
+    Kept {
+        /// The plugin.
+        plugin: PluginUsed,
+    },
     /// The user's image.
     Container(Image),
 }
@@ -82,7 +88,7 @@ impl Plan {
     /// What the status keeps of it.
     pub fn record(&self) -> PlanRecord {
         let loader = match &self.run {
-            Run::Load { plugin, .. } => Some(plugin.clone()),
+            Run::Load { plugin, .. } | Run::Kept { plugin } => Some(plugin.clone()),
             Run::Done | Run::Container(_) => None,
         };
         let answers = Answers { loader, placement: self.placement.clone() };
@@ -144,7 +150,10 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
         let is_published = false;
         return Ok(Plan { inputs, target, is_published, run: Run::Done, env, placement: None, base: None, dataset: None });
     }
-    let valid = validate(observed)?;
+    let valid = match validate(observed) {
+        Ok(valid) => valid,
+        Err(verdict) => return kept(observed, inputs, recorded).ok_or(verdict),
+    };
     let (wanted, namespace) = (observed.wanted(), &observed.owner.namespace);
     let base = reference::resolve(wanted.model, observed.base.as_deref(), namespace, BASE)?;
     let dataset = reference::resolve(wanted.dataset, observed.dataset.as_deref(), namespace, DATASET)?;
@@ -159,6 +168,19 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     let run = run(&valid, answers.and_then(|answers| answers.loader));
     let is_published = matches!(run, Run::Container(_)) && content::is_published(environment, &target);
     Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset })
+}
+
+/// The plan of a load that runs while its plugin does not answer any more. What it needs it has: an end that nobody disturbs.
+fn kept<A: Artifact>(observed: &Observed<A>, inputs: String, recorded: Option<&PlanRecord>) -> Option<Plan> {
+    let record = recorded?;
+    let answers: Answers = serde_json::from_value(record.answers.clone()).ok()?;
+    let loader = answers.loader?;
+    let gone = observed.catalog.by_name(A::FACTS.role, &loader.name, &observed.owner.namespace).is_none();
+    let env = observed.wanted().workload.check().ok()?;
+    let run = Run::Kept { plugin: loader };
+    let (target, placement) = (record.target.clone()?, answers.placement);
+    let plan = Plan { inputs, target, is_published: false, run, env, placement, base: None, dataset: None };
+    (gone && jobs::is_under_way(observed, &plan)).then_some(plan)
 }
 
 fn run(valid: &Valid, recorded: Option<PluginUsed>) -> Run {

@@ -39,7 +39,7 @@ fn places(context: &Context, object: &Trigger) -> Vec<String> {
             let model = caches::get(&context.caches.models, namespace, name);
             ("model", namespace, name, model.and_then(|model| model.status.clone()))
         }
-        Trigger::Notebook(..) | Trigger::Server(..) | Trigger::Plugin(_) => return Vec::new(),
+        Trigger::Notebook(..) | Trigger::Server(..) | Trigger::Plugin(_) | Trigger::Sources => return Vec::new(),
     };
     status.map(|status| own_places(&context.environment.place(namespace, kind, name), &status)).unwrap_or_default()
 }

@@ -60,7 +60,7 @@ fn route<A: Artifact>(observed: &Observed<A>, wanted: &Wanted<'_>) -> Result<Rou
             (None, Some(_)) => Err(route::unsupported_build("")),
             (None, None) => Err(Verdict::invalid("spec.image", "name the image that trains")),
         },
-        (None, None) => match route::find(&observed.catalog, A::FACTS.role, &wanted.workload)? {
+        (None, None) => match route::find(&observed.catalog, A::FACTS.role, &wanted.workload, &observed.owner.namespace)? {
             Some(Found::Plugin(chosen)) => Ok(Route::Load(chosen)),
             Some(Found::Image(image)) => Ok(Route::Container(image)),
             None => {
@@ -79,12 +79,17 @@ fn is_training(wanted: &Wanted<'_>) -> bool {
 }
 
 fn named<A: Artifact>(observed: &Observed<A>, name: &str) -> Result<Route, Verdict> {
-    if let Some(plugin) = observed.catalog.by_name(A::FACTS.role, name) {
+    let (catalog, namespace) = (&observed.catalog, &observed.owner.namespace);
+    if let Some(plugin) = catalog.by_name(A::FACTS.role, name, namespace) {
         return Ok(Route::Load(Chosen::new(plugin, "spec.plugin names it")));
     }
-    Err(match observed.catalog.waiting(name) {
-        Some(why) => Verdict::new(reason::PLUGIN_NOT_READY, format!("plugin `{name}` is not active: {why}")),
-        None => Verdict::new(
+    Err(match (catalog.waiting(name), catalog.elsewhere(name)) {
+        (_, Some(namespaces)) if !namespaces.contains(namespace) => Verdict::new(
+            reason::PLUGIN_NOT_FOUND,
+            format!("plugin `{name}` does not answer for the namespace `{namespace}`, only for {}", namespaces.join(", ")),
+        ),
+        (Some(why), _) => Verdict::new(reason::PLUGIN_NOT_READY, format!("plugin `{name}` is not active: {why}")),
+        (None, _) => Verdict::new(
             reason::PLUGIN_NOT_FOUND,
             format!(
                 "no active plugin called `{name}` {} {}s; `kubectl get plugins` lists those installed",
@@ -99,7 +104,8 @@ fn by_source<A: Artifact>(observed: &Observed<A>, source: &str) -> Result<Route,
     let Some((scheme, _)) = source.split_once("://") else {
         return Err(Verdict::invalid("spec.source", format!("`{source}` has no scheme; write {}", A::FACTS.example)));
     };
-    match observed.catalog.by_scheme(A::FACTS.role, scheme) {
+    let namespace = &observed.owner.namespace;
+    match observed.catalog.by_scheme(A::FACTS.role, scheme, namespace) {
         Some(plugin) => Ok(Route::Load(Chosen::new(plugin, format!("it claims the scheme `{scheme}`")))),
         None => Err(Verdict::new(
             reason::PLUGIN_NOT_FOUND,
@@ -107,7 +113,7 @@ fn by_source<A: Artifact>(observed: &Observed<A>, source: &str) -> Result<Route,
                 "no active plugin {} {}s from `{scheme}://`; schemes here: {}; install a Plugin that claims it",
                 A::FACTS.verb,
                 A::FACTS.kind,
-                observed.catalog.schemes(A::FACTS.role)
+                observed.catalog.schemes(A::FACTS.role, namespace)
             ),
         )),
     }

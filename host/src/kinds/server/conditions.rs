@@ -141,11 +141,15 @@ fn outdated(observed: &Observed, plan: &Plan, status: &mut ServerStatus) {
         status.conditions.retain(|condition| condition.type_ != PLAN_OUTDATED);
         return;
     };
-    let newer = observed
-        .catalog
-        .by_name(PluginRole::ServerAdapter, &used.name)
-        .filter(|active| active.digest != used.digest)
-        .map(|active| active.manifest.version.clone());
+    let active = observed.catalog.by_name(PluginRole::ServerAdapter, &used.name, &observed.owner.namespace);
+    if active.is_none() && observed.catalog.waiting(&used.name).is_none() {
+        let message = format!(
+            "planned by `{}` {}, which does not answer here any more; its pods keep serving, and the next change of spec is planned by another",
+            used.name, used.version
+        );
+        return say(observed, status, Say::yes(PLAN_OUTDATED, reason::PLUGIN_GONE, message));
+    }
+    let newer = active.filter(|active| active.digest != used.digest).map(|active| active.manifest.version.clone());
     match newer {
         Some(version) => {
             let message = format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use substratus_crds::conditions::reason;
-use substratus_crds::{Candidate, PlanRecord, PluginRole, PluginUsed, ServerSpec};
+use substratus_crds::{Candidate, PlanRecord, PluginUsed, ServerSpec};
 
 use super::observe::Observed;
 use super::validate::{Route, Valid, validate};
@@ -167,7 +167,7 @@ async fn best(
     answers: &mut Answers,
 ) -> Result<Arc<Active>, Verdict> {
     let mut scored: Vec<(u8, Arc<Active>)> = Vec::new();
-    for plugin in observed.catalog.of(PluginRole::ServerAdapter) {
+    for plugin in observed.catalog.adapters(&observed.owner.namespace) {
         request.config = plugin.config_json();
         let engine = plugin.manifest.claims.engines.first().unwrap_or(&plugin.name).clone();
         let (score, reason) = match plugins.fit(&plugin.digest, request).await {

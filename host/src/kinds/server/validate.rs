@@ -60,20 +60,23 @@ fn route(observed: &Observed, spec: &ServerSpec) -> Result<Route, Verdict> {
         (Some("none"), Some(image)) => Ok(Route::Container(Image::plain(image))),
         (Some("none"), None) => Err(Verdict::invalid("spec.engine", "`none` runs spec.image as it is, and there is no image")),
         (Some(engine), _) => by_engine(observed, engine),
-        (None, image) => Ok(match route::find(&observed.catalog, PluginRole::ServerAdapter, &workload)? {
-            Some(Found::Plugin(chosen)) => Route::Adapter { chosen, image: image.map(str::to_owned) },
-            Some(Found::Image(image)) => Route::Container(image),
-            None => Route::Best,
-        }),
+        (None, image) => {
+            Ok(match route::find(&observed.catalog, PluginRole::ServerAdapter, &workload, &observed.owner.namespace)? {
+                Some(Found::Plugin(chosen)) => Route::Adapter { chosen, image: image.map(str::to_owned) },
+                Some(Found::Image(image)) => Route::Container(image),
+                None => Route::Best,
+            })
+        }
     }
 }
 
 fn by_engine(observed: &Observed, engine: &str) -> Result<Route, Verdict> {
-    match observed.catalog.by_engine(engine) {
+    let namespace = &observed.owner.namespace;
+    match observed.catalog.by_engine(engine, namespace) {
         Some(plugin) => Ok(Route::Adapter { chosen: Chosen::new(plugin, "spec.engine names it"), image: None }),
         None => Err(Verdict::new(
             reason::PLUGIN_NOT_FOUND,
-            format!("no active plugin serves with the engine `{engine}`; engines here: {}", observed.catalog.engines()),
+            format!("no active plugin serves with the engine `{engine}`; engines here: {}", observed.catalog.engines(namespace)),
         )),
     }
 }

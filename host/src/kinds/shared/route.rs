@@ -62,16 +62,16 @@ pub enum Found {
 }
 
 /// Looks at `spec.image`, then at `spec.build`; nothing where the spec names neither.
-pub fn find(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>) -> Result<Option<Found>, Verdict> {
+pub fn find(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>, namespace: &str) -> Result<Option<Found>, Verdict> {
     match (workload.image, workload.build) {
-        (Some(image), _) => Ok(Some(by_image(catalog, role, image, workload.command))),
-        (None, Some(_)) => by_build(catalog, role, workload).map(Some),
+        (Some(image), _) => Ok(Some(by_image(catalog, role, image, workload.command, namespace))),
+        (None, Some(_)) => by_build(catalog, role, workload, namespace).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-fn by_image(catalog: &Catalog, role: PluginRole, image: &str, command: Option<&[String]>) -> Found {
-    match catalog.by_image(role, image, command) {
+fn by_image(catalog: &Catalog, role: PluginRole, image: &str, command: Option<&[String]>, namespace: &str) -> Found {
+    match catalog.by_image(role, image, command, namespace) {
         ImageMatch::Plugin(plugin) => Found::Plugin(Chosen::new(&plugin, format!("it stands in for the image `{image}`"))),
         ImageMatch::OtherCommand(plugin) => Found::Image(Image {
             name: image.to_owned(),
@@ -81,9 +81,9 @@ fn by_image(catalog: &Catalog, role: PluginRole, image: &str, command: Option<&[
     }
 }
 
-fn by_build(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>) -> Result<Found, Verdict> {
+fn by_build(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>, namespace: &str) -> Result<Found, Verdict> {
     let git = workload.build.and_then(|build| build.git.as_ref());
-    let why = match git.map(|git| (git, catalog.by_build(role, git, workload.command))) {
+    let why = match git.map(|git| (git, catalog.by_build(role, git, workload.command, namespace))) {
         Some((git, ImageMatch::Plugin(plugin))) => {
             let because = format!("it stands in for the image that {} builds", crate::catalog::build_source(git));
             return Ok(Found::Plugin(Chosen::new(&plugin, because)));
