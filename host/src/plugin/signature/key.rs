@@ -59,12 +59,6 @@ impl Keys {
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
     }
-
-    /// Equal for policies that mean the same.
-    pub(super) fn id(&self) -> String {
-        let keys: Vec<&str> = self.fingerprints().collect();
-        format!("{} of {}", self.minimum, keys.join(" "))
-    }
 }
 
 /// One key and its fingerprint. What is refused is not repeated: it may be a private key.
