@@ -37,7 +37,7 @@ pub async fn import(source: &Path, prefix: &str, auth: &RegistryAuth, plain: &Pl
         let (registry, from) = target(&reader, plugin, prefix, auth, plain)?;
         // The registry's own reader says whether it is a plugin.
         let digest = plugin.entry.digest.clone();
-        registry.read_manifest(plugin.bytes.clone(), digest.clone()).map_err(PluginError::from)?;
+        super::registry::read_manifest(&registry.reference, plugin.bytes.clone(), digest.clone()).map_err(PluginError::from)?;
         let attachments = registry.within(async { Ok(one(&reader, &registry, plugin, &parts).await) }).await;
         let attachments = attachments.map_err(PluginError::from)??;
         let name = &registry.reference;
