@@ -80,7 +80,9 @@ fn what_the_readme_says_leads_from_nothing_to_a_plugin_in_a_cluster() -> Result<
         .output()?;
     let said = words(&output);
     ensure!(output.status.success(), "{said}");
-    for line in ["1 of 1 cases passed", "\"acme.example/gpu\"", "plugin.substratus.ai/gpu-acme created"] {
+    for line in
+        ["1 of 1 cases passed", "\"acme.example/gpu\"", "plugin.substratus.ai/gpu-acme created", "pluginsource.substratus.ai/"]
+    {
         ensure!(said.contains(line), "`{line}` is not in: {said}");
     }
     let plugin = cluster.block_on(async { Ok(Api::<Plugin>::all(cluster.client()).get("gpu-acme").await?) })?;

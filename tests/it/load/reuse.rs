@@ -152,11 +152,7 @@ fn what_was_fetched_gives_way_to_what_is_there_and_to_no_lie() {
     let second = bench.load_second();
     second.assert_complete();
     let fetched = bench.hub.stats().cdn.bytes;
-    assert!(
-        reused(&second) == 0 && fetched > 0 && fetched <= 20 * MIB,
-        "{fetched} bytes: {}",
-        second.everything
-    );
+    assert!(reused(&second) == 0 && fetched > 0 && fetched <= 20 * MIB, "{fetched} bytes: {}", second.everything);
     bench.assert_second("model.safetensors");
 }
 
