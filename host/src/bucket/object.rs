@@ -13,10 +13,10 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::Semaphore;
 
+use super::raw::{Address, Pending};
 use super::records::{ObjectRecords, Records};
 use super::sink::{SinkError, Verified};
 use super::source::Source;
-use super::raw::{Address, Pending};
 use super::store::{Environment, Store};
 use super::upload::{Held, ObjectFile};
 use super::url::{ARTIFACTS, BucketUrl, RECORDS};

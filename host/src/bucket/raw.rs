@@ -129,7 +129,8 @@ impl Raw {
                 found.extend(Path::parse(upload.key).ok().map(|key| Pending { key, upload: upload.upload_id }));
             }
             let (Some(key), true) = (list.next_key_marker, list.is_truncated) else { break };
-            after = [("key-marker", key)].into_iter().chain(list.next_upload_id_marker.map(|id| ("upload-id-marker", id))).collect();
+            after =
+                [("key-marker", key)].into_iter().chain(list.next_upload_id_marker.map(|id| ("upload-id-marker", id))).collect();
         }
         Ok(found)
     }
@@ -314,7 +315,8 @@ mod tests {
         let found: Vec<_> = list.upload.iter().map(|upload| (upload.key.as_str(), upload.upload_id.as_str())).collect();
         assert_eq!(found, [("some/a&b", "1"), ("some/c", "2")]);
         assert_eq!((list.is_truncated, list.next_key_marker.as_deref()), (true, Some("a&b")));
-        let none: Uploads = quick_xml::de::from_str("<ListMultipartUploadsResult><Bucket>b</Bucket></ListMultipartUploadsResult>").unwrap();
+        let none: Uploads =
+            quick_xml::de::from_str("<ListMultipartUploadsResult><Bucket>b</Bucket></ListMultipartUploadsResult>").unwrap();
         assert!(none.upload.is_empty() && !none.is_truncated);
     }
 

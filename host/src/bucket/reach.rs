@@ -123,14 +123,18 @@ impl<'a> Known<'a> {
 
     /// The first of these variables that says something.
     fn named(&self, wanted: &[&str]) -> Option<&'a str> {
-        wanted.iter().find_map(|wanted| self.all().find(|(name, value)| name == wanted && !value.is_empty())).map(|(_, value)| value)
+        wanted
+            .iter()
+            .find_map(|wanted| self.all().find(|(name, value)| name == wanted && !value.is_empty()))
+            .map(|(_, value)| value)
     }
 
     /// Where Google is asked: another address can be in the service account's key, as in the client's own tests.
     fn google_base(&self) -> String {
-        let key = self.named(&["GOOGLE_SERVICE_ACCOUNT_KEY"]).map(str::to_owned).or_else(|| {
-            std::fs::read_to_string(self.named(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"])?).ok()
-        });
+        let key = self
+            .named(&["GOOGLE_SERVICE_ACCOUNT_KEY"])
+            .map(str::to_owned)
+            .or_else(|| std::fs::read_to_string(self.named(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"])?).ok());
         let in_key = || {
             let key: serde_json::Value = serde_json::from_str(&key?).ok()?;
             key.get("gcs_base_url")?.as_str().map(str::to_owned)
@@ -142,9 +146,8 @@ impl<'a> Known<'a> {
     fn options(&self, endpoint: Option<&str>, allow: &str) -> Result<ClientOptions, SinkError> {
         let allowed = self.named(&[allow]) == Some("true");
         if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) && !allowed {
-            let message = format!(
-                "the endpoint of the bucket is plain http; use https, or set {allow}=true where the network is trusted"
-            );
+            let message =
+                format!("the endpoint of the bucket is plain http; use https, or set {allow}=true where the network is trusted");
             return Err(SinkError::Store(Trouble::Settings, message));
         }
         let options = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(CONNECT).with_allow_http(allowed);

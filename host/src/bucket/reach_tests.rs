@@ -54,7 +54,11 @@ async fn a_shared_access_signature_is_sent_as_it_is_and_a_key_signs() {
     let place = "https://account.blob.core.windows.net/c/p/100%25%20%C3%BC%231";
     assert_eq!(shared.url.as_str(), format!("{place}?sv=2021-06-08&sp=r&sig=a%2Bb"));
     let signed = address(("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")).await;
-    assert!(signed.url.as_str().starts_with(&format!("{place}?")) && signed.url.query().unwrap().contains("sig="), "{}", signed.url);
+    assert!(
+        signed.url.as_str().starts_with(&format!("{place}?")) && signed.url.query().unwrap().contains("sig="),
+        "{}",
+        signed.url
+    );
     assert!(shared.headers.is_empty() && signed.headers.is_empty());
 }
 

@@ -16,9 +16,7 @@ pub(super) fn explain(doing: &str, error: &Error) -> SinkError {
     let code = code(&text);
     let (trouble, message) = match code {
         // Azure has no uploads, only blocks that were sent and belong to nothing yet: one that it does not know is gone.
-        "NoSuchUpload" | "InvalidBlockList" => {
-            (Trouble::Gone, format!("{doing}: the upload in parts is gone; it begins again"))
-        }
+        "NoSuchUpload" | "InvalidBlockList" => (Trouble::Gone, format!("{doing}: the upload in parts is gone; it begins again")),
         "NoSuchBucket" | "ContainerNotFound" => {
             (Trouble::Missing, format!("{doing}: the bucket does not exist; create it, or correct the bucket's URL or endpoint"))
         }

@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn elsewhere_and_without_a_principal_there_is_no_annotation() {
-        for (cloud, principal) in [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", None), ("azure", None)] {
+        for (cloud, principal) in
+            [("gcp", None), ("kind", Some(PRINCIPAL)), ("local", Some(PRINCIPAL)), ("aws", None), ("azure", None)]
+        {
             let keys = ["iam.gke.io/gcp-service-account", "eks.amazonaws.com/role-arn", "azure.workload.identity/client-id"];
             let found = annotations(cloud, principal);
             assert!(found.iter().all(|found| keys.iter().all(|key| found[key].is_null())), "{cloud}: {found:?}");

@@ -171,7 +171,8 @@ impl Journal {
     /// Every upload that an earlier run holds and this one goes on with: path, and the store's name of the upload.
     pub fn uploads(&self) -> HashSet<(String, String)> {
         let state = self.state();
-        let held = state.document.files.iter().filter_map(|(path, work)| Some((path.clone(), work.held.as_ref()?.upload.clone())));
+        let held =
+            state.document.files.iter().filter_map(|(path, work)| Some((path.clone(), work.held.as_ref()?.upload.clone())));
         held.collect()
     }
 

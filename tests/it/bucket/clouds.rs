@@ -285,9 +285,12 @@ fn chaos_a_load_killed_at_any_moment_ends_as_an_undisturbed_one(which: Which) {
             place.hub.fault(HubRule::cdn("model.safetensors", pace));
             let (begun, far) = (place.hub.stats().cdn.bytes, chance.number(0..SIZE));
             let (started, early, by_bytes) = (Instant::now(), chance.pause(0..1500), chance.number(0..3) > 0);
-            killed(place.load(), || {
-                if by_bytes { place.hub.stats().cdn.bytes - begun >= far } else { started.elapsed() >= early }
-            });
+            killed(
+                place.load(),
+                || {
+                    if by_bytes { place.hub.stats().cdn.bytes - begun >= far } else { started.elapsed() >= early }
+                },
+            );
             if let Some(bytes) = place.objects("some/model/artifacts").get("model.safetensors") {
                 assert_eq!(hex::encode(Sha256::digest(bytes)), place.sha256());
             }
