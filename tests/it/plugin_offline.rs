@@ -79,7 +79,8 @@ async fn signatures_hold_after_a_way_through_a_tar_file_into_another_registry() 
     across(&from.host, &folder.path().join("plugins.tar"), &to.host).await
 }
 
-#[tokio::test]
+// The registry runs in this process, while commands are waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn signatures_hold_after_a_way_through_a_folder_into_a_registry_with_the_referrers_api() -> Result<()> {
     let (from, upstream, folder) = (Registry::start()?, Registry::start()?, tempfile::tempdir()?);
     let to = Referrers::start(&upstream.host, 100)?;
