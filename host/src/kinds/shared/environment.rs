@@ -21,6 +21,8 @@ pub struct Environment {
     pub copies_always: bool,
     /// Seconds that a pod which is to end has for publishing what its container left.
     pub publish_seconds: u32,
+    /// Registries (`host[:port]`) that speak plain HTTP.
+    pub plain_http: Vec<String>,
     /// Variables that lead workers through the administrator's proxies.
     pub proxies: Vec<(String, String)>,
     /// Where workers fetch plugins and report progress.
@@ -65,6 +67,7 @@ pub(crate) fn of(cloud: &str) -> Environment {
         bucket_secret: None,
         copies_always: false,
         publish_seconds: 900,
+        plain_http: Vec::new(),
         proxies: Vec::new(),
         store_url: "http://store".to_owned(),
         notebook_image: "lab".to_owned(),
