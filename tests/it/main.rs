@@ -21,6 +21,7 @@ mod operator;
 mod plugin_cache;
 mod plugin_cases;
 mod plugin_registry;
+mod registry;
 mod relay;
 mod rollouts;
 mod tidy;

@@ -9,6 +9,7 @@ mod idle;
 mod imports;
 mod manifests;
 mod notebook;
+mod publish;
 mod scale;
 mod security;
 mod siblings;

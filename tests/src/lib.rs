@@ -10,5 +10,6 @@ pub mod image;
 pub mod install;
 pub mod operator;
 pub mod platform;
+pub mod registry;
 pub mod s3;
 pub mod seeds;
