@@ -230,6 +230,7 @@ pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: Option<
     }
     let (said, retry) = runs(observed, push, built, status);
     say(status, said);
+    forget_nothing(status);
     retry
 }
 
@@ -238,6 +239,11 @@ fn rest(status: &mut ArtifactStatus) {
     if let Some(published) = &mut status.published {
         (published.transfer, published.attempt) = (None, 0);
     }
+    forget_nothing(status);
+}
+
+/// An object without members would come back as none, and be written for ever.
+fn forget_nothing(status: &mut ArtifactStatus) {
     status.published.take_if(|published| *published == PublishStatus::default());
 }
 
