@@ -3,18 +3,21 @@
 //! | type | kinds | true means |
 //! |---|---|---|
 //! | `Complete` | Model, Dataset | the artifact is whole and in the bucket |
+//! | `Published` | Model | what is complete lies in the registry that `spec.publish` names |
 //! | `Serving` | Server, Notebook | at least one pod answers |
 //! | `Resolved` … `Active`, `UpdateAvailable` | Plugin | see [`plugin`] |
 //! | `PlanOutdated` | Server | a newer revision of its plugin is active, or none; it keeps the plan it has |
 
 /// The artifact of a Model or Dataset is whole.
 pub const COMPLETE: &str = "Complete";
+/// The artifact lies in the registry that it is to be published to.
+pub const PUBLISHED: &str = "Published";
 /// A Server or Notebook answers.
 pub const SERVING: &str = "Serving";
 /// A newer revision of the plugin is active than the one the object was planned with.
 pub const PLAN_OUTDATED: &str = "PlanOutdated";
 
-/// Reasons of `Complete` and `Serving`. The first group is the contract of the first operator, spelled as it spelled them.
+/// Reasons of `Complete`, `Published` and `Serving`. The first group is the contract of the first operator, spelled as it spelled them.
 pub mod reason {
     /// The Job succeeded.
     pub const JOB_COMPLETE: &str = "JobComplete";

@@ -4,6 +4,8 @@
 const RUNS_AGAIN: &str =
     "An edit runs it again into a folder of its own; what was ready before stays in use until the new artifact is whole.";
 const RESTARTS: &str = "An edit starts a run anew that is not complete; a complete one stays as it is.";
+const PUSHES: &str = "An edit pushes what is complete to the new place; what was pushed before stays where it is.";
+const PUSHES_ANEW: &str = "An edit starts a push anew that is not complete; a complete one stays as it is.";
 const NEXT_RUN: &str = "An edit counts for the next run.";
 const ROLLS_OUT: &str = "An edit rolls out new pods, one after the other.";
 const SCALES: &str = "An edit adds or removes pods; the others stay as they are.";
@@ -14,6 +16,8 @@ const NEXT_POD: &str = "An edit that raises or removes it takes effect at once; 
 /// What an edit of `spec.{field}` does; nothing is said of kinds that administrators write.
 pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
     Some(match (kind, field) {
+        ("Model", "publish") => PUSHES,
+        ("Model", "publishSecret") => PUSHES_ANEW,
         ("Model" | "Dataset", "env" | "resources" | "parallelism") => RESTARTS,
         (
             "Model" | "Dataset",

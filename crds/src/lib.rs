@@ -31,7 +31,8 @@ pub use shared::{
     SeccompProfile, SecretSource, SecurityContext, UploadSource,
 };
 pub use status::{
-    ArtifactStatus, Artifacts, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, SourceStatus, TransferStatus,
+    ArtifactStatus, Artifacts, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, PublishStatus, SourceStatus,
+    TransferStatus,
 };
 
 /// Status of a Model.

@@ -30,7 +30,8 @@ use crate::status::ArtifactStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
-    /// What to import: `hf://org/name[@revision]`. The scheme picks the plugin.
+    /// What to import: `hf://org/name[@revision]`, or `oci://registry/repository[:tag|@digest]` with the accounts of
+    /// `imagePullSecrets`. The scheme picks the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Name of the Plugin to load with; `none` runs the image as a container.
@@ -71,6 +72,14 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub retries: Option<i32>,
+    /// Where to push what is complete, as an OCI artifact in the layout of `ModelPack`: `oci://registry/repository[:tag]`. A
+    /// newer artifact is pushed to the same tag. Ready does not wait for it; the condition `Published` speaks of it, and
+    /// `status.published` has the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
+    /// Name of a Secret of this namespace, of type `kubernetes.io/dockerconfigjson`, whose account may push there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_secret: Option<String>,
     /// More about the pod.
     #[serde(flatten)]
     pub pod: PodOptions,

@@ -30,6 +30,9 @@ pub struct ArtifactStatus {
     /// Progress of the transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferStatus>,
+    /// What was pushed to a registry, and what is being pushed. Models only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishStatus>,
     /// The plugin that says what to fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginUsed>,
@@ -39,6 +42,27 @@ pub struct ArtifactStatus {
     /// The recorded answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanRecord>,
+}
+
+/// What was pushed to a registry, and what is being pushed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishStatus {
+    /// Where the newest push went, as `spec.publish` said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Digest of its manifest: `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Hash of what was pushed where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// Progress of a push that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferStatus>,
+    /// How often the operator has started the push that runs anew: pauses grow with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: i32,
 }
 
 /// Where the object's artifacts lie.

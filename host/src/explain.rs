@@ -102,6 +102,7 @@ impl ExplainArgs {
                 bucket_secret: None,
                 copies_always: false,
                 publish_seconds: PUBLISH_SECONDS,
+                plain_http: Vec::new(),
                 proxies: Vec::new(),
                 certificates: None,
                 store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
@@ -171,12 +172,14 @@ impl Explainer {
             owner: Owner::of(object.as_ref()),
             job: None,
             shards: None,
+            publisher: None,
             pods: Vec::new(),
             base: find(&known.models, wanted.model, object.as_ref()),
             dataset: find(&known.datasets, wanted.dataset, object.as_ref()),
             nodes: Vec::new(),
             catalog: Arc::clone(&self.catalog),
             progress: None,
+            pushing: None,
             siblings: Vec::new(),
             now: jiff::Timestamp::UNIX_EPOCH,
             object: Arc::clone(&object),
@@ -191,6 +194,11 @@ impl Explainer {
             }
         };
         report.artifacts = Some(plan.target.clone());
+        match &plan.push {
+            Some(Ok(push)) => report.publish = Some(format!("{}, once it is complete", push.to)),
+            Some(Err(verdict)) => report.stop(verdict),
+            None => {}
+        }
         report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
         match artifact::build::build(&observed, &self.environment, &plan) {
             Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),

@@ -57,6 +57,8 @@
 //! | How does a model get into an object store? | `bucket/upload.rs`; which store, and with whose credentials: `bucket/reach.rs`; refusals and their words: `bucket/refusal.rs` |
 //! | How does a cloud know who a pod is? | `kinds/shared/workload_identity.rs` |
 //! | How does a pod read and write a bucket without a driver? | `worker/stage.rs`, `worker/publish.rs` |
+//! | How does a model get into an OCI registry, and back? | `worker/oci.rs`, first screen; `worker/push.rs`, `plugins/loader-oci`, `kinds/artifact/push.rs` |
+//! | Who may get a registry's password? | `worker/oci/login.rs` |
 //! | How is a data set imported, and by several pods? | `worker/import.rs`, first screen; `kinds/artifact/jobs.rs` |
 //! | What does a user type beside kubectl? | `sub.rs` |
 //! | How do I add a plugin? | `plugins/README.md` |

@@ -40,6 +40,8 @@ enum Command {
     Stage(Box<worker::stage::StageArgs>),
     /// Copy a folder into a bucket: after a container that wrote files, or by hand
     Publish(Box<worker::publish::PublishArgs>),
+    /// Push an artifact to an OCI registry: after a Model is complete, or by hand (`substratus push DIR --to oci://…`)
+    Push(Box<worker::push::PushArgs>),
     /// Watch from a Notebook's pod whether it is used, and have it suspended where it is not
     Idle(substratus::idle::IdleArgs),
     /// Show what manifests would lead to: plugin, files, engine, GPU, children; needs no cluster
@@ -82,6 +84,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => args.run().await,
         Command::Stage(args) => args.run().await,
         Command::Publish(args) => args.run().await,
+        Command::Push(args) => args.run().await,
         Command::Idle(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,

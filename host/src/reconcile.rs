@@ -73,8 +73,9 @@ pub trait Kind:
     fn build(observed: &Self::Observed, context: &Context, plan: &Self::Plan) -> Result<(Vec<Child>, Self::Built), Verdict>;
     /// Step 5: node paths of artifacts that the children may see.
     fn buckets(observed: &Self::Observed, context: &Context, plan: &Self::Plan) -> Vec<String>;
-    /// Step 6: every child name that this kind may ever have made; what is ours and not wanted is pruned.
-    fn candidates(name: &str) -> Vec<(ChildKind, String)>;
+    /// Step 6: every child name that this kind may ever have made, and that the plan does not leave alone; what is ours and not
+    /// wanted is pruned.
+    fn candidates(name: &str, plan: &Self::Plan) -> Vec<(ChildKind, String)>;
     /// Step 7, where the pipeline went through.
     fn conclude(observed: &Self::Observed, plan: &Self::Plan, built: &Self::Built) -> (Self::Status, Retry);
     /// Step 7, where it stopped.
@@ -192,7 +193,7 @@ async fn advance<K: Kind>(object: &Arc<K>, observed: &K::Observed, context: &Con
         status::write(object.as_ref(), &K::planned(observed, &plan), context).await?;
     }
     let name = object.meta().name.as_deref().unwrap_or_default();
-    match apply::children(context, &owner, K::MANAGER, &children, &K::candidates(name)).await? {
+    match apply::children(context, &owner, K::MANAGER, &children, &K::candidates(name, &plan)).await? {
         Ok(()) => Ok(Ok((plan, built))),
         Err(verdict) => Ok(Err(verdict)),
     }

@@ -202,6 +202,7 @@ fn context(
             bucket_secret: settings.bucket_secret.clone(),
             copies_always: settings.artifact_mount == ArtifactMount::Stage,
             publish_seconds: settings.publish_seconds,
+            plain_http: settings.insecure_registries.clone(),
             proxies: settings.proxies.clone(),
             certificates: settings.ca_config_map.clone(),
             store_url: settings.store_url.clone(),

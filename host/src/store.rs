@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 
 use substratus_crds::TransferStatus;
 
+use crate::kinds::shared::names;
 use crate::metrics::Metrics;
 use crate::worker::report::Progress;
 
@@ -179,7 +180,10 @@ async fn report(
         TransferStatus { pod: Some(caller.pod), stalled: false, announced: None, time: None, ..progress.transfer };
     match store.board.put(&namespace, &job, progress) {
         Ok(moved) => {
-            store.metrics.transferred(moved);
+            // What leaves for a registry was loaded before.
+            if !job.ends_with(names::PUBLISH) {
+                store.metrics.transferred(moved);
+            }
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal @ Refusal::Invalid(_)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{refusal}\n")).into_response(),

@@ -11,7 +11,8 @@
 //!          └───► manifest: the last write
 //! ```
 //!
-//! [`stage`] fetches an artifact out of a bucket the same way, and [`publish`] writes a folder into one.
+//! [`stage`] fetches an artifact out of a bucket the same way, and [`publish`] writes a folder into one. [`push`] sends an artifact to
+//! an OCI registry, and [`oci`] is what both ways know of registries.
 //!
 //! [`import`] does the same for data sets, shard by shard, with decoding and mapping between fetching and the bucket.
 
@@ -40,11 +41,13 @@ mod location;
 pub mod look;
 pub mod manifest;
 pub mod network;
+pub mod oci;
 pub mod pace;
 pub mod pickle;
 pub mod plan;
 pub mod progress;
 pub mod publish;
+pub mod push;
 pub mod quiet;
 pub mod ranges;
 mod repair;

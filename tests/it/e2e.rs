@@ -11,6 +11,7 @@ mod failed;
 mod falcon;
 mod idle;
 mod notebook;
+mod publish;
 mod registry;
 mod restart;
 mod resume;

@@ -25,6 +25,7 @@ mod plugin_offline;
 mod plugin_registry;
 mod plugin_signatures;
 mod plugins;
+mod registry;
 mod relay;
 mod rollouts;
 mod tidy;

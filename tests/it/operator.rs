@@ -10,6 +10,7 @@ mod imports;
 mod manifests;
 mod notebook;
 mod plugins;
+mod publish;
 mod scale;
 mod security;
 mod siblings;

@@ -1,6 +1,7 @@
 //! A real OCI registry on the loopback device, as it is packaged, and one that has the referrers API too. It must not know what is
 //! pushed to it.
 
+pub mod proxied;
 pub mod referrers;
 
 use std::fs::File;
@@ -24,21 +25,33 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts one at a free port.
+    /// Starts one at a free port, which anybody may read and write.
     pub fn start() -> Result<Self> {
+        Self::start_for(None)
+    }
+
+    /// The same for the accounts of an `htpasswd` file alone, where there are some.
+    pub fn start_for(accounts: Option<&str>) -> Result<Self> {
         let program = Settings::from_environment()?.require("docker-registry")?;
         let folder = tempfile::tempdir().context("making a folder for a registry")?;
         let settings = folder.path().join("registry.json");
-        let written = json!({
+        let mut written = json!({
             "version": "0.1",
             "log": {"level": "info"},
-            "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
+            "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}, "delete": {"enabled": true}},
             "http": {"addr": "127.0.0.1:0"},
         });
+        if let (Some(accounts), Some(written)) = (accounts, written.as_object_mut()) {
+            let path = folder.path().join("htpasswd");
+            std::fs::write(&path, accounts)?;
+            written.insert("auth".to_owned(), json!({"htpasswd": {"realm": "test", "path": path}}));
+        }
         std::fs::write(&settings, written.to_string())?;
         let log = folder.path().join("log");
         let errors = File::create(&log)?;
-        let server = Command::new(&program)
+        let server = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&program)
             .arg("serve")
             .arg(&settings)
             .env("OTEL_TRACES_EXPORTER", "none")

@@ -40,6 +40,8 @@ pub(super) struct Report {
     pub(super) candidates: Vec<Candidate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) artifacts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) publish: Option<String>,
     pub(super) children: Vec<Value>,
 }
 
@@ -58,6 +60,7 @@ impl Report {
             placement: None,
             candidates: Vec::new(),
             artifacts: None,
+            publish: None,
             children: Vec::new(),
         }
     }
@@ -75,6 +78,7 @@ impl Report {
             ("why", &self.reason),
             ("placement", &self.placement),
             ("artifacts", &self.artifacts),
+            ("publish", &self.publish),
             ("unknown", &self.unknown),
         ];
         for (name, value) in rows {

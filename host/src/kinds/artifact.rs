@@ -6,6 +6,7 @@ pub mod conditions;
 mod jobs;
 pub mod observe;
 pub mod plan;
+pub mod push;
 pub mod retry;
 mod siblings;
 mod transfer;
@@ -62,6 +63,8 @@ pub struct Facts {
     pub job: fn(&str) -> String,
     /// Name of the Job that does the shards of an import, where the kind can have one.
     pub shards: Option<fn(&str) -> String>,
+    /// Name of the Job that pushes what is complete to a registry, where the kind can have one.
+    pub publish: Option<fn(&str) -> String>,
     /// Name of the container.
     pub container: &'static str,
     /// Service account.
@@ -101,6 +104,10 @@ pub struct Wanted<'a> {
     pub retries: Option<i32>,
     /// Shards at a time.
     pub parallelism: Option<i32>,
+    /// Where to push what is complete.
+    pub publish: Option<&'a str>,
+    /// Secret with the account that may.
+    pub publish_secret: Option<&'a str>,
 }
 
 impl<A: Artifact> Kind for A {
@@ -125,6 +132,11 @@ impl<A: Artifact> Kind for A {
             // What is there was told of an earlier object of this name.
             context.board.remove(&namespace, &name_of_job);
         }
+        let name_of_push = A::FACTS.publish.map(|publish| publish(&name)).unwrap_or_default();
+        let publisher = caches::get(&caches.jobs, &namespace, &name_of_push);
+        if publisher.is_none() {
+            context.board.remove(&namespace, &name_of_push);
+        }
         Observed {
             owner: Owner::of(self.as_ref()),
             job,
@@ -134,6 +146,8 @@ impl<A: Artifact> Kind for A {
             nodes: caches.accelerator_nodes(),
             catalog: context.catalog(),
             progress: context.board.get(&namespace, &name_of_job),
+            pushing: context.board.get(&namespace, &name_of_push),
+            publisher,
             now: (context.now)(),
             pods: caches.pods.of(&trigger),
             siblings,
@@ -162,13 +176,19 @@ impl<A: Artifact> Kind for A {
         node_paths(own.chain(observed.siblings.iter().map(String::as_str)))
     }
 
-    fn candidates(name: &str) -> Vec<(ChildKind, String)> {
+    fn candidates(name: &str, plan: &Plan) -> Vec<(ChildKind, String)> {
+        let publish = A::FACTS.publish.map(|publish| (ChildKind::Job, publish(name)));
+        if matches!(plan.run, Run::Done) {
+            // What made the artifact stays to be looked at, and so does what pushed it; a push that nobody wants any more goes.
+            return publish.filter(|_| push::is_unwanted(plan)).into_iter().collect();
+        }
         let mut candidates = vec![
             (ChildKind::ConfigMap, names::params(name, A::FACTS.kind)),
             (ChildKind::ConfigMap, (A::FACTS.job)(name)),
             (ChildKind::Job, (A::FACTS.job)(name)),
         ];
         candidates.extend(A::FACTS.shards.map(|shards| (ChildKind::Job, shards(name))));
+        candidates.extend(publish);
         candidates
     }
 

@@ -14,6 +14,7 @@ impl Artifact for Dataset {
         metric: crate::metrics::Kind::Dataset,
         job: names::dataset_job,
         shards: Some(names::dataset_shards),
+        publish: None,
         container: "load",
         account: names::DATA_LOADER,
         role: PluginRole::DatasetImporter,
@@ -36,6 +37,8 @@ impl Artifact for Dataset {
             dataset: None,
             retries: spec.retries,
             parallelism: spec.parallelism,
+            publish: None,
+            publish_secret: None,
         }
     }
 

@@ -14,6 +14,7 @@ impl Artifact for Model {
         metric: crate::metrics::Kind::Model,
         job: names::model_job,
         shards: None,
+        publish: Some(names::model_publish),
         container: "model",
         account: names::MODELLER,
         role: PluginRole::ModelLoader,
@@ -36,6 +37,8 @@ impl Artifact for Model {
             dataset: spec.dataset.as_ref(),
             retries: spec.retries,
             parallelism: None,
+            publish: spec.publish.as_deref().filter(|publish| !publish.is_empty()),
+            publish_secret: spec.publish_secret.as_deref().filter(|secret| !secret.is_empty()),
         }
     }
 

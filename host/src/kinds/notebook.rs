@@ -69,7 +69,7 @@ impl Kind for Notebook {
         node_paths([Some(plan.place.as_str()), plan.model.as_deref(), plan.dataset.as_deref()].into_iter().flatten())
     }
 
-    fn candidates(name: &str) -> Vec<(ChildKind, String)> {
+    fn candidates(name: &str, _: &Plan) -> Vec<(ChildKind, String)> {
         vec![(ChildKind::ConfigMap, names::params(name, "notebook")), (ChildKind::Pod, names::notebook(name))]
     }
 

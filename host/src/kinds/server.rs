@@ -67,7 +67,7 @@ impl Kind for Server {
         node_paths(std::iter::once(plan.answers.artifacts.as_str()))
     }
 
-    fn candidates(name: &str) -> Vec<(ChildKind, String)> {
+    fn candidates(name: &str, _: &Plan) -> Vec<(ChildKind, String)> {
         vec![
             (ChildKind::ConfigMap, names::params(name, "server")),
             (ChildKind::Service, names::server(name)),

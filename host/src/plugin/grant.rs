@@ -44,4 +44,6 @@ pub enum SecretScheme {
     Bearer,
     /// `Authorization: Basic …` of `user:password`
     Basic,
+    /// As OCI registries ask for it: the account that a pull Secret has for the registry, or a token that its realm gives for it.
+    Registry,
 }

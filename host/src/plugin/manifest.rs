@@ -197,8 +197,14 @@ impl Manifest {
         let names: Vec<String> = self.secrets.iter().map(|secret| secret.name.clone()).collect();
         unique("secrets", &names)?;
         for (index, secret) in self.secrets.iter().enumerate() {
-            if secret.env.is_empty() {
-                return Err(mistake(&format!("secrets[{index}].env"), "name at least one environment variable".to_owned()));
+            let of_registry = secret.scheme == SecretScheme::Registry;
+            if secret.env.is_empty() != of_registry {
+                let reason = if of_registry {
+                    "name none: accounts at registries come from pull Secrets"
+                } else {
+                    "name at least one environment variable"
+                };
+                return Err(mistake(&format!("secrets[{index}].env"), reason.to_owned()));
             }
             unique(&format!("secrets[{index}].env"), &secret.env)?;
             let is_ours = |env: &&String| OF_THE_WORKER.iter().any(|ours| ours.eq_ignore_ascii_case(env));

@@ -43,9 +43,7 @@ pub async fn children(
             return Ok(Err(verdict));
         }
     }
-    if !children.is_empty() {
-        prune(context, owner, children, candidates).await?;
-    }
+    prune(context, owner, children, candidates).await?;
     Ok(Ok(()))
 }
 

@@ -17,6 +17,7 @@ use super::egress::Patience;
 use super::failure::LoadError;
 use super::load::Effort;
 use super::network::{CA_BUNDLE, Network};
+use super::oci::login::Accounts;
 use super::progress::{Store, human};
 use super::report::Outcome;
 use super::request::LoadRequest;
@@ -182,6 +183,7 @@ impl EffortArgs {
             },
             patience: Patience { stall: Duration::from_secs(self.stall), ..Patience::default() },
             network: Network::from_env(env)?,
+            accounts: Accounts::default(),
         })
     }
 }

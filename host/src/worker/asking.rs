@@ -4,16 +4,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use http::HeaderMap;
 use substratus_crds::conditions::reason;
 use url::Url;
 
 use super::egress::{Egress, guest_headers};
 use super::failure::LoadError;
 use super::journal::unhex;
+use super::oci::reference::OciUrl;
 use super::plan::{Origin, PlanFile};
 use super::transfer::Tuning;
 use crate::plugin::types::{self, Failure, GITOID, SHA256};
-use crate::plugin::{Grant, PluginError, describe};
+use crate::plugin::{Grant, PluginError, SecretScheme, describe};
 
 /// What asking needs. Clones share connections.
 #[derive(Clone, Debug)]
@@ -22,13 +24,16 @@ pub(super) struct Asker {
     tuning: Tuning,
     /// Variables that may carry a token.
     tokens: Vec<String>,
+    /// The secret use that means an account at a registry.
+    registry: Option<String>,
 }
 
 impl Asker {
     /// Asks with the rights of `grant`.
     pub(super) fn new(grant: &Grant, egress: Egress, tuning: Tuning) -> Self {
         let tokens = grant.secrets.iter().flat_map(|secret| secret.env.clone()).collect();
-        Self { egress, tuning, tokens }
+        let registry = grant.secrets.iter().find(|secret| secret.scheme == SecretScheme::Registry);
+        Self { egress, tuning, tokens, registry: registry.map(|secret| secret.name.clone()) }
     }
 
     /// Waits where the source asks to, repeats what may pass.
@@ -72,15 +77,49 @@ impl Asker {
                 other => return Err(refused(&format!("the digest of `{path}` is a {other}; {SHA256} or {GITOID} is needed"))),
             }
         }
-        let types::Origin::Http(origin) = file.origin else {
-            let message = format!("`{path}` lies where this version cannot fetch from; HTTP origins work");
-            return Err(LoadError::new(reason::UNSUPPORTED, message));
+        let (origin, sha256) = match file.origin {
+            types::Origin::Http(origin) => {
+                let url = Url::parse(&origin.url).map_err(|error| refused(&format!("the URL of `{path}` is none: {error}")))?;
+                self.egress.check(&url)?;
+                let headers = guest_headers(&origin.headers)?;
+                (Origin { url, headers, auth: origin.auth, expires: origin.expires }, sha256)
+            }
+            types::Origin::Oci(blob) => {
+                let (origin, digest) = self.blob(&path, &blob)?;
+                if sha256.is_some_and(|sha256| sha256 != digest) {
+                    return Err(refused(&format!("`{path}` has one digest and its blob another")));
+                }
+                (origin, Some(digest))
+            }
+            types::Origin::Object(_) | types::Origin::Xet(_) => {
+                let message = format!("`{path}` lies where this version cannot fetch from; HTTP and OCI origins work");
+                return Err(LoadError::new(reason::UNSUPPORTED, message));
+            }
         };
-        let url = Url::parse(&origin.url).map_err(|error| refused(&format!("the URL of `{path}` is none: {error}")))?;
-        self.egress.check(&url)?;
-        let headers = guest_headers(&origin.headers)?;
-        let origin = Origin { url, headers, auth: origin.auth, expires: origin.expires };
         Ok(PlanFile { path, size: file.size, sha256, gitoid, origin })
+    }
+
+    /// A blob of a registry, which is spoken to as it was granted: by https, or else without.
+    fn blob(&self, path: &str, blob: &types::OciOrigin) -> Result<(Origin, [u8; 32]), LoadError> {
+        let digest = Some(&blob.digest).filter(|digest| digest.algorithm == "sha256").and_then(|digest| unhex(&digest.hex));
+        let digest = digest.ok_or_else(|| refused(&format!("the digest of the blob of `{path}` is no sha256")))?;
+        let place: OciUrl = format!("oci://{}", blob.repository)
+            .parse()
+            .map_err(|error| refused(&format!("the repository of `{path}`: {error}")))?;
+        let at = |secure| place.base(secure)?.join(&format!("blobs/sha256:{}", blob.digest.hex)).ok();
+        let (Some(secure), Some(plain)) = (at(true), at(false)) else {
+            return Err(refused(&format!("the repository of `{path}` is none")));
+        };
+        let url = match (self.egress.check(&secure), self.egress.check(&plain)) {
+            (Err(_), Ok(_)) => plain,
+            (allowed, _) => allowed.map(|_| secure)?,
+        };
+        Ok((Origin { url, headers: HeaderMap::new(), auth: self.registry.clone(), expires: None }, digest))
+    }
+
+    /// A blob of a registry lies where its digest says: there is no other place to ask for.
+    pub(super) fn is_blob(&self, file: &PlanFile) -> bool {
+        self.registry.is_some() && file.origin.auth == self.registry
     }
 
     /// The new place of `file`, as a refresh answered: it must be the same file.

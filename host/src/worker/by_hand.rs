@@ -1,7 +1,7 @@
 //! A load by hand: makes the request that the operator would make, from arguments, the environment and the plugin's own manifest.
 
 mod plugin;
-mod rights;
+pub(super) mod rights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use substratus_crds::{FileFilter, PluginRole, PluginUsed};
 
 pub(super) use self::plugin::Wanted;
 use super::failure::LoadError;
+use super::oci::login::Accounts;
 use super::request::LoadRequest;
 use crate::bucket::{BucketUrl, Environment};
 use crate::plugin::Plugins;
@@ -86,6 +87,11 @@ impl ByHand {
         };
         Ok(self.ask.request(plugins, env, wanted).await?.1)
     }
+
+    /// Who a person is at the registry of the source, where it is one.
+    pub fn accounts(&self) -> Result<Accounts, LoadError> {
+        self.ask.accounts(self.source.as_deref())
+    }
 }
 
 impl AskArgs {
@@ -99,7 +105,8 @@ impl AskArgs {
         let loaded = self.find(plugins, &wanted).await?;
         let manifest = loaded.manifest;
         let (config, named) = self.config(&manifest, env)?;
-        let grant = self.grant(&manifest, &named)?;
+        let mut grant = self.grant(&manifest, &named)?;
+        self.grant_registry(&mut grant, wanted.source)?;
         let params: BTreeMap<_, _> = self.param.iter().map(|(name, value)| (name.clone(), value_of(value))).collect();
         let files = FileFilter {
             include: self.include.clone(),

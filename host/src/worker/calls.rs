@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use http::Method;
 use url::Url;
 
-use super::egress::{Ask, Egress, EgressError, guest_headers, shown};
+use super::egress::{Ask, Egress, EgressError, Payload, guest_headers, shown};
 use crate::plugin::HostCalls;
 use crate::plugin::types::{HttpError, HttpMethod, HttpRequest, HttpResponse, LogLevel};
 
@@ -39,7 +39,7 @@ impl LoaderCalls {
             },
             headers: guest_headers(&request.headers)?,
             own: http::HeaderMap::new(),
-            body: request.body,
+            body: request.body.map(|body| Payload::Bytes(body.into())),
             auth: request.auth.as_deref(),
             follow: request.follow,
             url,

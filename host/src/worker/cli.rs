@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::args::{self, Output, WorkerArgs};
 use super::by_hand::{ByHand, place};
 use super::failure::LoadError;
-use super::load::{Surroundings, load};
+use super::load::{Effort, Surroundings, load};
+use super::oci::login::Accounts;
 use super::progress::human;
 use super::report::{self, Outcome};
 use super::request::LoadRequest;
@@ -25,6 +26,8 @@ Examples:
       some files of a revision, into a bucket
   HF_ENDPOINT=https://mirror.example substratus load hf://org/name --to model --grant cdn.mirror.example
       from a mirror, which serves large files from another host
+  substratus load oci://registry.example/team/model:v1 --to model
+      out of an OCI registry, as `substratus push` or `oras push` left it, with the account that `docker login` keeps
 
 HF_TOKEN (or HUGGING_FACE_HUB_TOKEN) opens what is private or gated; HF_ENDPOINT names a mirror. `substratus plan` shows what would
 be fetched. A load that was interrupted goes on where it stopped when it is run again; one that is complete does nothing.";
@@ -40,6 +43,9 @@ pub struct LoadArgs {
     /// A folder for a folder, a place in the same bucket for a bucket
     #[arg(long, value_name = "DIR|s3://BUCKET/PATH")]
     reuse: Vec<PathBuf>,
+    /// Folder of docker configurations (`*.json`), the content of pull Secrets, with accounts at registries
+    #[arg(long, value_name = "DIR")]
+    pull_secrets: Option<PathBuf>,
     #[command(flatten)]
     by_hand: ByHand,
     #[command(flatten)]
@@ -69,6 +75,11 @@ impl LoadArgs {
         let env = self.worker.run.effort.environment();
         let plugins = self.worker.plugins.open(&env).map_err(|error| named(inputs, error))?;
         let effort = self.worker.run.effort.effort(&env).map_err(|error| (inputs.to_owned(), error))?;
+        let accounts = match &self.pull_secrets {
+            Some(folder) => Accounts::read(folder),
+            None => self.by_hand.accounts(),
+        };
+        let effort = Effort { accounts: accounts.map_err(|error| (inputs.to_owned(), error))?, ..effort };
         let store = self.worker.store().map_err(|error| named(inputs, error.into()))?;
         let request = match asked {
             Some(request) => request,

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -16,6 +17,7 @@ use url::{Host, Url};
 use super::allow::{AllowList, PatternError, Verdict};
 use super::answer;
 use super::network::{Network, Proxies};
+use super::oci::login::Logins;
 use super::quiet::Quiet;
 use super::secrets::Secrets;
 use crate::causes;
@@ -75,9 +77,9 @@ pub enum EgressError {
 }
 
 /// What to ask.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ask<'a> {
-    /// GET, HEAD or POST.
+    /// Its method.
     pub method: Method,
     /// Absolute URL.
     pub url: Url,
@@ -85,12 +87,32 @@ pub struct Ask<'a> {
     pub headers: HeaderMap,
     /// Headers of our own, such as `Range`: sent on every hop.
     pub own: HeaderMap,
-    /// Body of a POST.
-    pub body: Option<Vec<u8>>,
+    /// What is sent along.
+    pub body: Option<Payload>,
     /// The secret use to send along, where there is one and the host may get it.
     pub auth: Option<&'a str>,
     /// Follow redirects.
     pub follow: bool,
+}
+
+/// What is sent along with a request.
+#[derive(Debug)]
+pub enum Payload {
+    /// Held in memory, and sent again where a redirect or a login asks for it.
+    Bytes(Bytes),
+    /// A stream, which is sent once.
+    Once(Option<reqwest::Body>),
+}
+
+impl Payload {
+    fn next(&mut self) -> Result<reqwest::Body, EgressError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone().into()),
+            Self::Once(body) => {
+                body.take().ok_or_else(|| EgressError::Unavailable("what was sent is wanted again from its beginning".to_owned()))
+            }
+        }
+    }
 }
 
 /// The head of an answer, and where it came from in the end.
@@ -107,6 +129,8 @@ pub struct Answer {
 pub struct Egress {
     allow: Arc<AllowList>,
     secrets: Arc<Secrets>,
+    /// Who we are at registries.
+    logins: Option<Arc<Logins>>,
     /// Servers that asked not to be asked. Whoever can wait looks here first.
     pub(super) quiet: Quiet,
     /// For hosts that a wildcard allows.
@@ -138,7 +162,13 @@ impl Egress {
         };
         let (public, named) = (direct(Verdict::Public)?, direct(Verdict::Named)?);
         let proxied = proxied(network, patience)?;
-        Ok(Self { allow, secrets: Arc::new(secrets), quiet: Quiet::default(), public, named, proxied })
+        Ok(Self { allow, secrets: Arc::new(secrets), logins: None, quiet: Quiet::default(), public, named, proxied })
+    }
+
+    /// The same, with answers to what registries ask.
+    #[must_use]
+    pub fn with_logins(self, logins: Option<Logins>) -> Self {
+        Self { logins: logins.map(Arc::new), ..self }
     }
 
     /// Whether the grant allows `url` by name, and by address where it is one.
@@ -171,48 +201,63 @@ impl Egress {
         }
     }
 
-    /// Sends, and follows redirects where asked to.
+    /// Sends, and follows redirects where asked to. A registry that wants to know who asks is told once.
     pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, EgressError> {
-        let (mut url, mut method, mut body) = (ask.url.clone(), ask.method, ask.body);
+        let Ask { method: mut wanted, url: first, headers, own, mut body, auth, follow } = ask;
+        let (mut url, mut told) = (first.clone(), false);
         for _ in 0..=MAX_REDIRECTS {
-            let verdict = self.check(&url)?;
-            let proxied = self.proxied.as_ref().filter(|(proxies, _)| proxies.of(&url).is_some());
-            let client = match (proxied, verdict) {
-                (Some((_, client)), _) => {
-                    self.check_resolved(verdict, &url).await?;
-                    client
-                }
-                (None, Verdict::Named) => &self.named,
-                (None, _) => &self.public,
-            };
-            let same_origin = url.origin() == ask.url.origin();
-            let mut headers = if same_origin { ask.headers.clone() } else { only_accept(&ask.headers) };
-            headers.extend(ask.own.clone());
+            let client = self.client_for(&url).await?;
+            let same_origin = url.origin() == first.origin();
+            let mut headers = if same_origin { headers.clone() } else { only_accept(&headers) };
+            headers.extend(own.clone());
             // A credential never follows a redirect to another host, whatever that host may get when asked directly.
-            let credential = ask.auth.filter(|_| same_origin).and_then(|use_| self.secrets.header(use_, &url));
-            if let Some(credential) = credential {
-                headers.insert(AUTHORIZATION, credential);
-            }
-            let mut request = client.request(method.clone(), url.clone()).headers(headers);
-            if let Some(body) = &body {
-                request = request.body(body.clone());
+            let auth = auth.filter(|_| same_origin);
+            let logins = self.logins.as_deref().filter(|logins| auth.is_some_and(|auth| logins.is_for(auth, &url)));
+            let known = match logins {
+                Some(logins) => logins.known(&url).await,
+                None => auth.and_then(|auth| self.secrets.header(auth, &url)),
+            };
+            headers.extend(known.clone().map(|known| (AUTHORIZATION, known)));
+            let mut request = client.request(wanted.clone(), url.clone()).headers(headers);
+            if let Some(body) = &mut body {
+                request = request.body(body.next()?);
             }
             let response = request.send().await.map_err(|error| self.failed(&url, error))?;
             if let Some(wait) = answer::quiet(response.status(), response.headers()) {
                 self.quiet.keep(&url, wait);
             }
-            let target = if ask.follow { redirect(&response) } else { None };
+            if let Some(logins) = logins.filter(|_| response.status() == StatusCode::UNAUTHORIZED && !told) {
+                told = true;
+                if logins.answer(self, &url, response.headers(), known).await?.is_some() {
+                    continue;
+                }
+            }
+            let target = if follow { redirect(&response) } else { None };
             let Some(target) = target else { return Ok(Answer { response, url }) };
             if matches!(response.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER)
-                && method == Method::POST
+                && wanted == Method::POST
             {
-                (method, body) = (Method::GET, None);
+                (wanted, body) = (Method::GET, None);
             }
             url = url
                 .join(&target)
                 .map_err(|_| EgressError::Unavailable(format!("{} redirects to something that is no URL", shown(&url))))?;
         }
-        Err(EgressError::Limit(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&ask.url))))
+        Err(EgressError::Limit(format!("{} redirects more than {MAX_REDIRECTS} times", shown(&first))))
+    }
+
+    /// Who connects for `url`, where it may be asked.
+    async fn client_for(&self, url: &Url) -> Result<&reqwest::Client, EgressError> {
+        let verdict = self.check(url)?;
+        let proxied = self.proxied.as_ref().filter(|(proxies, _)| proxies.of(url).is_some());
+        Ok(match (proxied, verdict) {
+            (Some((_, client)), _) => {
+                self.check_resolved(verdict, url).await?;
+                client
+            }
+            (None, Verdict::Named) => &self.named,
+            (None, _) => &self.public,
+        })
     }
 
     /// An error of the client, in our words and without secrets.
@@ -232,7 +277,7 @@ impl Egress {
             "lost the connection to"
         };
         let cause = causes::innermost(&error.without_url());
-        EgressError::Unavailable(self.secrets.redact(&format!("{what} {}: {cause}", shown(url))))
+        EgressError::Unavailable(self.redact(&format!("{what} {}: {cause}", shown(url))))
     }
 
     /// Whether `url` gets a credential for this use.
@@ -242,7 +287,11 @@ impl Egress {
 
     /// `text` without any credential in it.
     pub fn redact(&self, text: &str) -> String {
-        self.secrets.redact(text)
+        let text = self.secrets.redact(text);
+        match &self.logins {
+            Some(logins) => logins.redact(text),
+            None => text,
+        }
     }
 }
 

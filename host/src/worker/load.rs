@@ -16,6 +16,7 @@ use super::failure::LoadError;
 use super::journal::{Journal, Leftovers};
 use super::manifest::{self, MANIFEST, Manifest};
 use super::network::Network;
+use super::oci::login::{Accounts, Logins};
 use super::plan::Plan;
 use super::progress::{Reporter, Store};
 use super::report::Outcome;
@@ -55,6 +56,8 @@ pub struct Effort {
     pub patience: Patience,
     /// Certificates and proxies.
     pub network: Network,
+    /// Who we are at registries.
+    pub accounts: Accounts,
 }
 
 impl Effort {
@@ -66,7 +69,8 @@ impl Effort {
     ) -> Result<Egress, LoadError> {
         let secrets =
             Secrets::from_env(&request.grant, env).map_err(|error| LoadError::new(reason::INVALID, error.to_string()))?;
-        Ok(Egress::through(&self.network, &request.grant.hosts, secrets, self.patience)?)
+        let logins = Logins::to_pull(&request.grant, self.accounts.clone())?;
+        Ok(Egress::through(&self.network, &request.grant.hosts, secrets, self.patience)?.with_logins(logins))
     }
 }
 

@@ -12,6 +12,7 @@ use super::args::{EffortArgs, Output, PluginArgs};
 use super::by_hand::{AskArgs, Wanted, invalid};
 use super::failure::LoadError;
 use super::listing::Listing;
+use super::load::Effort;
 use super::progress::human;
 use super::report::{self, Outcome};
 use super::{import, load};
@@ -91,7 +92,7 @@ impl PlanArgs {
 
     async fn look(&self) -> Result<(Listing, Option<Access>), LoadError> {
         let env = self.effort.environment();
-        let effort = self.effort.effort(&env)?;
+        let effort = Effort { accounts: self.ask.accounts(Some(&self.source))?, ..self.effort.effort(&env)? };
         let plugins = self.plugins.open(&env).map_err(|error| invalid(format!("{error:#}")))?;
         let wanted = Wanted {
             source: Some(&self.source),

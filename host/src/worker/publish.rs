@@ -5,7 +5,7 @@
 //! Whether that container did its work is for others to say; this one says, in its termination message, what lies in the bucket.
 //! Killed before it has said so, it leaves no manifest, and nothing counts.
 
-mod tree;
+pub(super) mod tree;
 
 use std::collections::HashMap;
 use std::fs::File;

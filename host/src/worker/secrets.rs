@@ -80,6 +80,8 @@ fn bind(secret: &GrantedSecret, env: &BTreeMap<OsString, OsString>) -> Result<Op
         let text = match secret.scheme {
             SecretScheme::Bearer => format!("Bearer {value}"),
             SecretScheme::Basic => format!("Basic {}", STANDARD.encode(value)),
+            // In no variable: `oci/login.rs` knows them.
+            SecretScheme::Registry => continue,
         };
         let mut header = HeaderValue::from_str(&text).map_err(|_| broken(name))?;
         header.set_sensitive(true);

@@ -26,13 +26,18 @@ fn promises(kind: &str) -> Result<Vec<(String, String)>> {
 
 /// Pairs every field of the kind with its edit; `build` is for [`refused`].
 fn paired(kind: &str, edits: Vec<Edit>) -> Result<Vec<(Edit, String)>> {
+    paired_but(kind, edits, &[])
+}
+
+/// The same but for fields that somebody else edits.
+fn paired_but(kind: &str, edits: Vec<Edit>, others: &[&str]) -> Result<Vec<(Edit, String)>> {
     let mut promises = promises(kind)?;
     let mut pairs = Vec::new();
     for edit in edits {
         let at = promises.iter().position(|(field, _)| field == edit.0).with_context(|| format!("{kind} has no {}", edit.0))?;
         pairs.push((edit, promises.swap_remove(at).1));
     }
-    promises.retain(|(field, _)| field != "build");
+    promises.retain(|(field, _)| field != "build" && !others.contains(&field.as_str()));
     ensure!(promises.is_empty(), "nobody edits {promises:?} of {kind}");
     Ok(pairs)
 }
@@ -94,7 +99,7 @@ async fn replaced(fixture: &Fixture, kind: &str, name: &str, before: &Value) -> 
 
 /// A run that is under way, and one that is complete.
 async fn runs(fixture: &Fixture, kind: &str, job: &str, edits: Vec<Edit>) -> Result<()> {
-    let pairs = paired(kind, edits)?;
+    let pairs = paired_but(kind, edits, &["publish", "publishSecret"])?;
     for ((field, spec, _), _) in &pairs {
         fixture.create(kind, &name(field, "runs"), spec.clone()).await?;
         fixture.create(kind, &name(field, "done"), spec.clone()).await?;
@@ -134,6 +139,44 @@ async fn runs(fixture: &Fixture, kind: &str, job: &str, edits: Vec<Edit>) -> Res
     Ok(())
 }
 
+/// A push that is under way, and one that is complete; the artifact is whole and stays ready.
+async fn publishes(fixture: &Fixture, pairs: &[(Edit, String)]) -> Result<()> {
+    for (change @ (field, spec, _), promise) in pairs {
+        let told = || format!("{field}: {promise}");
+        for state in ["pushes", "pushed"] {
+            let name = name(field, state);
+            fixture.create("Model", &name, spec.clone()).await?;
+            fixture.load(&name, 1).await?;
+        }
+        let (pushes, pushed) = (name(field, "pushes"), name(field, "pushed"));
+        let job = fixture.wait("Job", &format!("{pushed}-publish"), LIMIT, async |_| Ok(Some(()))).await?;
+        fixture.pod_ends(&format!("{pushed}-publish"), 0, &super::publish::outcome(&job, "sha256:one")?).await?;
+        fixture.reason("Model", &pushed, "Published", "JobComplete").await?;
+
+        let child = format!("{pushes}-publish");
+        let before = uid(fixture, "Job", &child).await?;
+        edit(fixture, "Model", &pushes, change).await?;
+        replaced(fixture, "Job", &child, &before).await.with_context(told)?;
+        let child = format!("{pushed}-publish");
+        let before = uid(fixture, "Job", &child).await?;
+        let after = edit(fixture, "Model", &pushed, change).await?;
+        ensure!(
+            after["status"]["ready"] == true && after["status"]["published"]["digest"] == "sha256:one",
+            "{}: {after}",
+            told()
+        );
+        if promise.starts_with("An edit pushes what is complete to the new place;") {
+            fixture.drop_finished_pods(&child).await?;
+            let again = replaced(fixture, "Job", &child, &before).await.with_context(told)?;
+            ensure!(again["spec"].to_string().contains("--to=oci://ghcr.io/team/two:v1"), "{}: {again}", told());
+        } else {
+            ensure!(promise.starts_with("An edit starts a push anew that is not complete;"), "{}", told());
+            ensure!(uid(fixture, "Job", &child).await? == before, "{}", told());
+        }
+    }
+    Ok(())
+}
+
 /// What is not possible yet, a build, is refused, and what is whole stays.
 async fn refused(fixture: &Fixture, kind: &str, name: &str, of: &str, reason: &str) -> Result<()> {
     let git = json!({"git": {"url": "https://git.example.test/mine", "path": "mine"}});
@@ -163,6 +206,12 @@ fn edits_of_models_do_what_their_descriptions_say() -> Result<()> {
         let trained = json!({"image": "example.test/trainer", "model": {"name": "one"}, "dataset": {"name": "one"}});
         edits.push(("model", trained.clone(), json!({"name": "two"})));
         edits.push(("dataset", trained, json!({"name": "two"})));
+        let pushed = json!({"source": "hf://org/pushed", "publish": "oci://ghcr.io/team/one:v1"});
+        let pushes: [Edit; 2] =
+            [("publish", pushed.clone(), json!("oci://ghcr.io/team/two:v1")), ("publishSecret", pushed, json!("acme-push"))];
+        let all = edits.iter().chain(&pushes).cloned().collect();
+        let promises: Vec<_> = paired("Model", all)?.split_off(edits.len());
+        publishes(fixture, &promises).await?;
         runs(fixture, "Model", "-modeller", edits).await?;
         refused(fixture, "Model", "one", "Complete", "BuildUnsupported").await
     })

@@ -8,6 +8,7 @@ use super::Artifact;
 use super::jobs;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
+use super::push;
 use super::retry::Built;
 use crate::kinds::shared::child::Child;
 use crate::kinds::shared::content::{self, Builder, Content, GROUP};
@@ -20,7 +21,7 @@ use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::route::Image;
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::{env, network, params, workload_identity};
-use crate::plugin::Grant;
+use crate::plugin::{Grant, SecretScheme};
 use crate::reconcile::service_account;
 use crate::worker::request::{LoadRequest, REQUEST_KEY};
 
@@ -36,7 +37,7 @@ pub fn build<A: Artifact>(
     plan: &Plan,
 ) -> Result<(Vec<Child>, Built), Verdict> {
     let (jobs, built) = match &plan.run {
-        Run::Done => return Ok((Vec::new(), Built::default())),
+        Run::Done => return push::build(observed, environment, plan),
         Run::Load { grant, .. } => jobs::of_worker(observed, environment, plan, grant)?,
         Run::Kept { .. } => jobs::kept(observed, plan),
         Run::Container(image) => jobs::of_container(observed, plan, container(observed, environment, plan, image)?),
@@ -90,6 +91,11 @@ pub(super) fn worker<A: Artifact>(
     let target = content::target(environment, &plan.target)?;
     let offers = offers::to(&plan.target, &observed.siblings)?;
     let reuse: Vec<String> = offers.urls.iter().map(|url| format!("--reuse={url}")).collect();
+    // A loader of registries shows the accounts that images are pulled with.
+    let of_registries =
+        A::FACTS.subcommand == "load" && grant.secrets.iter().any(|secret| secret.scheme == SecretScheme::Registry);
+    let accounts = (of_registries && !workload.pod.image_pull_secrets.is_empty())
+        .then(|| format!("--pull-secrets={}", mounts::PULL_SECRETS));
     let mut template = pod::template(Parts {
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
@@ -104,6 +110,7 @@ pub(super) fn worker<A: Artifact>(
             ],
             part,
             &reuse,
+            accounts.as_slice(),
             &[format!("--token-file={}", mounts::TOKEN_FILE), format!("--plugin-cache={SCRATCH_DIR}/plugins")],
         ]
         .concat(),
@@ -119,6 +126,7 @@ pub(super) fn worker<A: Artifact>(
                 mounts::store_token(),
                 mounts::scratch("scratch", SCRATCH_DIR, None, false),
             ])
+            .chain(accounts.is_some().then(|| mounts::pull_secrets(&workload.pod.image_pull_secrets)))
             .collect(),
         placement: plan.placement.clone(),
         security: target.security,

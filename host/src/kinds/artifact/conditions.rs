@@ -9,6 +9,7 @@ use super::Artifact;
 use super::jobs;
 use super::observe::Observed;
 use super::plan::{Plan, Run};
+use super::push;
 use super::retry::{Attempt, Built};
 use super::transfer;
 use crate::kinds::shared::cause;
@@ -56,6 +57,13 @@ pub fn stopped<A: Artifact>(observed: &Observed<A>, verdict: &Verdict) -> (Artif
 
 /// The status of an object whose children are as planned.
 pub fn conclude<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {
+    let (mut status, retry) = made(observed, plan, built);
+    let pushed = push::conclude(observed, plan, built.push.as_deref(), &mut status);
+    (status, retry.sooner(pushed))
+}
+
+/// What became of the artifact itself.
+fn made<A: Artifact>(observed: &Observed<A>, plan: &Plan, built: &Built) -> (ArtifactStatus, Retry) {
     let mut status = planned(observed, plan);
     if matches!(plan.run, Run::Done) {
         let said = whole(&status);
@@ -157,7 +165,7 @@ fn failed<A: Artifact>(
     let (why, mut message) = if let Some(Outcome::Failed { reason, message, .. }) = outcome {
         (reason.clone(), message.clone())
     } else {
-        let said = cause::of(observed.pods.iter().map(AsRef::as_ref));
+        let said = cause::of(observed.makers());
         let own = job.holds("Failed").and_then(|condition| condition.message.clone());
         (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
@@ -210,7 +218,7 @@ fn progress<A: Artifact>(observed: &Observed<A>, plan: &Plan, status: &mut Artif
 
 fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: Option<&JobView>, outcome: Option<&Outcome>) -> Say {
     if let Some(outcome @ Outcome::Failed { reason, message, .. }) = outcome
-        && observed.pods.iter().all(|pod| cause::has_ended(pod))
+        && observed.makers().all(cause::has_ended)
     {
         let next = if outcome.is_final() { "" } else { "; the Job starts another pod" };
         return Say::no(COMPLETE, reason, format!("{message}{next}"));
@@ -219,7 +227,7 @@ fn running<A: Artifact>(observed: &Observed<A>, plan: &Plan, job: Option<&JobVie
         Run::Container(Image { note: Some(note), .. }) => format!("; {note}: it runs as a container"),
         _ => String::new(),
     };
-    let message = match (job, cause::of(observed.pods.iter().map(AsRef::as_ref))) {
+    let message = match (job, cause::of(observed.makers())) {
         (Some(_), Some(cause)) => cause,
         (Some(job), None) => format!("the Job runs{}", cause::since(job.metadata.creation_timestamp.as_ref())),
         (None, _) => "the Job is being created".to_owned(),

@@ -26,7 +26,7 @@ use crate::reconcile::views::JobView;
 use crate::worker::report::final_codes;
 
 /// How often a worker's pod is started again where the user says nothing.
-const WORKER_RETRIES: i32 = 6;
+pub(super) const WORKER_RETRIES: i32 = 6;
 
 /// The Job of a worker; with shards spread over several pods, one that plans and puts together and one that does the shards. They
 /// meet in the records beside the artifact. One that failed takes the other with it: both belong to one try.
@@ -111,7 +111,7 @@ pub(super) fn kept<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> (Vec<Chi
     let shards = observed.shards.as_ref().and_then(|job| job.metadata.name.clone());
     children.extend(shards.map(|name| Child::adopted::<Job>(ChildKind::Job, owner, name)));
     let attempt = Attempt { number: recorded(observed, plan), ..Attempt::default() };
-    (children, Built { attempt, is_there: true })
+    (children, Built { attempt, is_there: true, push: None })
 }
 
 /// Whether a worker's Job for this very plan runs, or ended well.
@@ -151,7 +151,7 @@ fn basis<A: Artifact>(observed: &Observed<A>, plan: &Plan, shards: Option<i32>) 
     }
 }
 
-fn is_of(job: &JobView, basis: &str) -> bool {
+pub(super) fn is_of(job: &JobView, basis: &str) -> bool {
     job.annotation(names::IDENTITY).is_some_and(|identity| identity.starts_with(basis))
 }
 
@@ -159,12 +159,12 @@ fn identity(basis: &str, attempt: &Attempt) -> String {
     format!("{basis}-{}-{}", attempt.number, hash::of(&attempt.token))
 }
 
-fn built(job: Option<&JobView>, basis: &str, attempt: Attempt) -> Built {
+pub(super) fn built(job: Option<&JobView>, basis: &str, attempt: Attempt) -> Built {
     let identity = identity(basis, &attempt);
-    Built { attempt, is_there: job.is_some_and(|job| job.annotation(names::IDENTITY) == Some(&identity)) }
+    Built { attempt, is_there: job.is_some_and(|job| job.annotation(names::IDENTITY) == Some(&identity)), push: None }
 }
 
-fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, name: String, spec: JobSpec) -> Child {
+pub(super) fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, name: String, spec: JobSpec) -> Child {
     let annotations =
         BTreeMap::from([(ATTEMPT.to_owned(), attempt.number.to_string()), (RETRY.to_owned(), attempt.token.clone())]);
     let metadata = ObjectMeta { name: Some(name), annotations: Some(annotations), ..ObjectMeta::default() };
@@ -175,7 +175,7 @@ fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &Attempt, na
 }
 
 /// A typed user error of a worker ends the Job at once; a disruption (drain, preemption) does not count as a failure.
-fn failure_policy(container: &str) -> PodFailurePolicy {
+pub(super) fn failure_policy(container: &str) -> PodFailurePolicy {
     let on_disruption = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
         on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
@@ -188,7 +188,7 @@ fn failure_policy(container: &str) -> PodFailurePolicy {
 }
 
 /// The same of containers that copy into a user's pod. What else befalls them is no failure of the user's, and tried again.
-fn copying_policy(template: &PodTemplateSpec) -> Option<PodFailurePolicy> {
+pub(super) fn copying_policy(template: &PodTemplateSpec) -> Option<PodFailurePolicy> {
     let containers = template.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let copiers = containers.map(|container| container.name.as_str()).filter(|name| name.starts_with(content::STAGE));
     let rules: Vec<_> = copiers.flat_map(|name| [final_error(name), on_exit("Ignore", name, ("NotIn", vec![0]))]).collect();

@@ -28,6 +28,8 @@ pub struct Observed<A> {
     pub job: Option<Arc<JobView>>,
     /// The Job that does the shards of an import, where they are spread over several pods.
     pub shards: Option<Arc<JobView>>,
+    /// The Job that pushes what is complete to a registry.
+    pub publisher: Option<Arc<JobView>>,
     /// The Jobs' pods.
     pub pods: Vec<Arc<PodView>>,
     /// The base model that `spec.model` names.
@@ -40,6 +42,8 @@ pub struct Observed<A> {
     pub catalog: Arc<Catalog>,
     /// What the worker reported last.
     pub progress: Option<Report>,
+    /// What the pusher reported last.
+    pub pushing: Option<Report>,
     /// Places that a load may take files over from, the best first.
     pub siblings: Vec<String>,
     /// The time.
@@ -85,6 +89,21 @@ impl<A: Artifact> Observed<A> {
     /// Where the artifact lies, or will.
     pub fn artifacts_url(&self) -> Option<&str> {
         self.object.known()?.artifacts.as_ref()?.url.as_deref()
+    }
+
+    /// Pods of what makes the artifact.
+    pub fn makers(&self) -> impl Iterator<Item = &PodView> + Clone {
+        self.pods.iter().map(AsRef::as_ref).filter(|pod| !self.is_pusher(pod))
+    }
+
+    /// Pods of what pushes it.
+    pub fn pushers(&self) -> impl Iterator<Item = &PodView> + Clone {
+        self.pods.iter().map(AsRef::as_ref).filter(|pod| self.is_pusher(pod))
+    }
+
+    fn is_pusher(&self, pod: &PodView) -> bool {
+        let name = A::FACTS.publish.map(|publish| publish(self.name()));
+        pod.metadata.labels.iter().flatten().any(|(key, value)| key == JOB_NAME && Some(value) == name.as_ref())
     }
 
     /// The typed result in the termination message of the newest pod of a Job that ended.

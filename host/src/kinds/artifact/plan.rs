@@ -11,6 +11,7 @@ use substratus_crds::{Build, FileFilter, ObjectRef, Param, PlanRecord, PluginUse
 use super::Artifact;
 use super::jobs;
 use super::observe::Observed;
+use super::push::{self, Push};
 use super::validate::{Route, Valid, validate};
 use crate::kinds::shared::content;
 use crate::kinds::shared::env;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub base: Option<String>,
     /// Artifacts of the training data.
     pub dataset: Option<String>,
+    /// What becomes of the artifact once it is complete: where it is pushed, or why it cannot be.
+    pub push: Option<Result<Push, Verdict>>,
 }
 
 /// What runs for an object.
@@ -147,8 +150,9 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     };
     if is_whole && let Some(url) = observed.artifacts_url() {
         let (target, env) = (url.to_owned(), BTreeMap::new());
-        let is_published = false;
-        return Ok(Plan { inputs, target, is_published, run: Run::Done, env, placement: None, base: None, dataset: None });
+        let (is_published, run) = (false, Run::Done);
+        let push = push::plan(observed, environment, &target);
+        return Ok(Plan { inputs, target, is_published, run, env, placement: None, base: None, dataset: None, push });
     }
     let valid = match validate(observed) {
         Ok(valid) => valid,
@@ -167,7 +171,8 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     let target = recorded.and_then(|record| record.target.clone()).unwrap_or_else(|| target(observed, environment));
     let run = run(&valid, answers.and_then(|answers| answers.loader));
     let is_published = matches!(run, Run::Container(_)) && content::is_published(environment, &target);
-    Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset })
+    let push = push::plan(observed, environment, &target);
+    Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset, push })
 }
 
 /// The plan of a load that runs while its plugin does not answer any more. What it needs it has: an end that nobody disturbs.
@@ -179,7 +184,7 @@ fn kept<A: Artifact>(observed: &Observed<A>, inputs: String, recorded: Option<&P
     let env = observed.wanted().workload.check().ok()?;
     let run = Run::Kept { plugin: loader };
     let (target, placement) = (record.target.clone()?, answers.placement);
-    let plan = Plan { inputs, target, is_published: false, run, env, placement, base: None, dataset: None };
+    let plan = Plan { inputs, target, is_published: false, run, env, placement, base: None, dataset: None, push: None };
     (gone && jobs::is_under_way(observed, &plan)).then_some(plan)
 }
 

@@ -31,6 +31,8 @@ pub struct Built {
     pub attempt: Attempt,
     /// The Job that is there is this very try, and not one that is about to be replaced.
     pub is_there: bool,
+    /// The same of the Job that pushes what is complete, where one is to run.
+    pub push: Option<Box<Self>>,
 }
 
 /// The try that should exist now. `token` is the object's retry annotation; `basis` says whether the Job at hand is for the

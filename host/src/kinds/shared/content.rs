@@ -97,6 +97,14 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// The artifact at `url` with the records beside it as `path`, for reading.
+    pub fn whole(&self, content: &mut Content, volume: &str, path: &str, url: &str) -> Result<(), Verdict> {
+        if self.mount(content, volume, (url, ""), path, true)? {
+            self.add(content, self.stager(volume, url, Security::Own, &[]));
+        }
+        Ok(())
+    }
+
     /// A base model as `/content/model` and a dataset as `/content/data`, for reading, where there are such.
     pub fn references(&self, content: &mut Content, model: Option<&str>, dataset: Option<&str>) -> Result<(), Verdict> {
         model.map_or(Ok(()), |url| self.read(content, "model", "model", url))?;
@@ -144,7 +152,9 @@ impl Builder<'_> {
             (Mount { mount: mounted(&volume.name, path, join(&below, sub)), volume }, false)
         } else {
             let Mount { volume, .. } = scratch(volume, path, None, false);
-            (Mount { mount: mounted(&volume.name, path, ARTIFACTS.to_owned()), volume }, true)
+            // Where all is wanted, the records that are copied with it too.
+            let part = if sub.is_empty() { "" } else { ARTIFACTS };
+            (Mount { mount: mounted(&volume.name, path, part.to_owned()), volume }, true)
         };
         if mount.volume.csi.is_some() {
             content.annotations.extend(DRIVER_ANNOTATIONS.map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -226,6 +236,11 @@ pub fn target(environment: &Environment, url: &str) -> Result<Target, Verdict> {
     })
 }
 
+/// Who reads an artifact at `url` for us: on a node path files may be root's, or any user's.
+pub fn reader(url: &str) -> Result<Security, Verdict> {
+    Ok(if parse(url)?.local_path().is_some() { Security::Copier } else { Security::Own })
+}
+
 /// Whether what a container writes for `url` is published, and the publisher's word is what counts.
 pub fn is_published(environment: &Environment, url: &str) -> bool {
     volume_for(environment, ARTIFACTS, url, false).is_ok_and(|volume| volume.is_none())
@@ -261,7 +276,11 @@ pub(super) fn parse(url: &str) -> Result<BucketUrl, Verdict> {
 
 fn join(base: &str, sub: &str) -> String {
     let base = base.trim_matches('/');
-    if base.is_empty() { sub.to_owned() } else { format!("{base}/{sub}") }
+    match (base, sub) {
+        ("", _) => sub.to_owned(),
+        (_, "") => base.to_owned(),
+        _ => format!("{base}/{sub}"),
+    }
 }
 
 pub(super) fn mounted(volume: &str, path: &str, sub_path: String) -> VolumeMount {

@@ -67,6 +67,35 @@ fn claims_are_mounted_where_the_url_says() {
 }
 
 #[test]
+fn a_whole_artifact_is_read_with_its_records_wherever_it_lies() {
+    let whole = |cloud: &str, url: &str| {
+        let (environment, mut content) = (place(cloud), Content::default());
+        let builder = Builder { environment: &environment, options: &PodOptions::default() };
+        builder.whole(&mut content, "artifacts", "/artifact", url).unwrap();
+        let security = reader(url).unwrap();
+        serde_json::to_value(pod::template(Parts { container: "publish", content, security, ..Parts::default() })).unwrap()
+    };
+    let mount = |pod: &Value| pod["spec"]["containers"][0]["volumeMounts"][0].clone();
+    let node = whole("local", "tar:////bucket/m/g2");
+    assert_eq!(mount(&node), json!({"name": "artifacts", "mountPath": "/artifact", "readOnly": true}));
+    assert_eq!(node["spec"]["volumes"][0]["hostPath"]["path"], "/bucket/m/g2");
+    let claim = whole("eks", "pvc://shared/models/m");
+    assert_eq!(mount(&claim), json!({"name": "artifacts", "mountPath": "/artifact", "readOnly": true, "subPath": "models/m"}));
+    let driver = whole("gcp", "gs://b/m");
+    assert_eq!((mount(&driver)["subPath"].as_str(), &driver["spec"]["volumes"][0]["csi"]["readOnly"]), (Some("m"), &json!(true)));
+    let copied = whole("eks", "s3://b/m");
+    assert_eq!(mount(&copied), json!({"name": "artifacts", "mountPath": "/artifact", "readOnly": true}));
+    let stager = &copied["spec"]["initContainers"][0];
+    assert_eq!(stager["args"], json!(["stage", "s3://b/m", "--to=/copy/artifacts"]));
+    // Elsewhere than on a node path it is nobody in particular, as Pod Security `restricted` wants.
+    for pod in [&claim, &driver, &copied] {
+        let security = &pod["spec"]["containers"][0]["securityContext"];
+        assert_eq!((&security["runAsNonRoot"], &security["capabilities"]["drop"]), (&json!(true), &json!(["ALL"])));
+    }
+    assert_eq!(node["spec"]["containers"][0]["securityContext"]["runAsUser"], 0);
+}
+
+#[test]
 fn googles_driver_mounts_googles_buckets_as_it_always_did() {
     let pod = training("gcp", "gs://b", &PodOptions::default());
     assert_eq!(pod["metadata"]["annotations"]["gke-gcsfuse/volumes"], "true");

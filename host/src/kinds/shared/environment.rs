@@ -21,6 +21,8 @@ pub struct Environment {
     pub copies_always: bool,
     /// Seconds that a pod which is to end has for publishing what its container left.
     pub publish_seconds: u32,
+    /// Registries (`host[:port]`) that speak plain HTTP.
+    pub plain_http: Vec<String>,
     /// Variables that lead workers through the administrator's proxies.
     pub proxies: Vec<(String, String)>,
     /// ConfigMap of the object's namespace with certificates that workers trust beside the system's.
@@ -67,6 +69,7 @@ pub(crate) fn of(cloud: &str) -> Environment {
         bucket_secret: None,
         copies_always: false,
         publish_seconds: 900,
+        plain_http: Vec::new(),
         proxies: Vec::new(),
         certificates: None,
         store_url: "http://store".to_owned(),

@@ -1,10 +1,11 @@
 //! Volumes and mounts that hold no artifacts. Pure.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, SecretProjection, SecretVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use substratus_crds::ObjectRef;
 
 use crate::store;
 
@@ -23,6 +24,49 @@ pub struct Mount {
     pub volume: Volume,
     /// Where the container sees it.
     pub mount: VolumeMount,
+}
+
+/// Where a worker finds what Secrets know of accounts at registries, one file each.
+pub const PULL_SECRETS: &str = "/etc/substratus/pull-secrets";
+/// Where a pusher finds the docker configuration with its account.
+pub const PUSH_SECRET: &str = "/etc/substratus/push-secret";
+/// The key of such a Secret.
+const DOCKER_CONFIG: &str = ".dockerconfigjson";
+
+/// Secrets to pull with, as files; one that is not there, or holds something else, is left out.
+pub fn pull_secrets(secrets: &[ObjectRef]) -> Mount {
+    let sources = secrets.iter().enumerate().map(|(index, secret)| VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret.name.clone(),
+            // In the order in which they count.
+            items: Some(vec![docker_config(&format!("{index:03}.json"))]),
+            optional: Some(true),
+        }),
+        ..VolumeProjection::default()
+    });
+    let projected = ProjectedVolumeSource { sources: Some(sources.collect()), ..ProjectedVolumeSource::default() };
+    let volume = Volume { name: "pull-secrets".to_owned(), projected: Some(projected), ..Volume::default() };
+    read_only(volume, PULL_SECRETS)
+}
+
+/// The Secret to push with, as docker's own settings; nothing where it is not there.
+pub fn push_secret(secret: &str) -> Mount {
+    let source = SecretVolumeSource {
+        secret_name: Some(secret.to_owned()),
+        items: Some(vec![docker_config("config.json")]),
+        optional: Some(true),
+        ..SecretVolumeSource::default()
+    };
+    read_only(Volume { name: "push-secret".to_owned(), secret: Some(source), ..Volume::default() }, PUSH_SECRET)
+}
+
+fn docker_config(path: &str) -> KeyToPath {
+    KeyToPath { key: DOCKER_CONFIG.to_owned(), path: path.to_owned(), mode: None }
+}
+
+fn read_only(volume: Volume, path: &str) -> Mount {
+    let (name, mount_path) = (volume.name.clone(), path.to_owned());
+    Mount { volume, mount: VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() } }
 }
 
 /// The params ConfigMap as the single file `/content/params.json`.

@@ -19,6 +19,9 @@ pub const IDLE_TIMEOUT: &str = "substratus.ai/idle-timeout";
 /// Annotation of a Notebook: the generation that suspended it because nobody used it, and since when: `4@2026-11-24T04:00:00Z`.
 pub const IDLE: &str = "substratus.ai/idle";
 
+/// How the names of Jobs end that push to a registry.
+pub const PUBLISH: &str = "-publish";
+
 /// Service account of loaders and trainers.
 pub const MODELLER: &str = "modeller";
 /// Service account of what loads datasets.
@@ -31,6 +34,11 @@ pub const NOTEBOOK: &str = "notebook";
 /// The Job of a Model; also the ConfigMap with its worker's request.
 pub fn model_job(name: &str) -> String {
     format!("{name}-modeller")
+}
+
+/// The Job that pushes a Model to a registry.
+pub fn model_publish(name: &str) -> String {
+    format!("{name}{PUBLISH}")
 }
 
 /// The Job of a Dataset; also the ConfigMap with its worker's request.

@@ -27,6 +27,17 @@ pub enum Retry {
     After(Duration),
 }
 
+impl Retry {
+    /// Whichever comes first.
+    #[must_use]
+    pub fn sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::After(one), Self::After(other)) => Self::After(one.min(other)),
+            (Self::OnChange, retry) | (retry, Self::OnChange) => retry,
+        }
+    }
+}
+
 impl Verdict {
     /// Waits for a change.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {

@@ -6,8 +6,10 @@ use url::Url;
 
 use super::{AskArgs, invalid, value_of};
 use crate::bucket::Environment;
-use crate::plugin::{Grant, GrantedSecret, Manifest, ManifestEndpoint, describe_problems};
+use crate::plugin::{Grant, GrantedSecret, Manifest, ManifestEndpoint, SecretScheme, describe_problems};
 use crate::worker::failure::LoadError;
+use crate::worker::oci::login::Accounts;
+use crate::worker::oci::reference::{OciUrl, OciUrlError};
 
 /// An address that a person named: its origin, and the uses of secrets that go there.
 pub(super) struct Named {
@@ -49,6 +51,31 @@ impl AskArgs {
     }
 }
 
+impl AskArgs {
+    /// Whoever names a registry as the source grants it, its account included.
+    pub(super) fn grant_registry(&self, grant: &mut Grant, source: Option<&str>) -> Result<(), LoadError> {
+        let Some(place) = registry(source)? else { return Ok(()) };
+        let secure = !self.registry.plain().0.iter().any(|host| host == place.host());
+        for secret in grant.secrets.iter_mut().filter(|secret| secret.scheme == SecretScheme::Registry) {
+            secret.hosts.extend(place.origins(secure));
+        }
+        grant.hosts.extend(place.origins(secure));
+        Ok(())
+    }
+
+    /// The account at the registry that is the source: what the arguments say, else docker's own settings.
+    pub(in crate::worker) fn accounts(&self, source: Option<&str>) -> Result<Accounts, LoadError> {
+        let Some(place) = registry(source)? else { return Ok(Accounts::default()) };
+        let auth = self.registry.auth(&format!("{}/{}", place.host(), place.repository()));
+        Ok(Accounts::at(place.host(), auth.map_err(|error| invalid(format!("{error:#}")))?))
+    }
+}
+
+fn registry(source: Option<&str>) -> Result<Option<OciUrl>, LoadError> {
+    let source = source.filter(|source| source.starts_with("oci://"));
+    source.map(|source| source.parse().map_err(|error: OciUrlError| invalid(error.to_string()))).transpose()
+}
+
 /// The address that a person named, by `--config` or else by the variable, and its origin.
 fn address(
     endpoint: &ManifestEndpoint,
@@ -74,7 +101,7 @@ fn address(
     }
 }
 
-fn with_scheme(host: &str) -> String {
+pub(in crate::worker) fn with_scheme(host: &str) -> String {
     if host.contains("://") { host.to_owned() } else { format!("https://{host}") }
 }
 

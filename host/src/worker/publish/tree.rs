@@ -19,7 +19,7 @@ use crate::worker::plan::{MAX_FILES, Origin, Plan, PlanFile, check_paths};
 const MAX_WARNINGS: usize = 20;
 
 /// A file that was written, and where.
-pub(super) struct Found {
+pub(in crate::worker) struct Found {
     /// Below the folder.
     pub path: String,
     /// Where it is read from.
@@ -32,11 +32,11 @@ pub(super) struct Found {
 
 /// The files of a folder, in order of their paths.
 #[derive(Default)]
-pub(super) struct Tree {
+pub(in crate::worker) struct Tree {
     /// What is published.
     pub files: Vec<Found>,
     /// What is not, and why.
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Tree {
@@ -93,7 +93,7 @@ impl Tree {
 }
 
 /// Looks through the folder.
-pub(super) fn find(from: &Path) -> Result<Tree, LoadError> {
+pub(in crate::worker) fn find(from: &Path) -> Result<Tree, LoadError> {
     let name = from.display().to_string();
     let root = from.canonicalize().map_err(SinkError::io("open folder", &name))?;
     let mut tree = Tree::default();
@@ -102,7 +102,7 @@ pub(super) fn find(from: &Path) -> Result<Tree, LoadError> {
 }
 
 /// The plan of an upload of it.
-pub(super) fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
+pub(in crate::worker) fn plan(found: &Tree, from: &Path) -> Result<Plan, LoadError> {
     if found.files.len() > MAX_FILES {
         let message = format!("`{}` has more than {MAX_FILES} files; pack them together", from.display());
         return Err(LoadError::new(reason::TOO_LARGE, message));
