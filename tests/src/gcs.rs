@@ -23,7 +23,8 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::HttpRequestBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::proxy::{self, Pass, Proxy, forward, refused};
@@ -134,6 +135,14 @@ fn translated(server: &str, mut head: Parts) -> Result<(String, Parts)> {
     Ok((url, head))
 }
 
+/// What a token says.
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    scope: String,
+    exp: u64,
+}
+
 /// A token that a service account signed itself, as Google documents them: for us, and not over.
 fn check_token(headers: &HeaderMap, public: &[u8]) -> Result<()> {
     let token = headers.get(AUTHORIZATION).context("no credentials")?.to_str()?.strip_prefix("Bearer ").context("no token")?;
@@ -141,9 +150,8 @@ fn check_token(headers: &HeaderMap, public: &[u8]) -> Result<()> {
     let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public);
     ensure!(key.verify(signed.as_bytes(), &BASE64.decode(signature)?).is_ok(), "somebody else's signature");
     let claims = signed.split_once('.').context("no claims")?.1;
-    let claims: Value = serde_json::from_slice(&BASE64.decode(claims)?)?;
-    ensure!(claims["iss"] == ACCOUNT && claims["scope"] == SCOPE, "somebody else's token");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    ensure!(claims["exp"].as_u64().is_some_and(|ends| ends > now), "the token is over");
+    let claims: Claims = serde_json::from_slice(&BASE64.decode(claims)?)?;
+    ensure!(claims.iss == ACCOUNT && claims.scope == SCOPE, "somebody else's token");
+    ensure!(claims.exp > SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(), "the token is over");
     Ok(())
 }

@@ -145,9 +145,9 @@ impl Store {
         let upload = self.begin(to).await?;
         let part = (size.div_ceil(COPIES as u64).div_ceil(PIECE) * PIECE).clamp(PIECE, MAX_COPY);
         let ranges = (0..size).step_by(usize::try_from(part).unwrap_or(usize::MAX)).map(|start| start..(start + part).min(size));
-        let copies = ranges.enumerate().map(|(index, range)| self.copy_part((from, range), to, (upload.as_str(), index)));
-        let parts: Result<Vec<PartId>, SinkError> = stream::iter(copies).buffered(COPIES).try_collect().await;
-        let done = match parts {
+        let requests = ranges.enumerate().map(|(index, range)| self.copy_part((from, range), to, (upload.as_str(), index)));
+        let copied: Result<Vec<PartId>, SinkError> = stream::iter(requests).buffered(COPIES).try_collect().await;
+        let done = match copied {
             Ok(parts) => self.multipart.complete_multipart(to, &upload, parts).await.map(drop).map_err(explain),
             Err(error) => Err(error),
         };
