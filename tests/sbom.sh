@@ -1,5 +1,6 @@
 #!/bin/sh
 # Lists what the program and every plugin are made of, as CycloneDX: one file for each in DEST. The same lock files give the same bytes.
+# What only tests need may be in it, too.
 #
 #   tests/sbom.sh CARGO-CYCLONEDX DEST
 set -eu
@@ -16,10 +17,15 @@ list() { # MANIFEST TARGET: the lists of a workspace's crates, beside their mani
 
 list Cargo.toml x86_64-unknown-linux-musl
 list plugins/Cargo.toml wasm32-unknown-unknown
-mv host/sbom.cdx.json "$dest/substratus.cdx.json"
+take() { # LIST NAME: where the sources lie on this machine is nobody's business
+    sed "s|file://$PWD/|file:///src/|g" "$1" > "$dest/$2.cdx.json"
+    rm "$1"
+}
+
+take host/sbom.cdx.json substratus
 for manifest in plugins/*/plugin.yaml; do
     folder=$(dirname "$manifest")
-    mv "$folder/sbom.cdx.json" "$dest/$(basename "$folder").cdx.json"
+    take "$folder/sbom.cdx.json" "$(basename "$folder")"
 done
 # Libraries and tests are shipped inside of the others, or not at all.
 rm -f crds/sbom.cdx.json tests/sbom.cdx.json plugins/*/sbom.cdx.json

@@ -83,8 +83,7 @@ pub const EXPECTED: [Expectation; 19] = [
     expect("twice", &["release", "second"], 2, Err("2 keys must have signed and 1 did")),
     expect("foreign", &["release"], 1, Err("2 signatures by other keys")),
     expect("foreign", &["foreign"], 1, Ok(&["foreign"])),
-    // Its statement is of the version before.
-    expect("attested", &["release"], 1, Err("1 attachment not used (a bundle's statement is of another version")),
+    expect("attested", &["release"], 1, Err("a bundle is an attestation and no signature")),
     expect("unsigned", &["release"], 1, Err("is not signed: neither a Sigstore bundle nor the tag sha256-")),
     expect("unsigned", &["release", "second"], 2, Err("is not signed: neither")),
 ];

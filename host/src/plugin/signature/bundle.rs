@@ -89,11 +89,11 @@ pub(super) fn read(bytes: &[u8], digest: &str) -> Result<Statement, String> {
 fn about(payload: &[u8], digest: &str) -> Result<(), String> {
     let statement: InToto =
         serde_json::from_slice(payload).map_err(|_| "a bundle's statement is not of the known form".to_owned())?;
-    if statement.kind != STATEMENT_TYPE {
-        return Err("a bundle's statement is of another version than in-toto's v1".to_owned());
-    }
     if statement.predicate_type != PREDICATE_TYPE {
         return Err("a bundle is an attestation and no signature".to_owned());
+    }
+    if statement.kind != STATEMENT_TYPE {
+        return Err("a bundle's statement is of another version than in-toto's v1".to_owned());
     }
     match statement.subject.as_slice() {
         [subject] if digest.strip_prefix("sha256:") == Some(subject.digest.sha256.as_str()) => Ok(()),
