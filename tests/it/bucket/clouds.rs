@@ -281,8 +281,8 @@ fn chaos_a_load_killed_at_any_moment_ends_as_an_undisturbed_one(which: Which) {
         let (mut chance, place) = (seed.begin(), Place::new(which));
         for _ in 0..chance.number(1..5) {
             place.hub.clear_faults();
-            let pace = HubFault::BytesPerSecond(chance.number(2 * MIB..8 * MIB));
-            place.hub.fault(HubRule::cdn("model.safetensors", pace));
+            let slow = HubFault::BytesPerSecond(chance.number(2 * MIB..8 * MIB));
+            place.hub.fault(HubRule::cdn("model.safetensors", slow));
             let (begun, far) = (place.hub.stats().cdn.bytes, chance.number(0..SIZE));
             let (started, early, by_bytes) = (Instant::now(), chance.pause(0..1500), chance.number(0..3) > 0);
             killed(

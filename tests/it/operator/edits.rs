@@ -148,14 +148,14 @@ async fn publishes(fixture: &Fixture, pairs: &[(Edit, String)]) -> Result<()> {
             fixture.create("Model", &name, spec.clone()).await?;
             fixture.load(&name, 1).await?;
         }
-        let (pushes, pushed) = (name(field, "pushes"), name(field, "pushed"));
+        let (running, pushed) = (name(field, "pushes"), name(field, "pushed"));
         let job = fixture.wait("Job", &format!("{pushed}-publish"), LIMIT, async |_| Ok(Some(()))).await?;
         fixture.pod_ends(&format!("{pushed}-publish"), 0, &super::publish::outcome(&job, "sha256:one")?).await?;
         fixture.reason("Model", &pushed, "Published", "JobComplete").await?;
 
-        let child = format!("{pushes}-publish");
+        let child = format!("{running}-publish");
         let before = uid(fixture, "Job", &child).await?;
-        edit(fixture, "Model", &pushes, change).await?;
+        edit(fixture, "Model", &running, change).await?;
         replaced(fixture, "Job", &child, &before).await.with_context(told)?;
         let child = format!("{pushed}-publish");
         let before = uid(fixture, "Job", &child).await?;
@@ -207,9 +207,9 @@ fn edits_of_models_do_what_their_descriptions_say() -> Result<()> {
         edits.push(("model", trained.clone(), json!({"name": "two"})));
         edits.push(("dataset", trained, json!({"name": "two"})));
         let pushed = json!({"source": "hf://org/pushed", "publish": "oci://ghcr.io/team/one:v1"});
-        let pushes: [Edit; 2] =
+        let changes: [Edit; 2] =
             [("publish", pushed.clone(), json!("oci://ghcr.io/team/two:v1")), ("publishSecret", pushed, json!("acme-push"))];
-        let all = edits.iter().chain(&pushes).cloned().collect();
+        let all = edits.iter().chain(&changes).cloned().collect();
         let promises: Vec<_> = paired("Model", all)?.split_off(edits.len());
         publishes(fixture, &promises).await?;
         runs(fixture, "Model", "-modeller", edits).await?;
