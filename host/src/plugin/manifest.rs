@@ -329,7 +329,7 @@ config:
     fn mistakes_name_their_place() {
         insta::assert_snapshot!(refused("name: loader-test", "name: Loader"), @"the plugin's manifest is wrong at `name`: a DNS label is needed: lower-case letters, digits and '-', at most 63");
         insta::assert_snapshot!(refused("version: 0.1.0", "version: one"), @"the plugin's manifest is wrong at `version`: unexpected character 'o' while parsing major version number");
-        insta::assert_snapshot!(refused("as: bearer", "as: cookie"), @"the plugin's manifest is wrong at `secrets[0].as`: unknown variant `cookie`, expected `bearer` or `basic`");
+        insta::assert_snapshot!(refused("as: bearer", "as: cookie"), @"the plugin's manifest is wrong at `secrets[0].as`: unknown variant `cookie`, expected one of `bearer`, `basic`, `registry`");
         insta::assert_snapshot!(refused("schemes: [test]", "schemes: [test], flavours: [a]"), @"the plugin's manifest is wrong at `claims.flavours`: unknown field `flavours`, expected one of `schemes`, `images`, `engines`, `clouds`");
         insta::assert_snapshot!(refused(">=0.1, <0.2", ">=0.2"), @"the plugin runs on hosts >=0.2 and this is 0.1.0; rebuild it against this version, or correct `host` in plugin.yaml");
         insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: host pattern `hub.example` has no scheme http or https; write scheme://host[:port], https://*.example.com or scheme://address/bits[:port]");

@@ -140,11 +140,18 @@ mod tests {
     }
 
     fn layer(kind: &str, annotations: Value) -> Value {
-        json!({"mediaType": kind, "digest": format!("sha256:{}", "ab".repeat(32)), "size": 7, "annotations": annotations})
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        Value::from_iter([
+            ("mediaType", kind.into()),
+            ("digest", digest.into()),
+            ("size", 7.into()),
+            ("annotations", annotations),
+        ])
     }
 
     fn files(layers: Value) -> Result<Vec<String>, String> {
-        let manifest = Manifest::parse(json!({"schemaVersion": 2, "layers": layers}).to_string().as_bytes()).unwrap();
+        let manifest = Value::from_iter([("schemaVersion", 2.into()), ("layers", layers)]);
+        let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
         Ok(manifest.files(&place())?.into_iter().map(|file| file.path).collect())
     }
 
