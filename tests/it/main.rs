@@ -23,4 +23,5 @@ mod plugin_cases;
 mod plugin_registry;
 mod relay;
 mod rollouts;
+mod sandbox;
 mod tidy;

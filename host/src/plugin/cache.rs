@@ -4,22 +4,19 @@
 //! ```text
 //! blobs/sha256/<hex>             bytes by digest, hashed again on every read
 //! aot/<engine id>/<hex>.cwasm    HMAC-SHA256, then the code; bound to engine and component
-//! tmp/                           write, fsync, rename
+//! tmp/                           write, fsync, rename; sockets of sandboxes
 //! key                            32 random bytes, readable by us alone
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::PluginError;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::Component;
-
-use super::{PluginError, Refusal, engine};
 
 const TAG: usize = 32;
 
@@ -30,15 +27,19 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens the store, or makes one.
-    pub(super) fn open(root: &Path, engine: &Engine) -> Result<Self, PluginError> {
-        let engine_id = engine::id(engine);
+    /// Opens the store, or makes one. Compiled code is kept for each engine apart.
+    pub(super) fn open(root: &Path, engine_id: String) -> Result<Self, PluginError> {
         for folder in ["blobs/sha256", "tmp", &format!("aot/{engine_id}")] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| failed("make the folder", &path, source))?;
         }
         let key = key(root)?;
         Ok(Self { root: root.to_owned(), key, engine_id })
+    }
+
+    /// What code is compiled for.
+    pub(super) fn engine(&self) -> &str {
+        &self.engine_id
     }
 
     /// Where a blob lies, whether it is there or not. `digest` must be well-formed.
@@ -76,34 +77,39 @@ impl Cache {
         Ok(digest)
     }
 
-    /// Code that this store compiled for this engine from this component, if it is there and unharmed.
-    pub(super) fn code(&self, engine: &Engine, digest: &str) -> Option<Component> {
+    /// Code that this store compiled for this engine from this component, if it is there and unharmed. The bytes are the ones
+    /// whose signature was checked.
+    pub(super) fn code(&self, digest: &str) -> Option<Vec<u8>> {
         let path = self.code_path(digest);
-        let sealed = fs::read(&path).ok()?;
-        let (tag, code) = sealed.split_at_checked(TAG)?;
-        if self.seal(digest, code).verify_slice(tag).is_err() {
+        let mut sealed = fs::read(&path).ok()?;
+        let signed = sealed.split_at_checked(TAG).is_some_and(|(tag, code)| self.seal(digest, code).verify_slice(tag).is_ok());
+        if !signed {
             tracing::error!(path = %path.display(), "compiled code does not carry our signature; it is deleted and compiled again");
             remove(&path);
             return None;
         }
-        match deserialize(engine, code) {
-            Ok(component) => Some(component),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled code does not fit this engine; it is compiled again");
-                remove(&path);
-                None
-            }
-        }
+        sealed.drain(..TAG);
+        Some(sealed)
     }
 
-    /// Signs and keeps compiled code, and loads it. A full disk only costs the next start some time.
-    pub(super) fn keep_code(&self, engine: &Engine, digest: &str, code: &[u8]) -> Result<Component, PluginError> {
+    /// Deletes compiled code that turned out to be of no use.
+    pub(super) fn forget_code(&self, digest: &str) {
+        remove(&self.code_path(digest));
+    }
+
+    /// Signs and keeps compiled code. A full disk only costs the next start some time.
+    pub(super) fn keep_code(&self, digest: &str, code: &[u8]) {
         let tag = self.seal(digest, code).finalize().into_bytes();
         if let Err(error) = self.write(&self.code_path(digest), &[&tag, code]) {
             tracing::warn!(%error, "compiled code cannot be kept");
         }
-        // Fresh code fits the engine: what it may not fit is the room that instances have.
-        deserialize(engine, code).map_err(|error| Refusal::Invalid(format!("{error:#}")).into())
+    }
+
+    /// A new folder that we alone can enter.
+    pub(super) fn folder(&self) -> Result<PathBuf, PluginError> {
+        let path = self.root.join("tmp").join(unique());
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map(|()| path.clone()).map_err(|source| failed("make the folder", &path, source))
     }
 
     fn code_path(&self, digest: &str) -> PathBuf {
@@ -142,15 +148,6 @@ pub(super) fn digest_of(bytes: &[u8]) -> String {
 /// Whether a text is a SHA-256 in lower-case hexadecimal.
 pub(super) fn is_sha256(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
-#[expect(
-    unsafe_code,
-    reason = "the bytes are machine code that this store compiled: their signature was checked, or they are fresh"
-)]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: see the reason above; the checked bytes are the ones loaded, not a second read of the file.
-    unsafe { Component::deserialize(engine, code) }
 }
 
 /// Reads the key, or makes one. A key that others can read is replaced: what it signed proves nothing.
