@@ -1,6 +1,7 @@
 //! The one sink: positional writes into a file that appears under its name only when it is whole and verified. In a folder that
 //! is a file written in place, in an object store an upload in parts. Knows no HTTP and no hashing.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -131,11 +132,18 @@ impl Sink {
         blocking(move || sink.free()).await.map(Some)
     }
 
-    /// Makes every finished file durable.
+    /// Every file is finished: makes them durable in a folder; in an object store, gives up uploads whose beginning nobody heard of.
     pub async fn settle(&self) -> Result<(), SinkError> {
-        let Self::Local(sink) = self else { return Ok(()) };
-        let sink = Arc::clone(sink);
-        blocking(move || sink.settle()).await
+        match self {
+            Self::Local(sink) => {
+                let sink = Arc::clone(sink);
+                blocking(move || sink.settle()).await
+            }
+            Self::Object(sink) => {
+                sink.give_up_others(&HashSet::new()).await;
+                Ok(())
+            }
+        }
     }
 
     /// Size of the finished file `path`; `None` where there is none.

@@ -88,18 +88,13 @@ impl Store {
         }
     }
 
-    /// Begins an upload in parts. One that was begun and not heard of is given up once another one is.
+    /// Begins an upload in parts. One that was begun and not heard of is given up at the end of all.
     pub(super) async fn begin(&self, key: &Path) -> Result<String, SinkError> {
         let mut tries = 0;
         loop {
             match self.multipart.create_multipart(key).await {
                 Ok(upload) if upload.is_empty() => return Ok(UNNAMED.to_owned()),
-                Ok(upload) => {
-                    if tries > 0 {
-                        self.give_up(key.as_ref(), |pending| pending.key != *key || pending.upload == upload).await;
-                    }
-                    return Ok(upload);
-                }
+                Ok(upload) => return Ok(upload),
                 Err(error) => self.again(&mut tries, "begin an upload of", key, &error)?,
             }
         }

@@ -163,6 +163,7 @@ pub(super) async fn folder(
         verified = files.buffered(FILES).try_collect() => verified,
         error = keep_flushing(&journal) => Err(error),
     }?;
+    sink.settle().await?;
     manifest::write(&sink, inputs, &plan, &plan.source, &verified).await?;
     journal.close().await?;
     let now = found.files.into_iter().zip(verified).map(|(found, verified)| (found.path, (found.stamp, verified)));

@@ -12,29 +12,6 @@ use http::header::AUTHORIZATION;
 
 use super::*;
 
-#[test]
-fn who_has_a_shared_access_signature_and_no_key_loads_publishes_and_stages() {
-    let place = Place::new(Which::Azure);
-    let Cloud::Azure(azurite) = &place.cloud else { unreachable!() };
-    let signature = azurite.shared_signature().unwrap();
-    let signed = |mut command: Command| {
-        command.env_remove("AZURE_STORAGE_ACCOUNT_KEY").env("AZURE_STORAGE_SAS_TOKEN", &signature);
-        ended(command)
-    };
-    signed(place.load_to(&place.url("loaded"))).assert_complete();
-    place.assert_whole("loaded");
-    let mut again = place.load_to(&place.url("copied"));
-    again.args(["--reuse", &place.url("loaded")]);
-    let copied = signed(again);
-    assert!(reused(&copied) > SIZE, "{}", copied.everything);
-    signed(place.publish()).assert_complete();
-    place.assert_published();
-    let staged = signed(place.stage());
-    staged.assert_complete();
-    place.assert_staged();
-    assert!(!staged.everything.contains("sig="), "the signature shows: {}", staged.everything);
-}
-
 #[derive(Default)]
 struct Asked {
     tokens: Mutex<Vec<(String, String)>>,
