@@ -7,9 +7,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use futures::TryStreamExt as _;
 use http::Method;
 use http::header::CONTENT_LENGTH;
@@ -17,7 +14,6 @@ use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, Micr
 use object_store::client::HttpRequestBody;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
@@ -61,18 +57,6 @@ impl Azurite {
             ("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT.to_owned()),
             ("AZURE_STORAGE_ACCOUNT_KEY", ACCOUNT_KEY.to_owned()),
         ])
-    }
-
-    /// A signature that reads and writes everything for an hour, for who has no key.
-    pub fn shared_signature(&self) -> Result<String> {
-        let now = jiff::Timestamp::now();
-        let ends = (now + jiff::SignedDuration::from_hours(1)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let (version, services, types, rights) = ("2021-06-08", "b", "sco", "rwdlac");
-        let signed = format!("{ACCOUNT}\n{rights}\n{services}\n{types}\n\n{ends}\n\nhttps,http\n{version}\n\n");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(ACCOUNT_KEY)?);
-        let signature = BASE64_STANDARD.encode(hmac::sign(&key, signed.as_bytes()));
-        let escaped = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
-        Ok(format!("sv={version}&ss={services}&srt={types}&sp={rights}&se={ends}&spr=https,http&sig={escaped}"))
     }
 
     /// Every object below `prefix`, by its key after it, and its bytes.
