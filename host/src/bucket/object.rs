@@ -160,6 +160,13 @@ impl ObjectSink {
         self.store.give_up(&format!("{}/", self.aside), |_| false).await;
     }
 
+    /// Every file is there: gives up uploads whose beginning nobody heard of, where any was begun.
+    pub(super) async fn settle(&self) {
+        if self.store.has_begun() {
+            self.give_up_others(&HashSet::new()).await;
+        }
+    }
+
     pub(super) async fn remove(&self, path: &str) -> Result<(), SinkError> {
         if self.listing.get(path).is_none() {
             return Ok(());

@@ -1,7 +1,6 @@
 //! The one sink: positional writes into a file that appears under its name only when it is whole and verified. In a folder that
 //! is a file written in place, in an object store an upload in parts. Knows no HTTP and no hashing.
 
-use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,7 +139,7 @@ impl Sink {
                 blocking(move || sink.settle()).await
             }
             Self::Object(sink) => {
-                sink.give_up_others(&HashSet::new()).await;
+                sink.settle().await;
                 Ok(())
             }
         }

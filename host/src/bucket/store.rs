@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -37,6 +38,8 @@ pub struct Store {
     raw: Raw,
     /// `s3://bucket`, and where it is asked for.
     name: Arc<str>,
+    /// An upload in parts was asked for.
+    has_begun: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Store {
@@ -54,7 +57,7 @@ impl Store {
     pub(super) fn of(store: impl ObjectStore + MultipartStore, name: String, raw: Raw) -> Self {
         let store = Arc::new(store);
         let objects: Arc<dyn ObjectStore> = store.clone();
-        Self { objects, multipart: store, raw, name: name.into() }
+        Self { objects, multipart: store, raw, name: name.into(), has_begun: Arc::default() }
     }
 
     /// Whether both are the same bucket, reached the same way.
@@ -91,6 +94,7 @@ impl Store {
     /// Begins an upload in parts. One that was begun and not heard of is given up at the end of all.
     pub(super) async fn begin(&self, key: &Path) -> Result<String, SinkError> {
         let mut tries = 0;
+        self.has_begun.store(true, Ordering::Relaxed);
         loop {
             match self.multipart.create_multipart(key).await {
                 Ok(upload) if upload.is_empty() => return Ok(UNNAMED.to_owned()),
@@ -98,6 +102,11 @@ impl Store {
                 Err(error) => self.again(&mut tries, "begin an upload of", key, &error)?,
             }
         }
+    }
+
+    /// Whether an upload in parts was asked for, whatever became of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     /// Gives up the uploads of objects whose names begin with `prefix`, but for those to `keep`. They cost room and nothing else, so

@@ -80,14 +80,7 @@ impl Cache {
     /// Something small that this store wrote down under this name, a hexadecimal one, if it is there and unharmed.
     pub(super) fn note(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.note_path(name)?;
-        let sealed = fs::read(&path).ok()?;
-        let (tag, text) = sealed.split_at_checked(TAG)?;
-        if self.seal_note(name, text).verify_slice(tag).is_err() {
-            tracing::error!(path = %path.display(), "a note of the plugin store does not carry our signature; it is deleted");
-            remove(&path);
-            return None;
-        }
-        Some(text.to_vec())
+        unsealed(&path, "a note of the plugin store", |text| self.seal_note(name, text), <[u8]>::to_vec)
     }
 
     /// Writes something small down under a name.
@@ -113,21 +106,13 @@ impl Cache {
     /// Code that this store compiled for this engine from this component, if it is there and unharmed.
     pub(super) fn code(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.code_path(digest);
-        let sealed = fs::read(&path).ok()?;
-        let (tag, code) = sealed.split_at_checked(TAG)?;
-        if self.seal(digest, code).verify_slice(tag).is_err() {
-            tracing::error!(path = %path.display(), "compiled code does not carry our signature; it is deleted and compiled again");
-            remove(&path);
-            return None;
-        }
-        match deserialize(engine, code) {
-            Ok(component) => Some(component),
-            Err(error) => {
+        let loaded = unsealed(&path, "compiled code", |code| self.seal(digest, code), |code| deserialize(engine, code))?;
+        loaded
+            .inspect_err(|error| {
                 tracing::warn!(path = %path.display(), %error, "compiled code does not fit this engine; it is compiled again");
                 remove(&path);
-                None
-            }
-        }
+            })
+            .ok()
     }
 
     /// Signs and keeps compiled code, and loads it. A full disk only costs the next start some time.
@@ -170,6 +155,18 @@ impl Cache {
             failed("write", path, source)
         })
     }
+}
+
+/// Hands what lies behind a file's seal to `take`, if the seal is ours; a file with another one is deleted.
+fn unsealed<T>(path: &Path, what: &str, seal: impl FnOnce(&[u8]) -> Hmac<Sha256>, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let sealed = fs::read(path).ok()?;
+    let (tag, content) = sealed.split_at_checked(TAG)?;
+    if seal(content).verify_slice(tag).is_err() {
+        tracing::error!(path = %path.display(), "{what} does not carry our signature; it is deleted");
+        remove(path);
+        return None;
+    }
+    Some(take(content))
 }
 
 /// `sha256:…` of bytes.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use substratus_crds::{Grants, SecretGrant};
 
 pub(crate) use self::args::RegistryArgs;
-use self::args::{CacheArgs, Format};
+use self::args::{CacheArgs, Format, TargetArgs};
 use self::check::Check;
 use self::inspect::Inspect;
 use self::install::Install;
@@ -68,9 +68,8 @@ pub struct Build {
     /// File to write [default: NAME.wasm in the crate's target/plugins folder]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Folder where cargo keeps what it compiles [default: the workspace's own]
-    #[arg(long, value_name = "DIR")]
-    target_dir: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Package this core module or component; nothing is compiled
     #[arg(long, value_name = "FILE", requires = "manifest", requires = "output", conflicts_with = "folder")]
     module: Option<PathBuf>,
@@ -132,9 +131,8 @@ pub struct Test {
     /// Test this component instead of compiling the crate
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
-    /// Folder where cargo keeps what it compiles [default: the workspace's own]
-    #[arg(long, value_name = "DIR")]
-    target_dir: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -168,7 +166,7 @@ fn build(args: &Build) -> anyhow::Result<ExitCode> {
             (manifest.clone(), package::package_module(&bytes, &manifest)?, None)
         }
         (Some(folder), ..) => {
-            let built = package::build(folder, args.target_dir.as_deref())?;
+            let built = package::build(folder, args.target.folder())?;
             let output = built.target.join("plugins").join(format!("{}.wasm", built.manifest.name));
             (built.manifest, built.bytes, Some(output))
         }
@@ -224,7 +222,7 @@ async fn test(args: &Test) -> anyhow::Result<ExitCode> {
     let plugins = args.cache.open()?;
     let loaded = match &args.component {
         Some(file) => plugins.add_file(file)?,
-        None => plugins.add(&package::build(&args.folder, args.target_dir.as_deref())?.bytes)?,
+        None => plugins.add(&package::build(&args.folder, args.target.folder())?.bytes)?,
     };
     let results = cases::run_all(&plugins, &loaded.digest, &args.folder.join("cases")).await?;
     let failed = results.iter().filter(|result| result.mistake.is_some()).count();

@@ -1,7 +1,7 @@
 //! Loads of the same owner that run at the same time: what one of them is getting is waited for and taken over, not fetched
 //! twice. Nobody waits for a file that it has begun itself, so no two wait for each other. Reads records, never writes to them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::LoadError;
-use super::journal::{JOURNAL, said_in_work};
+use super::journal::{InWork, JOURNAL, said_in_work};
 use super::plan::PlanFile;
 use super::reuse;
 use super::transfer::Transfer;
@@ -27,20 +27,17 @@ pub struct Beside {
     places: Vec<BucketUrl>,
     /// Settings and credentials of object stores.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// A load whose record does not change for so long has ended, or might as well have.
+    /// A file of which a load records nothing new for so long is not waited for.
     stall: Duration,
     pub(super) stop: CancellationToken,
     seen: Mutex<Vec<Seen>>,
 }
 
-/// What was seen of one place.
+/// What was seen of one place: files in work, by digest, and since when their record is as it is.
 #[derive(Debug, Default)]
 struct Seen {
     looked: Option<Instant>,
-    record: Vec<u8>,
-    changed: Option<Instant>,
-    /// Digests of files in work.
-    in_work: HashSet<[u8; 32]>,
+    in_work: HashMap<[u8; 32], (InWork, Option<Instant>)>,
 }
 
 impl Beside {
@@ -89,7 +86,8 @@ impl Beside {
                 });
                 seen.looked = Some(Instant::now());
             }
-            if seen.in_work.contains(&sha256) && seen.changed.is_some_and(|changed| changed.elapsed() < self.stall) {
+            let moved = seen.in_work.get(&sha256).and_then(|(_, since)| *since);
+            if moved.is_some_and(|moved| moved.elapsed() < self.stall) {
                 return Some(place);
             }
         }
@@ -102,13 +100,13 @@ impl Beside {
             None => None,
         };
         let (record, is_recent) = record.unwrap_or_default();
-        if record == seen.record {
-            return Ok(());
-        }
-        seen.in_work = said_in_work(&record);
         // An old record that is seen for the first time was left by a load that ended.
-        seen.changed = (seen.looked.is_some() || is_recent).then(Instant::now);
-        seen.record = record;
+        let now = (seen.looked.is_some() || is_recent).then(Instant::now);
+        let before = std::mem::take(&mut seen.in_work);
+        for (digest, work) in said_in_work(&record) {
+            let since = before.get(&digest).filter(|(same, _)| *same == work).map_or(now, |(_, since)| *since);
+            seen.in_work.insert(digest, (work, since));
+        }
         Ok(())
     }
 }

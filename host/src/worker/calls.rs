@@ -45,9 +45,9 @@ impl LoaderCalls {
             url,
         };
         let answer = self.egress.send(ask).await?;
-        let mut response = answer.response;
-        let status = response.status().as_u16();
-        let headers: Vec<(String, String)> = response
+        let status = answer.response.status().as_u16();
+        let headers: Vec<(String, String)> = answer
+            .response
             .headers()
             .iter()
             .filter(|(name, _)| *name != http::header::SET_COOKIE)
@@ -56,13 +56,7 @@ impl LoaderCalls {
         if headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADERS {
             return Err(EgressError::Limit(format!("the headers from {} are over {MAX_HEADERS} bytes", shown(&answer.url))));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.egress.failed(&answer.url, error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(EgressError::Limit(format!("the answer from {} is over {MAX_BODY} bytes", shown(&answer.url))));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = self.egress.body(answer, MAX_BODY).await?;
         Ok(HttpResponse { status, headers, body })
     }
 }

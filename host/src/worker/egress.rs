@@ -280,6 +280,19 @@ impl Egress {
         EgressError::Unavailable(self.redact(&format!("{what} {}: {cause}", shown(url))))
     }
 
+    /// The body of an answer, which may have so many bytes at most.
+    pub async fn body(&self, answer: Answer, max: usize) -> Result<Vec<u8>, EgressError> {
+        let Answer { mut response, url } = answer;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&url, error))? {
+            if body.len() + chunk.len() > max {
+                return Err(EgressError::Limit(format!("the answer from {} is over {max} bytes", shown(&url))));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
     /// Whether `url` gets a credential for this use.
     pub fn has_secret(&self, auth: &str, url: &Url) -> bool {
         self.secrets.header(auth, url).is_some()

@@ -68,7 +68,7 @@ struct Document {
 /// A file in work: bound to size and digest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct InWork {
+pub struct InWork {
     size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
@@ -313,10 +313,10 @@ pub fn said_finished(text: &[u8]) -> impl Iterator<Item = Entry> {
     lines.map(|line| Entry { path: line.path, size: line.size, sha256: line.sha256 })
 }
 
-/// The digests of files that a load which did not end has in work, as far as its words can be read.
-pub fn said_in_work(text: &[u8]) -> HashSet<[u8; 32]> {
+/// What a load which did not end says of files in work, by their digests, as far as its words can be read.
+pub fn said_in_work(text: &[u8]) -> HashMap<[u8; 32], InWork> {
     let document: Document = serde_json::from_slice(text).unwrap_or_default();
-    document.files.into_values().filter_map(|work| unhex(&work.sha256?)).collect()
+    document.files.into_values().filter_map(|work| Some((unhex(work.sha256.as_ref()?)?, work))).collect()
 }
 
 /// The bytes of twice as many hexadecimal characters: 32 of a SHA-256.

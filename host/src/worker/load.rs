@@ -123,8 +123,8 @@ async fn run(request: &LoadRequest, around: Surroundings) -> Result<(SourceStatu
         clear(&sink, &journal, left).await?;
         counters.expect(plan.files.len() as u64, u64::try_from(plan.source.bytes).unwrap_or(0));
         let mut transfer = Transfer::new(egress, sink, journal, counters, Arc::new(loader), tuning);
-        transfer.taken = reuse::take_over(&transfer, &plan, &around.reuse, &target, &around.env, &around.stop).await?;
         let others: Vec<_> = around.reuse.into_iter().filter(|place| *place != target).take(reuse::MAX_PLACES).collect();
+        transfer.taken = reuse::take_over(&transfer, &plan, &others, &around.env, &around.stop).await?;
         if !others.is_empty() {
             let stall = around.effort.patience.stall;
             transfer.beside = Some(Beside::new(others, around.env, stall, around.stop.clone()));

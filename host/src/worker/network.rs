@@ -14,7 +14,7 @@ use crate::bucket::Environment;
 
 /// The variable that names certificates, for buckets and hubs alike; `SSL_CERT_FILE` takes the place of the system's own and is
 /// read by whoever checks certificates.
-pub(super) const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// What is said of the network.
 #[derive(Clone, Debug, Default)]

@@ -83,7 +83,6 @@ pub(super) async fn take_over(
     transfer: &Transfer,
     plan: &Plan,
     places: &[BucketUrl],
-    target: &BucketUrl,
     env: &Environment,
     stop: &CancellationToken,
 ) -> Result<HashMap<String, Verified>, LoadError> {
@@ -92,7 +91,7 @@ pub(super) async fn take_over(
     if wanted.is_empty() {
         return Ok(taken);
     }
-    let shelf = shelf(&wanted, places, Some(target), env).await;
+    let shelf = shelf(&wanted, places, env).await;
     let there: Vec<_> =
         wanted.into_iter().map(|file| (file, shelf.offers(file))).filter(|(_, offers)| !offers.is_empty()).collect();
     if there.is_empty() {
@@ -121,7 +120,7 @@ pub(super) async fn take_from(
     env: &Environment,
     stop: &CancellationToken,
 ) -> Result<Option<Verified>, LoadError> {
-    let shelf = shelf(&[file], std::slice::from_ref(place), None, env).await;
+    let shelf = shelf(&[file], std::slice::from_ref(place), env).await;
     let Some(verified) = take_one(transfer, file, shelf.offers(file), stop).await else { return Ok(None) };
     transfer.journal.finish(&file.path, verified)?;
     Ok(Some(verified))
@@ -141,9 +140,9 @@ async fn wanted<'a>(transfer: &Transfer, plan: &'a Plan) -> Result<Vec<&'a PlanF
 }
 
 /// Asks every place what it has. One that cannot be read has nothing.
-async fn shelf<'a>(wanted: &[&'a PlanFile], places: &'a [BucketUrl], target: Option<&BucketUrl>, env: &Environment) -> Shelf<'a> {
+async fn shelf<'a>(wanted: &[&'a PlanFile], places: &'a [BucketUrl], env: &Environment) -> Shelf<'a> {
     let mut shelf = Shelf::for_files(wanted);
-    for url in places.iter().filter(|url| Some(*url) != target).take(MAX_PLACES) {
+    for url in places {
         match look(url, env).await {
             Ok(Some((source, entries))) => {
                 let place = Arc::new(Place { url, source });

@@ -135,10 +135,7 @@ pub(super) fn worker<A: Artifact>(
         options: workload.worker_options(),
         ..Parts::default()
     });
-    if let Some(spec) = template.spec.as_mut() {
-        // Its only token is the projected one above, for the store alone.
-        spec.automount_service_account_token = Some(false);
-    }
+    pod::without_token(&mut template);
     if let Some(container) = pod::container(&mut template) {
         container.env_from = target.env_from;
     }

@@ -170,21 +170,24 @@ fn failed<A: Artifact>(
         (reason::JOB_FAILED.to_owned(), said.or(own).unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
     message.extend(credentials(&why, plan));
-    let again = format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name());
-    let retry = match attempt.wait {
-        Some(left) => {
-            message.push_str("; tried again with growing pauses, or at once with: ");
-            message.push_str(&again);
-            Retry::After(left + Duration::from_secs(1))
-        }
-        None if !is_load => {
-            message.push_str("; start it again with: ");
-            message.push_str(&again);
-            Retry::OnChange
-        }
-        None => Retry::OnChange,
-    };
+    let retry = when_again(observed, attempt, &mut message);
+    if attempt.wait.is_none() && !is_load {
+        message.push_str("; start it again with: ");
+        message.push_str(&again(observed));
+    }
     (Say::no(COMPLETE, &why, message), retry)
+}
+
+/// When a Job that failed is tried again; the message says so, and how not to wait.
+pub(super) fn when_again<A: Artifact>(observed: &Observed<A>, attempt: &Attempt, message: &mut String) -> Retry {
+    let Some(left) = attempt.wait else { return Retry::OnChange };
+    message.push_str("; tried again with growing pauses, or at once with: ");
+    message.push_str(&again(observed));
+    Retry::After(left + Duration::from_secs(1))
+}
+
+fn again<A: Artifact>(observed: &Observed<A>) -> String {
+    format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name())
 }
 
 /// Which Secret and key the credential came from that would not do. Whether they exist the operator does not know: it reads none.

@@ -4,14 +4,13 @@
 //! Where a Model may go the administrator says: to the registries that are granted to the plugin that loads from `oci://`, so that
 //! who may be read from and who may be written to is said in one place.
 
-use std::time::Duration;
-
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use substratus_crds::conditions::{PUBLISHED, reason};
 use substratus_crds::{ArtifactStatus, PublishStatus};
 
 use super::Artifact;
+use super::conditions;
 use super::jobs::{self, WORKER_RETRIES};
 use super::observe::Observed;
 use super::plan::{Plan, Run};
@@ -196,10 +195,7 @@ fn template<A: Artifact>(
         options: workload.worker_options(),
         ..Parts::default()
     });
-    if let Some(spec) = template.spec.as_mut() {
-        // Its only token is the projected one above, for the store alone.
-        spec.automount_service_account_token = Some(false);
-    }
+    pod::without_token(&mut template);
     pod::pull_secret(&mut template, environment.worker_pull_secret.as_deref());
     Ok(template)
 }
@@ -319,10 +315,8 @@ fn failed<A: Artifact>(
         (reason::JOB_FAILED.to_owned(), said.unwrap_or_else(|| "the pod failed and left no message".to_owned()))
     };
     message.push_str(&account(&why, push));
-    let Some(left) = attempt.wait else { return (Say::no(PUBLISHED, &why, message), Retry::OnChange) };
-    let again = format!("kubectl annotate {} {} {RETRY}=$(date +%s) --overwrite", A::FACTS.kind, observed.name());
-    message = format!("{message}; tried again with growing pauses, or at once with: {again}");
-    (Say::no(PUBLISHED, &why, message), Retry::After(left + Duration::from_secs(1)))
+    let retry = conditions::when_again(observed, attempt, &mut message);
+    (Say::no(PUBLISHED, &why, message), retry)
 }
 
 /// Which account would not do. Whether its Secret exists the operator does not know: it reads none.

@@ -1,22 +1,24 @@
 //! How containers of ours reach what lies outside the cluster: the administrator's proxies and certificates. Pure; containers of
 //! users get neither.
 
-use k8s_openapi::api::core::v1::{Container, EnvVar};
+use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Container;
+
+use super::env;
 use super::environment::Environment;
 use super::mounts::{self, Mount};
+use crate::worker::network::CA_BUNDLE;
 
 /// Volume and folder of the certificates.
 const VOLUME: &str = "ca";
 const FOLDER: &str = "/etc/substratus/ca";
 /// Key of the ConfigMap that holds them, as trust-manager writes it.
 const KEY: &str = "ca.crt";
-/// The variable that workers and object stores read the file's name from.
-const VARIABLE: &str = "AWS_CA_BUNDLE";
 
 /// Variables of a container of ours.
 pub fn variables(environment: &Environment) -> Vec<(String, String)> {
-    let certificates = environment.certificates.iter().map(|_| (VARIABLE.to_owned(), format!("{FOLDER}/{KEY}")));
+    let certificates = environment.certificates.iter().map(|_| (CA_BUNDLE.to_owned(), format!("{FOLDER}/{KEY}")));
     environment.proxies.iter().cloned().chain(certificates).collect()
 }
 
@@ -32,8 +34,7 @@ pub fn certificates(environment: &Environment) -> Option<Mount> {
 
 /// Gives a container both. Its pod has to have the volume of [`certificates`].
 pub fn add(container: &mut Container, environment: &Environment) {
-    let variable = |(name, value)| EnvVar { name, value: Some(value), ..EnvVar::default() };
-    let variables: Vec<EnvVar> = variables(environment).into_iter().map(variable).collect();
+    let variables = env::to_container(&variables(environment), &BTreeMap::new());
     if !variables.is_empty() {
         container.env.get_or_insert_default().extend(variables);
     }

@@ -162,6 +162,13 @@ pub fn container(template: &mut PodTemplateSpec) -> Option<&mut Container> {
     template.spec.as_mut()?.containers.first_mut()
 }
 
+/// Of a pod of our own: it gets no token but the projected one, which is for the store alone.
+pub fn without_token(template: &mut PodTemplateSpec) {
+    if let Some(spec) = template.spec.as_mut() {
+        spec.automount_service_account_token = Some(false);
+    }
+}
+
 /// Adds a Secret to pull images with.
 pub fn pull_secret(template: &mut PodTemplateSpec, secret: Option<&str>) {
     if let (Some(spec), Some(secret)) = (template.spec.as_mut(), secret) {

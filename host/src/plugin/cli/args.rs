@@ -1,7 +1,7 @@
 //! What the commands about plugins have in common: registries, the folder of compiled code, how to print.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -32,6 +32,21 @@ pub(super) struct CacheArgs {
     /// Folder for components and compiled code [default: ~/.cache/substratus/plugins]
     #[arg(long, env = "SUBSTRATUS_PLUGIN_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
+}
+
+/// Where a crate is compiled.
+#[derive(Debug, Args)]
+pub(super) struct TargetArgs {
+    /// Folder where cargo keeps what it compiles [default: the workspace's own]
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+}
+
+impl TargetArgs {
+    /// The folder, where it is not the workspace's own.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.target_dir.as_deref()
+    }
 }
 
 /// How to print.

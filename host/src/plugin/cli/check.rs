@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{CacheArgs, Format};
+use super::args::{CacheArgs, Format, TargetArgs};
 use crate::plugin::{component, package};
 
 /// `plugin check`
@@ -21,9 +21,8 @@ use crate::plugin::{component, package};
 pub struct Check {
     /// Component that `plugin build` wrote, or folder of a crate, which is compiled
     plugin: PathBuf,
-    /// Folder where cargo keeps what it compiles [default: the workspace's own]
-    #[arg(long, value_name = "DIR")]
-    target_dir: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -32,7 +31,7 @@ pub struct Check {
 
 /// Checks it.
 pub(super) async fn check(args: &Check) -> anyhow::Result<ExitCode> {
-    let bytes = bytes(&args.plugin, args.target_dir.as_deref())?;
+    let bytes = bytes(&args.plugin, args.target.folder())?;
     let plugins = args.cache.open()?;
     let loaded = plugins.add(&bytes)?;
     let began = Instant::now();

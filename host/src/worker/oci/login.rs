@@ -251,19 +251,13 @@ async fn token(egress: &Egress, url: Url, account: Option<HeaderValue>) -> Resul
     let headers = account.into_iter().map(|account| (AUTHORIZATION, account)).collect();
     let ask = Ask { method: Method::GET, url, headers, own: HeaderMap::new(), body: None, auth: None, follow: true };
     let answer = egress.send(ask).await?;
-    let (mut response, realm) = (answer.response, answer.url);
-    match response.status().as_u16() {
+    let realm = answer.url.clone();
+    match answer.response.status().as_u16() {
         200 => {}
         400 | 401 | 403 | 404 => return Ok(None),
         status => return Err(EgressError::Unavailable(format!("{}: the realm answered {status}", shown(&realm)))),
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| egress.failed(&realm, error))? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(EgressError::Limit(format!("the realm's answer from {} is over {MAX_ANSWER} bytes", shown(&realm))));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = egress.body(answer, MAX_ANSWER).await?;
     let answered: Option<Answered> = serde_json::from_slice(&body).ok();
     match answered.and_then(|answered| answered.token.or(answered.access_token)).filter(|token| !token.is_empty()) {
         Some(token) => header(format!("Bearer {token}")).map(Some),

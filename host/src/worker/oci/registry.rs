@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use substratus_crds::conditions::reason;
@@ -14,6 +14,7 @@ use url::Url;
 use super::layout::MANIFEST;
 use super::reference::OciUrl;
 use crate::plugin::sentence;
+use crate::worker::answer;
 use crate::worker::egress::{Ask, Egress, EgressError, Payload};
 use crate::worker::failure::LoadError;
 use crate::worker::transfer::Tuning;
@@ -28,8 +29,6 @@ const MAX_WORDS: usize = 16 * 1024;
 const SLOWEST: u64 = 128 * 1024;
 /// Bytes a second that a registry looks through at least, before it calls an upload good.
 const SLOWEST_LOOK: u64 = 8 * 1024 * 1024;
-/// Longest wait that a registry may ask for at once.
-const MAX_WAIT: Duration = Duration::from_mins(15);
 
 /// A repository.
 pub struct Registry {
@@ -107,7 +106,7 @@ impl Said {
     }
 
     fn wait(&self) -> Option<Duration> {
-        self.number(&RETRY_AFTER).map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+        answer::quiet(self.status, &self.headers)
     }
 }
 
