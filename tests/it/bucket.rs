@@ -10,11 +10,12 @@ mod stage;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use substratus_tests::files;
 use substratus_tests::guests::{self, root};
 use substratus_tests::hub::{Content, Hub, Kind, Repo};
 use substratus_tests::s3::{ACCESS_KEY, BUCKET, S3};
@@ -23,6 +24,43 @@ use tempfile::TempDir;
 use crate::load::{Loaded, program};
 
 const MIB: u64 = 1024 * 1024;
+
+/// What lies below a place once the repository of [`hub`] is loaded into it.
+const WHOLE: [&str; 5] = [
+    ".substratus/manifest.json",
+    "artifacts/config.json",
+    "artifacts/empty.txt",
+    "artifacts/model.safetensors",
+    "artifacts/sub folder/100% ünlike.json",
+];
+
+/// Keeps servers going while a test waits for a process.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// One public repository `acme/tiny` with small files and one of `size` bytes.
+fn hub(size: u64, runtime: &tokio::runtime::Runtime) -> Hub {
+    let repo = Repo::model("acme/tiny")
+        .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
+        .file("empty.txt", "")
+        .file("sub folder/100% ünlike.json", "{}")
+        .file("model.safetensors", Content::noise(7, size));
+    Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap()
+}
+
+/// What a load from that hub needs.
+fn from_hub(command: &mut Command, hub: &Hub) {
+    command.arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
+    command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
+    command.args(["--config", &format!("endpoint={}", hub.url)]);
+    command.args(["--grant", &hub.url, "--grant", &hub.cdn_url]);
+}
+
+/// Every file below a folder, and its hash.
+fn sums(folder: &Path) -> BTreeMap<String, String> {
+    files::sums(folder).unwrap()
+}
 
 /// A hub, a bucket, and a place for what a process needs.
 struct Bench {
@@ -34,15 +72,9 @@ struct Bench {
 }
 
 impl Bench {
-    /// One public repository `acme/tiny` with small files and one of `size` bytes.
     fn new(size: u64) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let repo = Repo::model("acme/tiny")
-            .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
-            .file("empty.txt", "")
-            .file("sub folder/100% ünlike.json", "{}")
-            .file("model.safetensors", Content::noise(7, size));
-        let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
+        let runtime = runtime();
+        let hub = hub(size, &runtime);
         let s3 = S3::start(runtime.handle()).unwrap();
         Self { hub, s3, folder: tempfile::tempdir().unwrap(), runtime }
     }
@@ -56,10 +88,7 @@ impl Bench {
         let mut command = Command::new(program());
         command.args(["load", "hf://acme/tiny", "-o", "json", "--attempts", "4", "--stall", "2"]);
         command.args(["--to", to]);
-        command.arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
-        command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
-        command.args(["--config", &format!("endpoint={}", self.hub.url)]);
-        command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
+        from_hub(&mut command, &self.hub);
         command.arg("--termination-log").arg(self.folder.path().join("outcome"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.s3.env());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -88,14 +117,7 @@ impl Bench {
     fn assert_all_below(&self, prefix: &str) -> BTreeMap<String, PathBuf> {
         let objects = self.s3.objects(prefix).unwrap();
         let names: Vec<&str> = objects.keys().map(String::as_str).collect();
-        let expected = [
-            ".substratus/manifest.json",
-            "artifacts/config.json",
-            "artifacts/empty.txt",
-            "artifacts/model.safetensors",
-            "artifacts/sub folder/100% ünlike.json",
-        ];
-        assert_eq!(names, expected);
+        assert_eq!(names, WHOLE);
         assert_eq!(self.s3.uploads().unwrap(), 0, "uploads are left behind");
         objects
     }

@@ -168,6 +168,24 @@ impl Loaded {
         Self { code: output.status.code(), outcome, everything }
     }
 
+    /// Runs it to its end; answers with the most memory that was resident at a time, in KiB, too.
+    pub(crate) fn with_peak(command: &mut Command) -> (Self, u64) {
+        let child = command.spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let watched = std::thread::spawn(move || {
+            let mut peak = 0_u64;
+            while let Ok(text) = std::fs::read_to_string(&status) {
+                let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
+                peak = peak.max(kib);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            peak
+        });
+        let loaded = Self::of(child.wait_with_output().unwrap());
+        (loaded, watched.join().unwrap())
+    }
+
     pub(crate) fn assert_complete(&self) {
         assert!(matches!(self.outcome, Outcome::Complete { .. }) && self.code == Some(0), "{}", self.everything);
     }

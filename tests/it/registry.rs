@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use substratus::worker::report::Outcome;
+use substratus_tests::files;
 use substratus_tests::guests::{self, root};
 use substratus_tests::registry::proxied::{PASSWORD, Registry, docker_config};
 use tempfile::TempDir;
@@ -130,18 +131,7 @@ fn hash(bytes: &[u8]) -> String {
 
 /// Every file below a folder, and its hash.
 fn sums(folder: &Path) -> BTreeMap<String, String> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().display().to_string(), hash(&std::fs::read(&path).unwrap()));
-            }
-        }
-    }
-    found
+    files::sums(folder).unwrap()
 }
 
 fn ended(mut command: Command) -> Loaded {

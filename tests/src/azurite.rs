@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::TryStreamExt as _;
 use http::Method;
 use http::header::CONTENT_LENGTH;
@@ -19,7 +17,8 @@ use tokio::runtime::Handle;
 
 use crate::engine::{self, made_by};
 use crate::proxy::{self, Proxy};
-use crate::s3::{BUCKET, free_port, listens};
+use crate::s3::BUCKET;
+use crate::server::Server;
 
 /// The only account.
 const ACCOUNT: &str = "substratus";
@@ -32,7 +31,7 @@ pub struct Azurite {
     /// Misbehaves, and knows what was asked.
     pub proxy: Proxy,
     upstream: SocketAddr,
-    server: Child,
+    _server: Server,
     runtime: Handle,
     _folder: TempDir,
 }
@@ -42,9 +41,13 @@ impl Azurite {
     pub fn start(runtime: &Handle) -> Result<Self> {
         let program = made_by("azurite/build.sh", &engine::cache()?)?;
         let folder = tempfile::tempdir().context("making a folder for blobs")?;
-        let (server, upstream) = serve(&program, folder.path())?;
+        let (server, upstream) = Server::listening(&program, |command, at| {
+            command.args(["--blobHost", "127.0.0.1", "--blobPort", &at.port().to_string()]);
+            command.args(["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location"]).arg(folder.path());
+            command.env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{ACCOUNT_KEY}"));
+        })?;
         let proxy = Proxy::start(Ipv4Addr::LOCALHOST.into(), runtime, proxy::as_it_is(upstream)?)?;
-        let azurite = Self { proxy, upstream, server, runtime: runtime.clone(), _folder: folder };
+        let azurite = Self { proxy, upstream, _server: server, runtime: runtime.clone(), _folder: folder };
         runtime.block_on(azurite.make_container())?;
         Ok(azurite)
     }
@@ -97,36 +100,4 @@ impl Azurite {
         ensure!(status.is_success(), "the container was not made: {status} {said}");
         Ok(())
     }
-}
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        // Both fail only for a server that has ended.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// Starts the server at a port of its own: what is free now may be somebody else's a moment later.
-fn serve(program: &Path, folder: &Path) -> Result<(Child, SocketAddr)> {
-    for _ in 0..5 {
-        let upstream = free_port()?;
-        let mut server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(["--blobHost", "127.0.0.1", "--blobPort", &upstream.port().to_string()])
-            .args(["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location"])
-            .arg(folder)
-            .env_clear()
-            .env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{ACCOUNT_KEY}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting Azurite")?;
-        if listens(&mut server, upstream)? {
-            return Ok((server, upstream));
-        }
-    }
-    bail!("Azurite ends again and again")
 }

@@ -28,15 +28,44 @@ pub enum Fault {
 
 /// Which requests go wrong.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub struct Rule<F = Fault> {
     /// The method.
     pub method: &'static str,
     /// Part of path and query.
     pub part: &'static str,
     /// What happens.
-    pub fault: Fault,
+    pub fault: F,
     /// How often.
     pub times: u32,
+}
+
+/// Rules that hold now.
+#[derive(Debug)]
+pub(crate) struct Rules<F = Fault>(Mutex<Vec<Rule<F>>>);
+
+impl<F> Default for Rules<F> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<F: Copy> Rules<F> {
+    pub(crate) fn add(&self, rule: Rule<F>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What goes wrong with a request, counted.
+    pub(crate) fn strike(&self, method: &Method, target: &str) -> Option<F> {
+        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |rule: &&mut Rule<F>| rule.times > 0 && rule.method == method.as_str() && target.contains(rule.part);
+        let rule = rules.iter_mut().find(fits)?;
+        rule.times -= 1;
+        Some(rule.fault)
+    }
 }
 
 /// How a request is passed on; an error breaks the connection.
@@ -52,7 +81,7 @@ pub struct Proxy {
 
 struct Shared {
     pass: Pass,
-    rules: Mutex<Vec<Rule>>,
+    rules: Rules,
     requests: Mutex<Vec<String>>,
 }
 
@@ -65,25 +94,19 @@ impl std::fmt::Debug for Shared {
 impl Proxy {
     /// Starts it in `runtime`.
     pub(crate) fn start(address: IpAddr, runtime: &Handle, pass: Pass) -> Result<Self> {
-        let listener = TcpListener::bind((address, 0)).context("listening for the proxy")?;
-        listener.set_nonblocking(true)?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let shared = Arc::new(Shared { pass, rules: Mutex::default(), requests: Mutex::default() });
+        let shared = Arc::new(Shared { pass, rules: Rules::default(), requests: Mutex::default() });
         let router = Router::new().fallback(any(answer)).with_state(Arc::clone(&shared));
-        let _context = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { url, shared })
+        Ok(Self { url: format!("http://{}", listen(address, runtime, router)?), shared })
     }
 
     /// From now on this goes wrong.
     pub fn fault(&self, rule: Rule) {
-        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+        self.shared.rules.add(rule);
     }
 
     /// Nothing goes wrong any more.
     pub fn clear_faults(&self) {
-        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.rules.clear();
     }
 
     /// Method, path and query of every request so far.
@@ -92,14 +115,15 @@ impl Proxy {
     }
 }
 
-impl Shared {
-    fn fault(&self, method: &Method, target: &str) -> Option<Fault> {
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == method.as_str() && target.contains(rule.part);
-        let rule = rules.iter_mut().find(fits)?;
-        rule.times -= 1;
-        Some(rule.fault)
-    }
+/// Serves `router` in `runtime`, at a free port of `address`.
+pub(crate) fn listen(address: IpAddr, runtime: &Handle, router: Router) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((address, 0)).context("listening for a proxy")?;
+    listener.set_nonblocking(true)?;
+    let at = listener.local_addr()?;
+    let _context = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    Ok(at)
 }
 
 /// A client that goes where it is told to and nowhere else.
@@ -121,20 +145,24 @@ pub(crate) async fn forward(client: reqwest::Client, url: String, head: Parts, b
     let mut headers = head.headers;
     headers.remove(header::CONNECTION);
     let asked = client.request(head.method, url).headers(headers);
-    let answer = asked.body(reqwest::Body::wrap_stream(body.into_data_stream())).send().await?;
+    Ok(answered(asked.body(reqwest::Body::wrap_stream(body.into_data_stream())).send().await?))
+}
+
+/// An answer as it came, its body still on the way.
+pub(crate) fn answered(answer: reqwest::Response) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();
     response.headers_mut().remove(header::TRANSFER_ENCODING);
     *response.body_mut() = Body::from_stream(answer.bytes_stream());
-    Ok(response)
+    response
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{} {target}", head.method));
-    let fault = shared.fault(&head.method, &target);
+    let fault = shared.rules.strike(&head.method, &target);
     match fault {
         Some(Fault::Reset) => return broken(),
         Some(Fault::Answer(status, code)) => {
@@ -151,7 +179,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 /// An answer that breaks off before its first byte.
-fn broken() -> Response {
+pub(crate) fn broken() -> Response {
     let nothing = futures::stream::once(async { Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
     let mut response = Response::new(Body::from_stream(nothing));
     response.headers_mut().insert(header::CONTENT_LENGTH, 10_u16.into());

@@ -6,7 +6,6 @@ pub mod referrers;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -14,6 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cluster::settings::Settings;
+use crate::server::Server;
 
 /// A registry process with a folder of its own. Ends when dropped.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Registry {
     /// `host:port`, spoken to without TLS.
     pub host: String,
     folder: TempDir,
-    server: Child,
+    server: Server,
 }
 
 impl Registry {
@@ -49,17 +49,9 @@ impl Registry {
         std::fs::write(&settings, written.to_string())?;
         let log = folder.path().join("log");
         let errors = File::create(&log)?;
-        let server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&program)
-            .arg("serve")
-            .arg(&settings)
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        let server = Server::start(Path::new(&program), |command| {
+            command.arg("serve").arg(&settings).env("OTEL_TRACES_EXPORTER", "none").stderr(errors);
+        })?;
         let mut registry = Self { host: String::new(), folder, server };
         registry.host = registry.listening(&log)?;
         Ok(registry)
@@ -74,9 +66,7 @@ impl Registry {
 
     /// Ends it; nobody answers any more.
     pub fn stop(&mut self) -> Result<()> {
-        self.server.kill().context("ending a registry")?;
-        self.server.wait().context("waiting for a registry's end")?;
-        Ok(())
+        self.server.stop()
     }
 
     /// Its log says which port it got.
@@ -89,19 +79,11 @@ impl Registry {
             if let Some(host) = found.filter(|_| text.contains("listening on ") && text.ends_with('\n')) {
                 return Ok(host.to_owned());
             }
-            if let Some(status) = self.server.try_wait()? {
+            if let Some(status) = self.server.ended()? {
                 bail!("the registry ended with {status}: {text}");
             }
             ensure!(began.elapsed() < Duration::from_secs(30), "the registry does not listen: {text}");
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }

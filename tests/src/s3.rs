@@ -1,12 +1,10 @@
 //! A real S3 server on the loopback device, and a proxy before it that misbehaves when it is told to. It must not know who asks.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore as _;
 use object_store::path::Path as Key;
@@ -15,8 +13,10 @@ use tokio::runtime::Handle;
 
 use crate::bench::child;
 use crate::cluster::settings::Settings;
+use crate::files;
 use crate::proxy::{self, Proxy};
 pub use crate::proxy::{Fault, Rule};
+use crate::server::Server;
 
 /// The only account.
 pub const ACCESS_KEY: &str = "substratus";
@@ -31,7 +31,7 @@ pub struct S3 {
     /// Where it is asked, through the proxy.
     pub url: String,
     folder: TempDir,
-    server: Child,
+    server: Server,
     upstream: SocketAddr,
     proxy: Proxy,
 }
@@ -47,7 +47,10 @@ impl S3 {
         let program = Settings::from_environment()?.require("versitygw")?;
         let folder = tempfile::tempdir().context("making a folder for buckets")?;
         std::fs::create_dir(folder.path().join(BUCKET))?;
-        let (server, upstream) = serve(&program, folder.path())?;
+        let (server, upstream) = Server::listening(&program, |command, at| {
+            command.args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", &at.to_string(), "--quiet", "posix"]);
+            command.arg(folder.path());
+        })?;
         let proxy = Proxy::start(address, runtime, proxy::as_it_is(upstream)?)?;
         Ok(Self { url: proxy.url.clone(), folder, server, upstream, proxy })
     }
@@ -80,9 +83,7 @@ impl S3 {
 
     /// Every object below `prefix`, by its key after it; uploads that are not complete are none.
     pub fn objects(&self, prefix: &str) -> Result<BTreeMap<String, PathBuf>> {
-        let (base, mut found) = (self.object(prefix), BTreeMap::new());
-        walk(&base, &base, &mut found)?;
-        Ok(found)
+        files::below(&self.object(prefix))
     }
 
     /// Uploads in parts that were begun and neither completed nor given up.
@@ -122,65 +123,4 @@ impl S3 {
     pub fn requests(&self) -> Vec<String> {
         self.proxy.requests()
     }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        // Both fail only for a server that has ended.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// Starts the server at a port of its own: what is free now may be somebody else's a moment later.
-fn serve(program: &Path, folder: &Path) -> Result<(Child, SocketAddr)> {
-    for _ in 0..5 {
-        let upstream = free_port()?;
-        let mut server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", &upstream.to_string(), "--quiet", "posix"])
-            .arg(folder)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting versitygw")?;
-        if listens(&mut server, upstream)? {
-            return Ok((server, upstream));
-        }
-    }
-    bail!("versitygw ends again and again")
-}
-
-/// Waits until it listens; false where it ended.
-pub(crate) fn listens(server: &mut Child, at: SocketAddr) -> Result<bool> {
-    let began = Instant::now();
-    while TcpStream::connect(at).is_err() && server.try_wait()?.is_none() {
-        if began.elapsed() > Duration::from_mins(1) {
-            bail!("the server of buckets does not listen");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // Where somebody else listens, the server is about to end.
-    std::thread::sleep(Duration::from_millis(200));
-    Ok(server.try_wait()?.is_none())
-}
-
-pub(crate) fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-fn walk(base: &Path, folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            walk(base, &path, found)?;
-        } else {
-            found.insert(path.strip_prefix(base)?.to_string_lossy().into_owned(), path);
-        }
-    }
-    Ok(())
 }

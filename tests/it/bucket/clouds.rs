@@ -1,8 +1,6 @@
 //! The same in the stores of Google and Azure: loaded, killed and gone on with, staged, published, copied within the bucket, refused.
 //! What the stores share with S3 is tested with S3 alone.
 
-use std::path::Path;
-
 use substratus::worker::report::Outcome;
 use substratus_tests::azurite::{ACCOUNT_KEY, Azurite};
 use substratus_tests::gcs::Gcs;
@@ -66,17 +64,12 @@ struct Place {
 
 impl Place {
     fn new(which: Which) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = runtime();
         let cloud = match which {
             Which::Google => Cloud::Google(Gcs::start(runtime.handle()).unwrap()),
             Which::Azure => Cloud::Azure(Azurite::start(runtime.handle()).unwrap()),
         };
-        let repo = Repo::model("acme/tiny")
-            .file("config.json", r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#)
-            .file("empty.txt", "")
-            .file("sub folder/100% ünlike.json", "{}")
-            .file("model.safetensors", Content::noise(7, SIZE));
-        let hub = Hub::builder().repo(repo).start(Ipv4Addr::LOCALHOST.into(), runtime.handle()).unwrap();
+        let hub = hub(SIZE, &runtime);
         Self { cloud, hub, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
     }
 
@@ -132,10 +125,7 @@ impl Place {
 
     fn load_to(&self, to: &str) -> Command {
         let mut command = self.command(&["load", "hf://acme/tiny", "--to", to]);
-        command.arg("--plugin").arg(guests::component("plugins/loader-huggingface").unwrap());
-        command.arg("--plugin-cache").arg(root().join("target/guests/cache"));
-        command.args(["--config", &format!("endpoint={}", self.hub.url)]);
-        command.args(["--grant", &self.hub.url, "--grant", &self.hub.cdn_url]);
+        from_hub(&mut command, &self.hub);
         command
     }
 
@@ -173,34 +163,29 @@ impl Place {
     }
 
     fn assert_published(&self) {
-        assert_eq!(sums(self.objects("some/model/artifacts")), sums(below(&self.path("written"))));
+        let objects = self.objects("some/model/artifacts").into_iter();
+        let published: BTreeMap<_, _> = objects.map(|(name, bytes)| (name, hex::encode(Sha256::digest(bytes)))).collect();
+        assert_eq!(published, sums(&self.path("written")));
         assert!(self.has_manifest());
     }
 
     fn assert_staged(&self) {
-        assert_eq!(sums(below(&self.path("staged/artifacts"))), sums(below(&self.path("written"))));
+        assert_eq!(sums(&self.path("staged/artifacts")), sums(&self.path("written")));
     }
 
     /// Every file of the repository with its bytes, the manifest with every file, and nothing else.
     fn assert_whole(&self, prefix: &str) {
         let objects = self.objects(prefix);
         let names: Vec<&str> = objects.keys().map(String::as_str).collect();
-        let expected = [
-            ".substratus/manifest.json",
-            "artifacts/config.json",
-            "artifacts/empty.txt",
-            "artifacts/model.safetensors",
-            "artifacts/sub folder/100% ünlike.json",
-        ];
-        assert_eq!((names, self.uploads()), (expected.to_vec(), 0));
-        let manifest: serde_json::Value = serde_json::from_slice(&objects[expected[0]]).unwrap();
+        assert_eq!((names, self.uploads()), (WHOLE.to_vec(), 0));
+        let manifest: serde_json::Value = serde_json::from_slice(&objects[WHOLE[0]]).unwrap();
         let listed = manifest["files"].as_array().unwrap();
         assert_eq!(listed.len(), objects.len() - 1);
         for file in listed {
             let bytes = &objects[&format!("artifacts/{}", file["path"].as_str().unwrap())];
             assert_eq!(file["sha256"], hex::encode(Sha256::digest(bytes)), "{}", file["path"]);
         }
-        assert_eq!(hex::encode(Sha256::digest(&objects[expected[3]])), self.sha256());
+        assert_eq!(hex::encode(Sha256::digest(&objects[WHOLE[3]])), self.sha256());
     }
 
     fn sha256(&self) -> String {
@@ -214,25 +199,6 @@ impl Place {
 
 fn ended(mut command: Command) -> Loaded {
     Loaded::of(command.output().unwrap())
-}
-
-fn sums(files: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
-    files.into_iter().map(|(name, bytes)| (name, hex::encode(Sha256::digest(bytes)))).collect()
-}
-
-fn below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().display().to_string(), std::fs::read(path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 /// Starts it, kills it once `now` says so, and waits for its end.

@@ -71,20 +71,8 @@ fn bytes_that_are_wrong_once_come_again_and_always_wrong_ones_never_appear() {
 #[test]
 fn memory_stays_bounded_whatever_the_size() {
     let bench = Bench::new(400 * MIB);
-    let child = bench.command().spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let watched = std::thread::spawn(move || {
-        let mut peak = 0_u64;
-        while let Ok(text) = std::fs::read_to_string(&status) {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
-            peak = peak.max(kib);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        peak
-    });
-    Loaded::of(child.wait_with_output().unwrap()).assert_complete();
-    let peak = watched.join().unwrap();
+    let (loaded, peak) = Loaded::with_peak(&mut bench.command());
+    loaded.assert_complete();
     assert!(peak > 0 && peak < 128 * 1024, "{peak} KiB were resident");
 }
 

@@ -1,7 +1,7 @@
 //! Artifacts out of a bucket into a folder, and folders into a bucket, by the real program.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use substratus::worker::report::Outcome;
 use substratus_tests::s3::{Fault, Rule};
@@ -23,7 +23,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = runtime();
         let s3 = S3::start(runtime.handle()).unwrap();
         Self { s3, folder: tempfile::tempdir().unwrap(), _runtime: runtime }
     }
@@ -66,33 +66,13 @@ impl Place {
     }
 
     fn assert_published(&self) {
-        let objects = self.s3.objects(&format!("{PREFIX}/artifacts")).unwrap();
-        assert_eq!(sums(objects.into_iter()), sums(below(&self.path("written"))));
+        assert_eq!(sums(&self.s3.object(&format!("{PREFIX}/artifacts"))), sums(&self.path("written")));
         assert!(self.has_manifest());
     }
 
     fn assert_staged(&self) {
-        assert_eq!(sums(below(&self.path("staged/artifacts"))), sums(below(&self.path("written"))));
+        assert_eq!(sums(&self.path("staged/artifacts")), sums(&self.path("written")));
     }
-}
-
-fn below(folder: &Path) -> std::vec::IntoIter<(String, PathBuf)> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push((path.strip_prefix(folder).unwrap().display().to_string(), path));
-            }
-        }
-    }
-    found.into_iter()
-}
-
-fn sums(files: impl Iterator<Item = (String, PathBuf)>) -> BTreeMap<String, String> {
-    files.map(|(name, path)| (name, hex::encode(Sha256::digest(std::fs::read(path).unwrap())))).collect()
 }
 
 fn ended(mut command: Command) -> Loaded {

@@ -220,20 +220,8 @@ fn memory_stays_bounded_whatever_the_size() {
     for number in 0..8 {
         std::fs::write(folder.join(format!("more-{number}.bin")), noise(20 * MIB + number)).unwrap();
     }
-    let child = bench.push(&folder, ":v1").spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let watched = std::thread::spawn(move || {
-        let mut peak = 0_u64;
-        while let Ok(text) = std::fs::read_to_string(&status) {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else { break };
-            peak = peak.max(kib);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        peak
-    });
-    Loaded::of(child.wait_with_output().unwrap()).assert_complete();
-    let peak = watched.join().unwrap();
+    let (loaded, peak) = Loaded::with_peak(&mut bench.push(&folder, ":v1"));
+    loaded.assert_complete();
     assert!(peak > 0 && peak < 128 * 1024, "{peak} KiB were resident");
     bench.assert_pushed("v1", &folder);
 }

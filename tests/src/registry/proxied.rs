@@ -1,6 +1,6 @@
 //! A real OCI registry and a proxy before it that misbehaves when it is told to, and counts what is sent. It must not know who asks.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,8 @@ use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
+
+use crate::proxy::{self, Rules, broken};
 
 /// The only account of a registry that wants one.
 pub const USER: &str = "user";
@@ -56,17 +58,7 @@ pub enum Fault {
 }
 
 /// Which requests go wrong.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// The method.
-    pub method: &'static str,
-    /// Part of path and query.
-    pub part: &'static str,
-    /// What happens.
-    pub fault: Fault,
-    /// How often.
-    pub times: u32,
-}
+pub type Rule = proxy::Rule<Fault>;
 
 /// A request that was answered, or would have been.
 #[derive(Clone, Debug)]
@@ -83,7 +75,7 @@ pub struct Asked {
 struct Proxy {
     client: reqwest::Client,
     upstream: SocketAddr,
-    rules: Mutex<Vec<Rule>>,
+    rules: Rules<Fault>,
     asked: Mutex<Vec<Asked>>,
     /// Bytes of bodies that came.
     received: AtomicU64,
@@ -104,17 +96,10 @@ impl Registry {
     pub fn start_at(address: IpAddr, private: bool, runtime: &Handle) -> Result<Self> {
         let server = super::Registry::start_for(private.then_some(HTPASSWD))?;
         let upstream = server.host.parse().context("reading the registry's address")?;
-        let listener = TcpListener::bind((address, 0)).context("listening for the proxy")?;
-        listener.set_nonblocking(true)?;
-        let host = listener.local_addr()?.to_string();
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-        let (rules, asked, received) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let (client, rules, asked, received) = (proxy::client()?, Rules::default(), Mutex::default(), AtomicU64::new(0));
         let proxy = Arc::new(Proxy { client, upstream, rules, asked, received });
         let router = Router::new().fallback(any(pass)).with_state(Arc::clone(&proxy));
-        let _context = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { host, server, proxy })
+        Ok(Self { host: proxy::listen(address, runtime, router)?.to_string(), server, proxy })
     }
 
     /// The registry's own address, past the proxy.
@@ -124,12 +109,12 @@ impl Registry {
 
     /// From now on this goes wrong.
     pub fn fault(&self, rule: Rule) {
-        self.proxy.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+        self.proxy.rules.add(rule);
     }
 
     /// Nothing goes wrong any more.
     pub fn clear_faults(&self) {
-        self.proxy.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.proxy.rules.clear();
     }
 
     /// Every request so far.
@@ -206,14 +191,6 @@ pub fn docker_config(host: &str, password: &str) -> Value {
 }
 
 impl Proxy {
-    fn fault(&self, method: &Method, target: &str) -> Option<Fault> {
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |rule: &&mut Rule| rule.times > 0 && rule.method == method.as_str() && target.contains(rule.part);
-        let rule = rules.iter_mut().find(fits)?;
-        rule.times -= 1;
-        Some(rule.fault)
-    }
-
     fn answered(&self, line: String, authorization: Option<String>, status: Option<u16>) {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { line, authorization, status });
     }
@@ -224,7 +201,7 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", head.method);
     let authorization = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let fault = proxy.fault(&head.method, &target);
+    let fault = proxy.rules.strike(&head.method, &target);
     match fault {
         Some(Fault::Reset) => {
             proxy.answered(line, authorization, None);
@@ -279,26 +256,13 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
         }
         Ok(answer) => {
             proxy.answered(line, authorization, Some(answer.status().as_u16()));
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = answer.status();
-            *response.headers_mut() = answer.headers().clone();
-            response.headers_mut().remove(header::TRANSFER_ENCODING);
-            *response.body_mut() = Body::from_stream(answer.bytes_stream());
-            response
+            proxy::answered(answer)
         }
         Err(_) => {
             proxy.answered(line, authorization, None);
             broken()
         }
     }
-}
-
-/// An answer that breaks off before its first byte.
-fn broken() -> Response {
-    let nothing = futures::stream::once(async { Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
-    let mut response = Response::new(Body::from_stream(nothing));
-    response.headers_mut().insert(header::CONTENT_LENGTH, 10_u16.into());
-    response
 }
 
 fn answer(status: u16, text: &str, challenge: Option<String>, location: Option<&str>) -> Response {

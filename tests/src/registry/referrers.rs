@@ -2,10 +2,10 @@
 //! distribution specification 1.1 says. Everything else goes to the registry as it came.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -13,6 +13,9 @@ use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+
+use crate::proxy;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -39,12 +42,8 @@ struct Inner {
 impl Referrers {
     /// Starts before the registry at `upstream`; a list has `page` entries per page.
     pub fn start(upstream: &str, page: usize) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening before a registry")?;
-        listener.set_nonblocking(true)?;
-        let host = listener.local_addr()?.to_string();
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         let inner = Arc::new(Inner {
-            client,
+            client: proxy::client()?,
             upstream: upstream.to_owned(),
             page,
             attached: Mutex::default(),
@@ -52,9 +51,8 @@ impl Referrers {
             lists: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { host, inner })
+        let at = proxy::listen(Ipv4Addr::LOCALHOST.into(), &Handle::current(), router)?;
+        Ok(Self { host: at.to_string(), inner })
     }
 
     /// Every list is this status from now on.
