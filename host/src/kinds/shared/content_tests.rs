@@ -148,8 +148,9 @@ fn the_administrators_way_out_is_for_copiers_alone() {
     let volumes: Vec<_> = pod["spec"]["volumes"].as_array().unwrap().iter().filter(|volume| volume["name"] == "ca").collect();
     assert_eq!(volumes, [&json!({"name": "ca", "configMap": {"name": "corporate", "optional": true}})]);
     for copier in pod["spec"]["initContainers"].as_array().unwrap() {
-        assert_eq!(copier["env"][0], json!({"name": "HTTPS_PROXY", "value": "http://proxy:3128"}));
-        assert_eq!(copier["env"][1], json!({"name": "AWS_CA_BUNDLE", "value": "/etc/substratus/ca/ca.crt"}));
+        let certificates = json!({"name": "AWS_CA_BUNDLE", "value": "/etc/substratus/ca/ca.crt"});
+        let proxy = json!({"name": "HTTPS_PROXY", "value": "http://proxy:3128"});
+        assert_eq!(copier["env"], json!([certificates, proxy]), "sorted, as everywhere");
         assert_eq!(copier["volumeMounts"][1], json!({"name": "ca", "mountPath": "/etc/substratus/ca", "readOnly": true}));
     }
     let container = &pod["spec"]["containers"][0];
