@@ -23,7 +23,7 @@ use crate::kinds::plugin::install::activate;
 use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::{notebook, server};
-use crate::plugin::{PluginOptions, Plugins};
+use crate::plugin::{Isolation, PluginOptions, Plugins};
 use crate::settings::{NOTEBOOK_IMAGE, PUBLISH_SECONDS};
 use crate::worker::listing::Listing;
 use crate::worker::load::Effort;
@@ -82,7 +82,7 @@ impl ExplainArgs {
         let manifests = Manifests::read(&self.filenames)?;
         let cache = std::env::temp_dir().join(format!("substratus-explain-{}", rustix::process::getuid().as_raw()));
         let options = PluginOptions { cache, bundled: vec![self.plugins_dir.clone()] };
-        let plugins = Plugins::open(options).context("start the plugin host")?;
+        let plugins = Plugins::open_isolated(options, Isolation::child()).context("start the plugin host")?;
         if plugins.bundled().is_empty() {
             bail!(
                 "no plugins in `{}`; name the folder with --plugins-dir (`make plugins` builds the first-party ones)",

@@ -12,10 +12,10 @@
 //!              I/O        pure       │       pure     pure      SSA                SSA
 //!                                    │ typed questions, typed answers (WIT)
 //!                                    ▼
-//! plugins    gpu-policy · server-adapter (pure tier: no clock, no network)
+//! sandbox    a process of its own, without token, files and network: gpu-policy · server-adapter (pure tier: no clock)
 //!
-//! worker     a Job's pod: a model-loader answers "what to fetch", a dataset-importer plans shards and maps rows;
-//!            native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
+//! worker     a Job's pod: a model-loader answers "what to fetch", a dataset-importer plans shards and maps rows, both in a
+//!            sandbox of the worker; native code moves the bytes: parallel ranges, resume, sha256, progress ──► artifact bucket
 //!
 //! registry   plugin components ──► resolve digest ─► verify signature ─► check manifest ─► compile (AOT cache) ─► approve ─► activate
 //! ```
@@ -28,7 +28,8 @@
 //! * `kinds::*::build` is pure: the same object and answers make the same children, byte for byte; no clock, sorted maps.
 //! * A plugin never writes a Kubernetes object. It fills a record that cannot express `privileged`, `hostPath`, a service
 //!   account or another namespace; `reconcile::guard` checks the result all the same.
-//! * A plugin never holds a credential: it names a use, and [`worker`] adds the header towards granted hosts only.
+//! * A plugin never holds a credential: it names a use, and [`worker`] adds the header towards granted hosts only. Nor does the
+//!   process that runs it ([`plugin::remote`]): it gets questions and native code over a socket, and nothing else.
 //! * A reconcile that changes nothing writes nothing; so does a restart.
 //! * Every failure ends in a condition that a user can act on, and in an Event.
 //!
@@ -45,6 +46,9 @@
 //! | What stops a plugin that never returns or eats memory? | `plugin/store.rs`; proof in `tests/it/hostile.rs` |
 //! | Who signed a plugin, and what does not pass for a signature? | `plugin/signature.rs`; proof in `tests/it/plugin_signatures.rs` |
 //! | How do plugins get into a cluster without a way out? | `plugin/export.rs` and `plugin/import.rs` |
+//! | What could a plugin do that breaks out of its instance? | nothing more: `plugin/remote/confine.rs`; proof in its tests and in `tests/it/sandbox/` |
+//! | What happens when the process that runs plugins ends? | `plugin/remote/client.rs`; proof in `tests/it/sandbox.rs` |
+//! | Who compiles a plugin, and why is its code trusted? | `plugin/remote/compiler.rs`, signed by `plugin/cache.rs` |
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |

@@ -194,6 +194,48 @@ pub const REGISTRY_TOTAL: Duration = Duration::from_mins(5);
 /// Components kept ready in memory; the one unused for longest goes first.
 pub const READY_COMPONENTS: usize = 64;
 
+/// Bytes of native code of one component.
+pub const CODE_BYTES: u64 = 512 * MIB as u64;
+
+/// Processor time of a compiler.
+pub const COMPILE_CPU: Duration = Duration::from_mins(2);
+
+/// Address space of a compiler, in bytes.
+pub const COMPILE_MEMORY: u64 = 4 << 30;
+
+/// Time a compiler may take on a busy machine.
+pub const COMPILE_WALL: Duration = Duration::from_mins(10);
+
+/// Bytes of the typed part of one frame between a sandbox and whoever asks it: a question of the largest tier.
+pub const FRAME_HEAD: usize = 16 * MIB + 64 * KIB;
+
+/// Bytes of the raw part of one frame: the largest body of an HTTP answer.
+pub const FRAME_TAIL: usize = 32 * MIB;
+
+/// Bytes of a frame beside what a guest may let cross: names and numbers around it.
+pub const FRAME_ROOM: usize = 64 * KIB;
+
+/// Connections to a sandbox at the same time.
+pub const SANDBOX_CONNECTIONS: usize = 512;
+
+/// How often a sandbox says that a call is under way.
+pub const SANDBOX_BEAT: Duration = Duration::from_secs(3);
+
+/// A sandbox that says nothing for so long has stopped.
+pub const SANDBOX_SILENCE: Duration = Duration::from_secs(30);
+
+/// How much longer than a call may take its answer is waited for.
+pub const SANDBOX_GRACE: Duration = Duration::from_secs(3);
+
+/// Time a sandbox may take to start.
+pub const SANDBOX_START: Duration = Duration::from_secs(10);
+
+/// Ends of a sandbox that one component may cause …
+pub const CRASHES: usize = 3;
+
+/// … within this time; and so long it is not asked after the last of them.
+pub const QUARANTINE: Duration = Duration::from_mins(10);
+
 /// Bytes of one sentence from a plugin that ends in a condition, an event or a log line.
 pub const SENTENCE_BYTES: usize = KIB;
 

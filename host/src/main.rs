@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 use substratus::plugin::cli::PluginCommand;
+use substratus::plugin::remote::cli::{CompileArgs, SandboxArgs};
 use substratus::settings::OperatorSettings;
 use substratus::{explain, run, sub, telemetry, worker};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,12 @@ enum Command {
     Plugin(Box<PluginCommand>),
     /// Print the `CustomResourceDefinitions` as YAML
     Crds,
+    /// Run plugins for another process, with nothing at hand; started by the operator and its workers
+    #[command(hide = true)]
+    Sandbox(SandboxArgs),
+    /// Compile a component for another process; started by the operator and its workers
+    #[command(hide = true)]
+    Compile(CompileArgs),
     /// Print a completion script: `substratus completion bash > /etc/bash_completion.d/substratus`
     Completion {
         /// Shell to write for
@@ -63,6 +70,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(sub::arguments(std::env::args_os()));
+    // Those confine the process before it has a second thread.
+    let command = match cli.command {
+        Command::Sandbox(args) => return args.run().unwrap_or_else(|error| report(&error)),
+        Command::Compile(args) => return args.run().unwrap_or_else(|error| report(&error)),
+        command => command,
+    };
     // One crypto provider for every TLS client of the process; chosen before the first of them.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
@@ -71,7 +84,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&anyhow::Error::new(error).context("start the runtime")),
     };
-    let result = runtime.block_on(dispatch(cli.command));
+    let result = runtime.block_on(dispatch(command));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result.unwrap_or_else(|error| report(&error))
 }
@@ -89,6 +102,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,
         Command::Plugin(command) => command.run().await,
+        Command::Sandbox(args) => args.run(),
+        Command::Compile(args) => args.run(),
         Command::Crds => {
             for definition in substratus_crds::crds() {
                 print(&format!("---\n{}", substratus_crds::to_yaml(&definition)?));

@@ -101,6 +101,8 @@ pub struct Metrics {
     files: Counter<u64, AtomicU64>,
     events: Family<EventLabel, Counter>,
     lookups: Family<LookupLabel, Counter>,
+    restarts: Counter,
+    quarantined: Gauge,
     leader: Gauge,
 }
 
@@ -135,6 +137,11 @@ impl Metrics {
         registry.register("transfer_events", "What was told of loads: that they started, stalled, went on", events.clone());
         let lookups = Family::default();
         registry.register("plugin_cache_lookups", "Questions to the cache of native code", lookups.clone());
+        let restarts = Counter::default();
+        registry.register("sandbox_restarts", "Starts of the process that runs plugins, after its first", restarts.clone());
+        let quarantined = Gauge::default();
+        let help = "Plugins that are not asked, for they ended the process that runs them again and again";
+        registry.register("sandbox_quarantined_plugins", help, quarantined.clone());
         let leader = Gauge::default();
         registry.register("leader", "1 while this operator acts", leader.clone());
         registry.register("build", "Version of the operator", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -150,6 +157,8 @@ impl Metrics {
             files,
             events,
             lookups,
+            restarts,
+            quarantined,
             leader,
         }
     }
@@ -187,6 +196,16 @@ impl Metrics {
     /// The cache of native code was asked.
     pub fn cache_asked(&self, result: Lookup) {
         self.lookups.get_or_create(&LookupLabel { result }).inc();
+    }
+
+    /// The process that runs plugins was started again.
+    pub fn sandbox_restarted(&self) {
+        self.restarts.inc();
+    }
+
+    /// So many plugins are not asked for a while.
+    pub fn quarantined(&self, components: usize) {
+        self.quarantined.set(i64::try_from(components).unwrap_or(i64::MAX));
     }
 
     /// This operator acts, or waits for its turn.

@@ -3,6 +3,8 @@
 //!
 //! A component's life: bytes by digest ([`cache`](self) on disk) → checked without running it → compiled once → linked to what its
 //! role gets → for every call a fresh instance with the limits of its tier.
+//!
+//! Guests run where [`Isolation`] says: in a process of their own that holds nothing ([`remote`]), or in this one.
 
 pub mod bindings;
 
@@ -27,25 +29,29 @@ mod imports;
 pub mod io;
 mod layout;
 mod manifest;
+mod meter;
 pub mod package;
 mod push;
+mod question;
 mod ready;
 mod registry;
+pub mod remote;
 mod schema;
 mod signature;
 mod store;
 mod text;
 pub mod types;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use wasmtime::Engine;
+use std::time::Instant;
 
 use self::cache::Cache;
-use self::call::Call;
 use self::io::Streams;
-use self::ready::{Ready, Shelf, World};
+use self::question::{Answer, Question};
+use self::ready::{House, Shelf};
+use self::remote::Sandbox;
 use self::types::{
     Container, File, Fitness, ImportPage, ImportRequest, PlaceRequest, Placement, PlanPage, ResolveRequest, ServeRequest, Shard,
     ShardReport,
@@ -66,6 +72,7 @@ pub use layout::LayoutError;
 pub use manifest::{ImageClaim, Manifest, ManifestClaims, ManifestEndpoint, ManifestSecret};
 pub use push::push;
 pub use registry::{PlainHttp, RegistryAuth, RegistryError, Roots};
+pub use remote::{Isolation, SandboxState};
 pub use signature::{SignatureError, SignaturePolicy, Signed};
 pub use text::sentence;
 
@@ -116,7 +123,6 @@ pub struct Plugins {
 }
 
 struct Inner {
-    engine: Engine,
     cache: Arc<Cache>,
     shelf: Shelf,
     bundled: Vec<Loaded>,
@@ -124,15 +130,34 @@ struct Inner {
 }
 
 impl Plugins {
-    /// Starts the engine, opens the store and reads the bundled plugins. A bad bundled file is logged and left out.
+    /// Opens the store and reads the bundled plugins; guests run in this process. A bad bundled file is logged and left out.
     pub fn open(options: PluginOptions) -> Result<Self, PluginError> {
-        let PluginOptions { cache, bundled: folders } = options;
         let engine = engine::open()?;
-        let cache = Arc::new(Cache::open(&cache, &engine)?);
+        let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine))?);
+        Ok(Self::with(House::Here(engine), cache, call::Watcher::default(), &options.bundled))
+    }
+
+    /// The same, with guests where `isolation` says. A sandbox is started with the first question.
+    pub fn open_isolated(options: PluginOptions, isolation: Isolation) -> Result<Self, PluginError> {
+        let Some(place) = isolation.place() else { return Self::open(options) };
+        let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine::compiler()?))?);
         let observer = call::Watcher::default();
-        let shelf = Shelf::new(engine.clone(), Arc::clone(&cache), Arc::clone(&observer));
+        let sandbox = Sandbox::new(place, Arc::clone(&cache), Arc::clone(&observer));
+        Ok(Self::with(House::There(sandbox), cache, observer, &options.bundled))
+    }
+
+    fn with(house: House, cache: Arc<Cache>, observer: call::Watcher, folders: &[PathBuf]) -> Self {
+        let shelf = Shelf::new(house, Arc::clone(&cache), Arc::clone(&observer));
         let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
-        Ok(Self { inner: Arc::new(Inner { engine, cache, shelf, bundled, observer }), roots: Roots::default() })
+        Self { inner: Arc::new(Inner { cache, shelf, bundled, observer }), roots: Roots::default() }
+    }
+
+    /// How the process that runs guests fares; nothing where they run in this one.
+    pub fn sandbox(&self) -> Option<SandboxState> {
+        match &self.inner.shelf.house {
+            House::Here(_) => None,
+            House::There(sandbox) => Some(sandbox.state()),
+        }
     }
 
     /// Tells somebody of every call from now on; the first one to ask for it stays.
@@ -180,18 +205,12 @@ impl Plugins {
         cursor: Option<&str>,
         calls: Arc<dyn HostCalls>,
     ) -> Result<PlanPage, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Loader(world) = &ready.world else { return Err(wrong_role(&ready, "resolve")) };
-        self.call(&ready, "resolve", calls)
-            .ask(
-                &(request, cursor),
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_model_loading().call_resolve(store, request, cursor).await
-                },
-                |page| answers::plan_page(page, request, cursor),
-            )
-            .await
+        let question = Question::Resolve(request.clone(), cursor.map(str::to_owned));
+        let judge = |answer| match answer {
+            Answer::Plan(page) => answers::plan_page(page, request, cursor),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, question, None, calls, judge).await
     }
 
     /// Asks a loader where a file of its plan is now.
@@ -202,18 +221,8 @@ impl Plugins {
         path: &str,
         calls: Arc<dyn HostCalls>,
     ) -> Result<File, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Loader(world) = &ready.world else { return Err(wrong_role(&ready, "refresh")) };
-        self.call(&ready, "refresh", calls)
-            .ask(
-                &(request, path),
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_model_loading().call_refresh(store, request, path).await
-                },
-                |file| answers::file(file, path),
-            )
-            .await
+        let question = Question::Refresh(request.clone(), path.to_owned());
+        self.ask(digest, question, None, calls, |answer| file(answer, path)).await
     }
 
     /// Asks an importer for one page of its shards.
@@ -224,19 +233,12 @@ impl Plugins {
         cursor: Option<&str>,
         calls: Arc<dyn HostCalls>,
     ) -> Result<ImportPage, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "plan")) };
-        self.call(&ready, "plan", calls)
-            .within(&limits::STANDARD)
-            .ask(
-                &(request, cursor),
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_dataset_importing().call_plan(store, request, cursor).await
-                },
-                |page| imports::plan_page(page, request, cursor),
-            )
-            .await
+        let question = Question::Plan(request.clone(), cursor.map(str::to_owned));
+        let judge = |answer| match answer {
+            Answer::Import(page) => imports::plan_page(page, request, cursor),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, question, None, calls, judge).await
     }
 
     /// Asks an importer where an input of its plan is now.
@@ -247,19 +249,8 @@ impl Plugins {
         path: &str,
         calls: Arc<dyn HostCalls>,
     ) -> Result<File, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "refresh")) };
-        self.call(&ready, "refresh", calls)
-            .within(&limits::STANDARD)
-            .ask(
-                &(request, path),
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_dataset_importing().call_refresh(store, request, path).await
-                },
-                |file| answers::file(file, path),
-            )
-            .await
+        let question = Question::RefreshImport(request.clone(), path.to_owned());
+        self.ask(digest, question, None, calls, |answer| file(answer, path)).await
     }
 
     /// Has an importer map one shard. `inputs` and `outputs` end with the call.
@@ -271,20 +262,12 @@ impl Plugins {
         streams: Streams,
         calls: Arc<dyn HostCalls>,
     ) -> Result<ShardReport, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Importer(world) = &ready.world else { return Err(wrong_role(&ready, "transform")) };
-        self.call(&ready, "transform", calls)
-            .ask(
-                &(request, shard),
-                async |store| {
-                    let (inputs, outputs) = store.data_mut().lend(streams)?;
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    let importing = guest.substratus_plugin_dataset_importing();
-                    importing.call_transform(store, request, shard, &inputs, outputs).await
-                },
-                imports::shard_report,
-            )
-            .await
+        let question = Question::Transform(request.clone(), shard.clone());
+        let judge = |answer| match answer {
+            Answer::Report(report) => imports::shard_report(report),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, question, Some(streams), calls, judge).await
     }
 
     /// Asks a GPU policy what a pod needs.
@@ -294,60 +277,86 @@ impl Plugins {
         request: &PlaceRequest,
         previous: Option<&Placement>,
     ) -> Result<Placement, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Gpu(world) = &ready.world else { return Err(wrong_role(&ready, "place")) };
-        self.call(&ready, "place", Arc::new(Offline))
-            .ask(
-                &(request, previous),
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_gpu_placing().call_place(store, request, previous).await
-                },
-                answers::placement,
-            )
-            .await
+        let question = Question::Place(request.clone(), previous.cloned());
+        let judge = |answer| match answer {
+            Answer::Placement(placement) => answers::placement(placement),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, question, None, Arc::new(Offline), judge).await
     }
 
     /// Asks a server adapter how well its engine fits.
     pub async fn fit(&self, digest: &str, request: &ServeRequest) -> Result<Fitness, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Adapter(world) = &ready.world else { return Err(wrong_role(&ready, "fit")) };
-        self.call(&ready, "fit", Arc::new(Offline))
-            .ask(
-                request,
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_serving().call_fit(store, request).await.map(Ok)
-                },
-                answers::fitness,
-            )
-            .await
+        let judge = |answer| match answer {
+            Answer::Fitness(fitness) => answers::fitness(fitness),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, Question::Fit(request.clone()), None, Arc::new(Offline), judge).await
     }
 
     /// Asks a server adapter for the container that serves a model.
     pub async fn serve(&self, digest: &str, request: &ServeRequest) -> Result<Container, PluginError> {
-        let ready = self.inner.shelf.get(digest).await?;
-        let World::Adapter(world) = &ready.world else { return Err(wrong_role(&ready, "serve")) };
-        self.call(&ready, "serve", Arc::new(Offline))
-            .ask(
-                request,
-                async |store| {
-                    let guest = world.instantiate_async(&mut *store).await?;
-                    guest.substratus_plugin_serving().call_serve(store, request).await
-                },
-                answers::container,
-            )
-            .await
+        let judge = |answer| match answer {
+            Answer::Container(container) => answers::container(container),
+            other => Err(another(&other)),
+        };
+        self.ask(digest, Question::Serve(request.clone()), None, Arc::new(Offline), judge).await
     }
 
-    fn call<'a>(&'a self, ready: &'a Ready, function: &'static str, calls: Arc<dyn HostCalls>) -> Call<'a> {
-        let observer = self.inner.observer.get().map(|observer| &**observer as &dyn Observer);
-        Call { engine: &self.inner.engine, ready, function, tier: component::tier(ready.manifest.role), calls, observer }
+    /// Asks, wherever the guest runs; what it answers is judged here.
+    async fn ask<T>(
+        &self,
+        digest: &str,
+        question: Question,
+        streams: Option<Streams>,
+        calls: Arc<dyn HostCalls>,
+        judge: impl FnOnce(Answer) -> Result<T, String>,
+    ) -> Result<T, PluginError> {
+        let shelf = &self.inner.shelf;
+        let ready = shelf.get(digest).await?;
+        let (plugin, role, function) = (ready.manifest.name.as_str(), ready.manifest.role, question.function());
+        if question.role() != role {
+            return Err(PluginError::WrongRole { plugin: plugin.to_owned(), role, function });
+        }
+        question.check_size(plugin)?;
+        let _turn = ready.turn().await?;
+        let start = Instant::now();
+        let answer = match (&shelf.house, &ready.world) {
+            (House::Here(engine), Some(world)) => {
+                call::run(engine, world, &question, streams, calls).await.map_err(|failed| failed.of(plugin, &question))
+            }
+            (House::There(sandbox), _) => sandbox.ask(digest, plugin, &question, streams, calls).await,
+            (House::Here(_), None) => Err(PluginError::Unknown { digest: digest.to_owned() }),
+        };
+        let bad = |reason| PluginError::BadAnswer { plugin: plugin.to_owned(), function, reason };
+        let result = answer.and_then(|answer| judge(answer).map_err(bad));
+        if let Some(observer) = self.inner.observer.get() {
+            let outcome = result.as_ref().err().map_or("ok", PluginError::category);
+            observer.call(&CallEvent { plugin, function, outcome, duration: start.elapsed() });
+        }
+        result
     }
 }
 
-fn wrong_role(ready: &Ready, function: &'static str) -> PluginError {
-    PluginError::WrongRole { plugin: ready.manifest.name.clone(), role: ready.manifest.role, function }
+fn file(answer: Answer, path: &str) -> Result<File, String> {
+    match answer {
+        Answer::File(file) => answers::file(file, path),
+        other => Err(another(&other)),
+    }
+}
+
+/// Only a process that is not what we started answers so.
+fn another(answer: &Answer) -> String {
+    let kind = match answer {
+        Answer::Plan(_) => "plan",
+        Answer::File(_) => "file",
+        Answer::Import(_) => "plan of an import",
+        Answer::Report(_) => "report",
+        Answer::Placement(_) => "placement",
+        Answer::Fitness(_) => "fitness",
+        Answer::Container(_) => "container",
+    };
+    format!("it is a {kind}, which was not asked for")
 }
 
 fn add(cache: &Cache, bytes: &[u8]) -> Result<Loaded, PluginError> {

@@ -24,7 +24,7 @@ use crate::kinds::plugin::bundle::{self, InstalledPlugins};
 use crate::kinds::shared::environment::Environment;
 use crate::leader;
 use crate::metrics::{Lookup, Metrics};
-use crate::plugin::{CallEvent, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
+use crate::plugin::{CallEvent, Isolation, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
 use crate::reconcile::caches;
 use crate::reconcile::follow::Scope;
 use crate::reconcile::suspend::Suspender;
@@ -135,7 +135,12 @@ async fn lead(
 
 fn plugins(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Plugins> {
     let options = PluginOptions { cache: settings.plugin_cache_dir.clone(), bundled: vec![settings.plugins_dir.clone()] };
-    let plugins = Plugins::open(options).context("start the plugin host")?;
+    if settings.sandbox == Isolation::Here {
+        tracing::warn!(
+            "plugins run in the operator's own process, beside its token; unset SANDBOX to run them in one that holds nothing"
+        );
+    }
+    let plugins = Plugins::open_isolated(options, settings.sandbox.clone()).context("start the plugin host")?;
     plugins.observe(Arc::new(CallMetrics(metrics.clone())));
     for plugin in plugins.bundled() {
         tracing::info!(name = plugin.manifest.name, version = plugin.manifest.version, digest = plugin.digest, "bundled plugin");
@@ -176,6 +181,14 @@ impl Observer for CallMetrics {
 
     fn code(&self, found: bool) {
         self.0.cache_asked(if found { Lookup::Hit } else { Lookup::Miss });
+    }
+
+    fn sandbox_restarted(&self) {
+        self.0.sandbox_restarted();
+    }
+
+    fn quarantined(&self, components: usize) {
+        self.0.quarantined(components);
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::plugin::Isolation;
 use crate::telemetry::Format;
 
 mod cloud;
@@ -103,6 +104,10 @@ pub struct OperatorSettings {
     /// Registries (`host[:port]`) that speak plain HTTP
     #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
     pub insecure_registry: Vec<String>,
+    /// Where plugins run: `process`, in a child that holds nothing; the socket of a container that runs `substratus sandbox`; or
+    /// `none`, in this process beside its token
+    #[arg(long, env = "SANDBOX", default_value = "process", value_name = "process|PATH|none")]
+    pub sandbox: Isolation,
 
     /// Where the store for workers listens
     #[arg(long, env = "STORE_BIND_ADDRESS", default_value = ":8090", value_parser = bind_address)]
@@ -185,6 +190,8 @@ pub struct Settings {
     pub plugin_cache_dir: PathBuf,
     /// Registries (`host[:port]`) that speak plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// Where plugins run.
+    pub sandbox: Isolation,
     /// Where the store for workers listens.
     pub store_bind_address: SocketAddr,
     /// The store as workers reach it, without a slash at the end.
@@ -267,6 +274,7 @@ impl OperatorSettings {
             plugins_dir: self.plugins_dir,
             plugin_cache_dir: self.plugin_cache_dir,
             insecure_registries: self.insecure_registry.into_iter().filter(|name| !name.is_empty()).collect(),
+            sandbox: self.sandbox,
             store_bind_address: self.store_bind_address,
             admin_bind_addresses,
             lease: if self.leader_elect { Some(label("leader-election-id", self.leader_election_id)?) } else { None },

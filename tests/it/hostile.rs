@@ -17,7 +17,7 @@ use substratus::plugin::types::{
     Failure, FileFilter, Fitness, HttpError, HttpRequest, HttpResponse, LogLevel, ResolveRequest, ServeRequest, ServingModel,
     Subject,
 };
-use substratus::plugin::{Blame, HostCalls, Offline, PluginError, PluginOptions, Plugins, Refusal};
+use substratus::plugin::{Blame, HostCalls, Isolation, Offline, PluginError, PluginOptions, Plugins, Refusal};
 use wasm_encoder::Instruction as I;
 
 use self::module::{FIT, Guest, TEXT, UNSUPPORTED, forever, times};
@@ -25,16 +25,25 @@ use self::module::{FIT, Guest, TEXT, UNSUPPORTED, forever, times};
 const LOG: &str = "substratus:plugin/log@0.1.0";
 const HTTP: &str = "substratus:plugin/http@0.1.0";
 
-/// One host for all: what one guest breaks, another test sees.
-static HOST: LazyLock<(tempfile::TempDir, Plugins)> = LazyLock::new(|| {
+/// One host for all: what one guest breaks, another test sees. Once in this process, and once in a sandbox: both say the same.
+static HERE: LazyLock<(tempfile::TempDir, Plugins)> = LazyLock::new(|| open(Isolation::Here));
+static THERE: LazyLock<(tempfile::TempDir, Plugins)> =
+    LazyLock::new(|| open(Isolation::Child { program: crate::load::program().to_owned() }));
+
+fn open(isolation: Isolation) -> (tempfile::TempDir, Plugins) {
     let cache = tempfile::tempdir().unwrap();
     let options = PluginOptions { cache: cache.path().to_owned(), bundled: Vec::new() };
-    let plugins = Plugins::open(options).unwrap();
+    let plugins = Plugins::open_isolated(options, isolation).unwrap();
     (cache, plugins)
-});
+}
 
-fn host() -> &'static Plugins {
-    &HOST.1
+fn hosts() -> [&'static Plugins; 2] {
+    [&HERE.1, &THERE.1]
+}
+
+/// Whatever it was, nothing ended the sandbox.
+fn nothing_ended() {
+    assert_eq!(THERE.1.sandbox().unwrap().restarts, 0);
 }
 
 fn subject(kind: &str) -> Subject {
@@ -82,8 +91,17 @@ fn resolve_request() -> ResolveRequest {
 }
 
 async fn fit(guest: Guest) -> Result<Fitness, PluginError> {
-    let digest = host().add(&guest.component())?.digest;
-    host().fit(&digest, &serve_request()).await
+    fit_bytes(&guest.component()).await
+}
+
+async fn fit_bytes(bytes: &[u8]) -> Result<Fitness, PluginError> {
+    let [here, there] = hosts();
+    let (digest, request) = (here.add(bytes)?.digest, serve_request());
+    there.add(bytes)?;
+    let (here, there) = tokio::join!(here.fit(&digest, &request), there.fit(&digest, &request));
+    assert_eq!(format!("{here:?}"), format!("{there:?}"));
+    nothing_ended();
+    there
 }
 
 /// The next call, of a good guest on the same host, works.
@@ -215,26 +233,29 @@ async fn control_characters_of_a_guest_reach_nobody() {
 
 #[tokio::test]
 async fn a_question_for_another_role_is_not_asked() {
-    let digest = host().add(&Guest::default().component()).unwrap().digest;
-    let error = host().resolve(&digest, &resolve_request(), None, Arc::new(Offline)).await.unwrap_err();
-    assert_eq!(error.to_string(), "plugin `hostile` is a ServerAdapter and cannot answer `resolve`");
+    for host in hosts() {
+        let digest = host.add(&Guest::default().component()).unwrap().digest;
+        let error = host.resolve(&digest, &resolve_request(), None, Arc::new(Offline)).await.unwrap_err();
+        assert_eq!(error.to_string(), "plugin `hostile` is a ServerAdapter and cannot answer `resolve`");
+    }
 }
 
 #[tokio::test]
 async fn a_question_that_is_too_large_is_not_asked() {
-    let digest = host().add(&Guest::default().component()).unwrap().digest;
-    let request = ServeRequest { config: "x".repeat(PURE.question), ..serve_request() };
-    let error = host().fit(&digest, &request).await.unwrap_err();
-    assert!(matches!(error, PluginError::QuestionTooLarge { .. }), "{error:?}");
-    assert_eq!(error.blame(), Blame::Host);
+    for host in hosts() {
+        let digest = host.add(&Guest::default().component()).unwrap().digest;
+        let request = ServeRequest { config: "x".repeat(PURE.question), ..serve_request() };
+        let error = host.fit(&digest, &request).await.unwrap_err();
+        assert!(matches!(error, PluginError::QuestionTooLarge { .. }), "{error:?}");
+        assert_eq!(error.blame(), Blame::Host);
+    }
 }
 
 #[tokio::test]
 async fn instances_are_counted() {
     let mut bytes = Guest::default().component();
     append_instances(&mut bytes, 100);
-    let digest = host().add(&bytes).unwrap().digest;
-    let error = host().fit(&digest, &serve_request()).await.unwrap_err();
+    let error = fit_bytes(&bytes).await.unwrap_err();
     assert!(matches!(&error, PluginError::Limit { limit: "instances", value, .. } if value == "20"), "{error:?}");
     host_is_well().await;
 }
@@ -272,15 +293,18 @@ fn count_modules(bytes: &[u8]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_beyond_the_queue_are_told_that_it_is_busy() {
-    let digest = host().add(&body(forever(vec![])).component()).unwrap().digest;
-    host().prepare(&digest).await.unwrap();
-    let count = PURE.concurrent + PURE.queue + 20;
-    let request = serve_request();
-    let results = join_all((0..count).map(|_| host().fit(&digest, &request))).await;
-    let of = |category| results.iter().filter(|result| result.as_ref().is_err_and(|error| error.category() == category)).count();
-    assert_eq!(of("busy") + of("limit"), count, "{results:?}");
-    assert!(of("busy") >= 20, "{}", of("busy"));
-    assert!(of("limit") >= PURE.concurrent, "{}", of("limit"));
+    for host in hosts() {
+        let digest = host.add(&body(forever(vec![])).component()).unwrap().digest;
+        host.prepare(&digest).await.unwrap();
+        let count = PURE.concurrent + PURE.queue + 20;
+        let request = serve_request();
+        let results = join_all((0..count).map(|_| host.fit(&digest, &request))).await;
+        let of =
+            |category| results.iter().filter(|result| result.as_ref().is_err_and(|error| error.category() == category)).count();
+        assert_eq!(of("busy") + of("limit"), count, "{results:?}");
+        assert!(of("busy") >= 20, "{}", of("busy"));
+        assert!(of("limit") >= PURE.concurrent, "{}", of("limit"));
+    }
     host_is_well().await;
 }
 
@@ -292,6 +316,17 @@ struct Counting {
     requests: AtomicUsize,
     body: usize,
     silent: bool,
+}
+
+impl Counting {
+    /// The same, with nothing counted.
+    fn twin(&self) -> Arc<Self> {
+        Arc::new(Self { body: self.body, silent: self.silent, ..Self::default() })
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [&self.lines, &self.bytes, &self.requests].map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 impl HostCalls for Counting {
@@ -310,10 +345,22 @@ impl HostCalls for Counting {
     }
 }
 
+/// Asks both; what the guest had of the host is counted of the sandboxed one.
 async fn resolve(guest: Guest, calls: &Arc<Counting>) -> PluginError {
-    let digest = host().add(&Guest { loader: true, ..guest }.component()).unwrap().digest;
-    let calls: Arc<dyn HostCalls> = Arc::<Counting>::clone(calls);
-    host().resolve(&digest, &resolve_request(), None, calls).await.unwrap_err()
+    let bytes = Guest { loader: true, ..guest }.component();
+    let [here, there] = hosts();
+    let (digest, request, twin, before) = (here.add(&bytes).unwrap().digest, resolve_request(), calls.twin(), calls.counts());
+    there.add(&bytes).unwrap();
+    let (here, there) = tokio::join!(
+        here.resolve(&digest, &request, None, Arc::<Counting>::clone(&twin)),
+        there.resolve(&digest, &request, None, Arc::<Counting>::clone(calls)),
+    );
+    let (here, there) = (here.unwrap_err(), there.unwrap_err());
+    assert_eq!(format!("{here:?}"), format!("{there:?}"));
+    let counted: Vec<usize> = calls.counts().into_iter().zip(before).map(|(now, before)| now - before).collect();
+    assert_eq!(twin.counts().as_slice(), counted);
+    nothing_ended();
+    there
 }
 
 /// `http.send` of a GET of `ok`, the answer at 4096.

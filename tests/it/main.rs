@@ -28,4 +28,5 @@ mod plugins;
 mod registry;
 mod relay;
 mod rollouts;
+mod sandbox;
 mod tidy;

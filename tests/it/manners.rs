@@ -128,6 +128,32 @@ fn the_pod_is_restricted() -> Result<()> {
     Ok(())
 }
 
+/// What a plugin could want is in no process that runs one.
+#[test]
+fn the_container_that_runs_plugins_has_nothing_but_its_socket() -> Result<()> {
+    let pod = pod(&base()?)?;
+    let [operator, sandbox] = list(&pod["containers"]) else { anyhow::bail!("not two containers: {pod}") };
+    ensure!(operator["image"] == sandbox["image"] && operator["name"] == "operator" && sandbox["name"] == "sandbox");
+    let names = |container: &Value| -> Vec<String> {
+        list(&container["volumeMounts"]).iter().map(|mount| mount["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    ensure!(names(sandbox) == ["sandbox"], "{sandbox}");
+    ensure!(sandbox["env"].is_null() && sandbox["envFrom"].is_null() && sandbox["ports"].is_null(), "{sandbox}");
+    ensure!(pod["shareProcessNamespace"].is_null() && pod["hostPID"].is_null() && pod["hostIPC"].is_null());
+    // The operator may not change what lies there, and both mean the same socket.
+    let mount = list(&operator["volumeMounts"]).iter().find(|mount| mount["name"] == "sandbox").context("no socket")?;
+    ensure!(mount["readOnly"] == true && mount["mountPath"] == sandbox["volumeMounts"][0]["mountPath"]);
+    let setting = list(&operator["env"]).iter().find(|entry| entry["name"] == "SANDBOX").context("no setting")?;
+    let socket = setting["value"].as_str().context("a path")?;
+    let argument = format!("--socket={socket}");
+    ensure!(texts(&sandbox["args"]).contains(argument.as_str()), "{sandbox}");
+    for probe in ["startupProbe", "livenessProbe"] {
+        let command = texts(&sandbox[probe]["exec"]["command"]);
+        ensure!(command.contains(argument.as_str()) && command.contains("--check"), "{probe}: {command:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn arguments_and_variables_are_settings() -> Result<()> {
     let pod = pod(&base()?)?;

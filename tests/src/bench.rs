@@ -6,7 +6,8 @@
 //! | How fast is an artifact copied into a bucket and out of it, next to `rclone` and `boto3`? | [`buckets`] |
 //! | What does a killed load fetch twice? | [`killed`] |
 //! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
-//! | What does a question to a plugin cost, cold and warm? | [`plugins`] |
+//! | What does a question to a plugin cost, cold and warm, here and across the socket? | [`plugins`] |
+//! | What does the process that runs plugins hold, and how soon is it back? | [`sandbox`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
 //! | How soon does a Notebook answer, beyond what its image takes? | [`notebook`] |
 //! | How large is what is shipped? | [`sizes`] |
@@ -22,6 +23,7 @@ mod peers;
 mod place;
 pub mod plugins;
 mod questions;
+pub mod sandbox;
 pub mod sizes;
 mod stats;
 pub mod table;

@@ -5,22 +5,19 @@
 //! blobs/sha256/<hex>             bytes by digest, hashed again on every read
 //! aot/<engine id>/<hex>.cwasm    HMAC-SHA256, then the code; bound to engine and component
 //! notes/<hex>                    HMAC-SHA256, then what we found out ourselves; bound to its name
-//! tmp/                           write, fsync, rename
+//! tmp/                           write, fsync, rename; sockets of sandboxes
 //! key                            32 random bytes, readable by us alone
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::PluginError;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::Component;
-
-use super::{PluginError, Refusal, engine};
 
 const TAG: usize = 32;
 
@@ -31,15 +28,19 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens the store, or makes one.
-    pub(super) fn open(root: &Path, engine: &Engine) -> Result<Self, PluginError> {
-        let engine_id = engine::id(engine);
+    /// Opens the store, or makes one. Compiled code is kept for each engine apart.
+    pub(super) fn open(root: &Path, engine_id: String) -> Result<Self, PluginError> {
         for folder in ["blobs/sha256", "notes", "tmp", &format!("aot/{engine_id}")] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| failed("make the folder", &path, source))?;
         }
         let key = key(root)?;
         Ok(Self { root: root.to_owned(), key, engine_id })
+    }
+
+    /// What code is compiled for.
+    pub(super) fn engine(&self) -> &str {
+        &self.engine_id
     }
 
     /// Where a blob lies, whether it is there or not. `digest` must be well-formed.
@@ -80,7 +81,7 @@ impl Cache {
     /// Something small that this store wrote down under this name, a hexadecimal one, if it is there and unharmed.
     pub(super) fn note(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.note_path(name)?;
-        unsealed(&path, "a note of the plugin store", |text| self.seal_note(name, text), <[u8]>::to_vec)
+        unsealed(&path, "a note of the plugin store", |text| self.seal_note(name, text))
     }
 
     /// Writes something small down under a name.
@@ -103,26 +104,30 @@ impl Cache {
         mac
     }
 
-    /// Code that this store compiled for this engine from this component, if it is there and unharmed.
-    pub(super) fn code(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let path = self.code_path(digest);
-        let loaded = unsealed(&path, "compiled code", |code| self.seal(digest, code), |code| deserialize(engine, code))?;
-        loaded
-            .inspect_err(|error| {
-                tracing::warn!(path = %path.display(), %error, "compiled code does not fit this engine; it is compiled again");
-                remove(&path);
-            })
-            .ok()
+    /// Code that this store compiled for this engine from this component, if it is there and unharmed. The bytes are the ones
+    /// whose signature was checked.
+    pub(super) fn code(&self, digest: &str) -> Option<Vec<u8>> {
+        unsealed(&self.code_path(digest), "compiled code", |code| self.seal(digest, code))
     }
 
-    /// Signs and keeps compiled code, and loads it. A full disk only costs the next start some time.
-    pub(super) fn keep_code(&self, engine: &Engine, digest: &str, code: &[u8]) -> Result<Component, PluginError> {
+    /// Deletes compiled code that turned out to be of no use.
+    pub(super) fn forget_code(&self, digest: &str) {
+        remove(&self.code_path(digest));
+    }
+
+    /// Signs and keeps compiled code. A full disk only costs the next start some time.
+    pub(super) fn keep_code(&self, digest: &str, code: &[u8]) {
         let tag = self.seal(digest, code).finalize().into_bytes();
         if let Err(error) = self.write(&self.code_path(digest), &[&tag, code]) {
             tracing::warn!(%error, "compiled code cannot be kept");
         }
-        // Fresh code fits the engine: what it may not fit is the room that instances have.
-        deserialize(engine, code).map_err(|error| Refusal::Invalid(format!("{error:#}")).into())
+    }
+
+    /// A new folder that we alone can enter.
+    pub(super) fn folder(&self) -> Result<PathBuf, PluginError> {
+        let path = self.root.join("tmp").join(unique());
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map(|()| path.clone()).map_err(|source| failed("make the folder", &path, source))
     }
 
     fn code_path(&self, digest: &str) -> PathBuf {
@@ -157,16 +162,16 @@ impl Cache {
     }
 }
 
-/// Hands what lies behind a file's seal to `take`, if the seal is ours; a file with another one is deleted.
-fn unsealed<T>(path: &Path, what: &str, seal: impl FnOnce(&[u8]) -> Hmac<Sha256>, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-    let sealed = fs::read(path).ok()?;
-    let (tag, content) = sealed.split_at_checked(TAG)?;
-    if seal(content).verify_slice(tag).is_err() {
+/// What lies behind a file's seal, if the seal is ours; a file with another one is deleted.
+fn unsealed(path: &Path, what: &str, seal: impl FnOnce(&[u8]) -> Hmac<Sha256>) -> Option<Vec<u8>> {
+    let mut sealed = fs::read(path).ok()?;
+    if !sealed.split_at_checked(TAG).is_some_and(|(tag, content)| seal(content).verify_slice(tag).is_ok()) {
         tracing::error!(path = %path.display(), "{what} does not carry our signature; it is deleted");
         remove(path);
         return None;
     }
-    Some(take(content))
+    sealed.drain(..TAG);
+    Some(sealed)
 }
 
 /// `sha256:…` of bytes.
@@ -177,15 +182,6 @@ pub(super) fn digest_of(bytes: &[u8]) -> String {
 /// Whether a text is a SHA-256 in lower-case hexadecimal.
 pub(super) fn is_sha256(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
-#[expect(
-    unsafe_code,
-    reason = "the bytes are machine code that this store compiled: their signature was checked, or they are fresh"
-)]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: see the reason above; the checked bytes are the ones loaded, not a second read of the file.
-    unsafe { Component::deserialize(engine, code) }
 }
 
 /// Reads the key, or makes one. A key that others can read is replaced: what it signed proves nothing.

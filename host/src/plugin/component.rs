@@ -56,6 +56,16 @@ pub(super) fn tier(role: PluginRole) -> &'static Tier {
     }
 }
 
+/// The world of a role.
+pub(super) fn world(role: PluginRole) -> &'static str {
+    match role {
+        PluginRole::ModelLoader => "model-loader",
+        PluginRole::DatasetImporter => "dataset-importer",
+        PluginRole::GpuPolicy => "gpu-policy",
+        PluginRole::ServerAdapter => "server-adapter",
+    }
+}
+
 /// The manifest of a component that we are willing to compile.
 pub(super) fn check(bytes: &[u8]) -> Result<Manifest, Refusal> {
     let outline = outline(bytes)?;

@@ -21,12 +21,20 @@ pub(super) fn open() -> Result<Engine, PluginError> {
         Ok(engine) => engine,
         Err(error) => {
             tracing::warn!(%error, "no address space for the pooling allocator; instances are allocated on demand");
-            Engine::new(&config())
-                .map_err(|error| PluginError::Engine { action: "start the WebAssembly engine", reason: format!("{error:#}") })?
+            Engine::new(&config()).map_err(|error| failed(&error))?
         }
     };
     start_clock(&engine)?;
     Ok(engine)
+}
+
+/// An engine that compiles and says what its code depends on, and never runs a guest: no pool, no clock.
+pub(super) fn compiler() -> Result<Engine, PluginError> {
+    Engine::new(&config()).map_err(|error| failed(&error))
+}
+
+fn failed(error: &wasmtime::Error) -> PluginError {
+    PluginError::Engine { action: "start the WebAssembly engine", reason: format!("{error:#}") }
 }
 
 /// Names everything that compiled code depends on: code of another engine is never looked at.

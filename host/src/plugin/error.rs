@@ -91,6 +91,28 @@ pub enum PluginError {
         /// Calls that may wait.
         queued: usize,
     },
+    /// The process that runs guests ended, or fell silent, while it had this question; twice.
+    #[error("the sandbox ended while plugin `{plugin}` was asked `{function}`, and did so again: {reason}")]
+    Sandbox {
+        /// Name in the manifest.
+        plugin: String,
+        /// What it was asked.
+        function: &'static str,
+        /// What is known of it.
+        reason: String,
+    },
+    /// It ended the process that runs guests too often.
+    #[error(
+        "plugin `{plugin}` ended its sandbox {crashes} times and is not asked for another {minutes} min; another version of it is asked at once"
+    )]
+    Quarantined {
+        /// Name in the manifest.
+        plugin: String,
+        /// How often, not long ago.
+        crashes: usize,
+        /// Until when.
+        minutes: u64,
+    },
     /// It is a plugin for something else.
     #[error("plugin `{plugin}` is a {role:?} and cannot answer `{function}`")]
     WrongRole {
@@ -231,9 +253,11 @@ impl PluginError {
             | Self::Stream { .. }
             | Self::BadAnswer { .. }
             | Self::WrongRole { .. }
+            | Self::Quarantined { .. }
             | Self::Refused(_) => Blame::Guest,
             Self::QuestionTooLarge { .. }
             | Self::Busy { .. }
+            | Self::Sandbox { .. }
             | Self::Registry(_)
             | Self::Signature(_)
             | Self::Unknown { .. }
@@ -252,6 +276,8 @@ impl PluginError {
             Self::QuestionTooLarge { .. } => "question-too-large",
             Self::BadAnswer { .. } => "bad-answer",
             Self::Busy { .. } => "busy",
+            Self::Sandbox { .. } => "sandbox",
+            Self::Quarantined { .. } => "quarantined",
             Self::WrongRole { .. } => "wrong-role",
             Self::Refused(_) => "refused",
             Self::Registry(error) => error.category(),
@@ -267,7 +293,9 @@ impl PluginError {
         match self {
             Self::Failure(failure) => matches!(failure, Failure::RateLimited(_) | Failure::Unavailable(_)),
             Self::Registry(error) => error.is_passing(),
-            Self::Busy { .. } | Self::Store { .. } | Self::Engine { .. } => true,
+            Self::Busy { .. } | Self::Sandbox { .. } | Self::Quarantined { .. } | Self::Store { .. } | Self::Engine { .. } => {
+                true
+            }
             _ => false,
         }
     }

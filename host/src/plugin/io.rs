@@ -1,17 +1,15 @@
 //! The streams that a guest reads and writes while it maps a shard: counted, bounded and gone with the call. Knows nothing of where
 //! bytes come from or go to.
 
-use std::collections::HashSet;
-
 use futures::future::BoxFuture;
+use wasmtime::Result;
 use wasmtime::component::{Resource, ResourceTable};
-use wasmtime::{Result, bail};
 
-use super::answers::check_file_path;
 use super::bindings::importer::substratus::plugin::io;
-use super::store::{LimitHit, State};
+use super::meter::{Ledger, Stop};
+use super::store::State;
 use super::types::Failure;
-use crate::limits::{self, Tier};
+use crate::limits::Tier;
 
 /// Why a stream ends a call: the bucket is full, the data is bad, the path leaves the target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,21 +60,26 @@ pub struct GuestOutputs(Box<dyn Outputs>);
 pub(super) struct Ended(pub(super) StreamError);
 
 /// The streams of one call, and how much went through them.
-#[derive(Default)]
 pub(super) struct Traffic {
     table: ResourceTable,
-    opened: HashSet<String>,
-    /// Writers that the guest has not dropped.
-    open: usize,
-    read: u64,
-    written: u64,
+    ledger: Ledger,
     /// Ticks of the clock that found the guest running since the last read or write.
     pub(super) idle: u128,
 }
 
 impl Traffic {
-    fn room(&self, tier: &Tier) -> u64 {
-        tier.written.saturating_add(self.read.saturating_mul(tier.expansion))
+    pub(super) fn new(tier: &'static Tier) -> Self {
+        Self { table: ResourceTable::new(), ledger: Ledger::new(tier), idle: 0 }
+    }
+}
+
+impl Stop {
+    /// As a trap: [`super::call`] takes it apart again.
+    fn raise(self) -> wasmtime::Error {
+        match self {
+            Self::Limit(hit) => hit.into(),
+            Self::Ended(ended) => ended.into(),
+        }
     }
 }
 
@@ -98,13 +101,13 @@ impl io::HostReader for State {
     }
 
     async fn read(&mut self, reader: Resource<GuestReader>, max: u32) -> Result<Result<Vec<u8>, Failure>> {
-        let max = usize::try_from(max).unwrap_or(usize::MAX).min(limits::READ_BYTES);
+        let max = Ledger::window(max);
         if max == 0 {
             // It would look like the end.
             return Ok(Err(Failure::Internal("a read of at most 0 bytes".to_owned())));
         }
         let bytes = self.traffic.table.get_mut(&reader)?.0.read(max).await.map_err(Ended)?;
-        self.traffic.read += bytes.len() as u64;
+        self.traffic.ledger.read(bytes.len());
         if !bytes.is_empty() {
             self.traffic.idle = 0;
         }
@@ -120,12 +123,7 @@ impl io::HostReader for State {
 impl io::HostWriter for State {
     async fn write(&mut self, writer: Resource<GuestWriter>, bytes: Vec<u8>) -> Result<Result<(), Failure>> {
         let traffic = &mut self.traffic;
-        traffic.written = traffic.written.saturating_add(bytes.len() as u64);
-        if traffic.written > traffic.room(self.tier) {
-            let Tier { written, expansion, .. } = self.tier;
-            let value = format!("{} MiB and {expansion} times the {} bytes read", written >> 20, traffic.read);
-            bail!(LimitHit { limit: "what a shard writes", value });
-        }
+        traffic.ledger.write(bytes.len()).map_err(Stop::raise)?;
         if !bytes.is_empty() {
             traffic.idle = 0;
             traffic.table.get_mut(&writer)?.0.write(bytes).await.map_err(Ended)?;
@@ -135,7 +133,7 @@ impl io::HostWriter for State {
 
     async fn drop(&mut self, writer: Resource<GuestWriter>) -> Result<()> {
         self.traffic.table.delete(writer)?;
-        self.traffic.open -= 1;
+        self.traffic.ledger.close();
         Ok(())
     }
 }
@@ -143,20 +141,9 @@ impl io::HostWriter for State {
 impl io::HostOutputs for State {
     async fn open(&mut self, outputs: Resource<GuestOutputs>, path: String) -> Result<Result<Resource<GuestWriter>, Failure>> {
         let traffic = &mut self.traffic;
-        check_file_path(&path).map_err(|reason| Ended(StreamError(format!("the importer opens {reason}"))))?;
-        if traffic.opened.len() >= limits::SHARD_OUTPUTS {
-            bail!(LimitHit { limit: "the files of a shard", value: limits::SHARD_OUTPUTS.to_string() });
-        }
-        if traffic.open >= limits::OPEN_OUTPUTS {
-            bail!(LimitHit { limit: "the open files of a shard", value: limits::OPEN_OUTPUTS.to_string() });
-        }
-        if !traffic.opened.insert(path.to_lowercase()) {
-            let reason = format!("the importer opens path `{path}` twice, or in two spellings that differ only in case");
-            bail!(Ended(StreamError(reason)));
-        }
+        traffic.ledger.open(&path).map_err(Stop::raise)?;
         let output = traffic.table.get_mut(&outputs)?.0.open(&path).await.map_err(Ended)?;
         let writer = traffic.table.push(GuestWriter(output))?;
-        traffic.open += 1;
         Ok(Ok(writer))
     }
 

@@ -1,4 +1,4 @@
-//! Components ready to be called: compiled once, however many ask, and linked to what their role gets. Keeps the queue before
+//! Components ready to be called: compiled once, however many ask, and loaded here or in a sandbox. Keeps the queue before
 //! each plugin. Knows nothing about what is asked.
 
 use std::collections::HashMap;
@@ -7,41 +7,37 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use substratus_crds::PluginRole;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::adapter::{ServerAdapter, ServerAdapterPre};
-use super::bindings::gpu::{GpuPolicy, GpuPolicyPre};
-use super::bindings::importer::{DatasetImporter, DatasetImporterPre};
-use super::bindings::loader::{ModelLoader, ModelLoaderPre};
 use super::cache::Cache;
 use super::call::Watcher;
 use super::component::tier;
-use super::store::State;
+use super::remote::Sandbox;
+use super::world::{Unfit, World};
 use super::{Manifest, PluginError, Refusal, component};
 use crate::limits::{self, Tier};
 
-/// A component of one role, linked.
-pub(super) enum World {
-    Loader(ModelLoaderPre<State>),
-    Importer(DatasetImporterPre<State>),
-    Gpu(GpuPolicyPre<State>),
-    Adapter(ServerAdapterPre<State>),
+/// Where guests run.
+pub(super) enum House {
+    /// In this process.
+    Here(Engine),
+    /// In a process that holds nothing.
+    There(Sandbox),
 }
 
 /// A component that can be called.
 pub(super) struct Ready {
     pub(super) manifest: Manifest,
-    pub(super) world: World,
+    /// The component itself; absent where it is in a sandbox.
+    pub(super) world: Option<World>,
     turns: Semaphore,
     waiting: AtomicUsize,
 }
 
 /// Every component in memory, and the way to get there.
 pub(super) struct Shelf {
-    engine: Engine,
+    pub(super) house: House,
     cache: Arc<Cache>,
     slots: Mutex<HashMap<String, Slot>>,
     uses: AtomicU64,
@@ -57,10 +53,10 @@ struct Slot {
 }
 
 impl Shelf {
-    pub(super) fn new(engine: Engine, cache: Arc<Cache>, observer: Watcher) -> Self {
+    pub(super) fn new(house: House, cache: Arc<Cache>, observer: Watcher) -> Self {
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compiling = Semaphore::new((cpus / 2).max(1));
-        Self { engine, cache, slots: Mutex::default(), uses: AtomicU64::new(0), compiling, observer }
+        Self { house, cache, slots: Mutex::default(), uses: AtomicU64::new(0), compiling, observer }
     }
 
     /// The component of a digest, from memory, from the cache of compiled code, or compiled now.
@@ -91,13 +87,18 @@ impl Shelf {
     async fn load(&self, digest: &str) -> Result<Ready, PluginError> {
         let stopped = |_| PluginError::Engine { action: "compile a component", reason: "the host is stopping".to_owned() };
         let _turn = self.compiling.acquire().await.map_err(stopped)?;
-        let (engine, cache, digest) = (self.engine.clone(), Arc::clone(&self.cache), digest.to_owned());
-        let loaded = tokio::task::spawn_blocking(move || load(&engine, &cache, &digest)).await;
-        let (ready, found) = loaded.map_err(|error| PluginError::Engine {
-            action: "compile a component",
-            // A panic of the compiler: the process lives on.
-            reason: error.to_string(),
-        })??;
+        let (ready, found) = match &self.house {
+            House::Here(engine) => {
+                let (engine, cache, digest) = (engine.clone(), Arc::clone(&self.cache), digest.to_owned());
+                blocking(move || load(&engine, &cache, &digest)).await?
+            }
+            House::There(sandbox) => {
+                let (cache, name) = (Arc::clone(&self.cache), digest.to_owned());
+                let manifest = blocking(move || Ok(component::check(&cache.blob(&name)?)?)).await?;
+                let found = sandbox.prepare(digest, &manifest.name, manifest.role).await?;
+                (Ready::new(manifest, None), found)
+            }
+        };
         if let Some(observer) = self.observer.get() {
             observer.code(found);
         }
@@ -105,75 +106,43 @@ impl Shelf {
     }
 }
 
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PluginError> + Send + 'static) -> Result<T, PluginError> {
+    // A panic of the compiler: the process lives on.
+    let died = |error: tokio::task::JoinError| PluginError::Engine { action: "compile a component", reason: error.to_string() };
+    tokio::task::spawn_blocking(work).await.map_err(died)?
+}
+
 /// The component, and whether its native code was in the cache.
 fn load(engine: &Engine, cache: &Cache, digest: &str) -> Result<(Ready, bool), PluginError> {
     let bytes = cache.blob(digest)?;
     let manifest = component::check(&bytes)?;
-    let (component, found) = if let Some(component) = cache.code(engine, digest) {
-        (component, true)
-    } else {
-        let code = engine.precompile_component(&bytes).map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
-        (cache.keep_code(engine, digest, &code)?, false)
-    };
-    let tier = tier(manifest.role);
-    check_resources(&component, tier)?;
-    let ready = Ready {
-        world: link(engine, &component, manifest.role)?,
-        manifest,
-        turns: Semaphore::new(tier.concurrent),
-        waiting: AtomicUsize::new(0),
-    };
-    Ok((ready, found))
-}
-
-/// Refuses what could not even start, before it ever runs: all instances of all modules together.
-fn check_resources(component: &Component, tier: &'static Tier) -> Result<(), Refusal> {
-    let Some(needed) = component.resources_required() else { return Ok(()) };
-    let needs = component::Needs {
-        memories: u64::from(needed.num_memories),
-        tables: u64::from(needed.num_tables),
-        // The largest of each: the sums of one module were looked at before it was compiled.
-        pages: needed.max_initial_memory_size.unwrap_or_default(),
-        elements: needed.max_initial_table_size.unwrap_or_default(),
-    };
-    needs.check(tier)
-}
-
-fn link(engine: &Engine, component: &Component, role: PluginRole) -> Result<World, Refusal> {
-    let mut linker: Linker<State> = Linker::new(engine);
-    match role {
-        PluginRole::ModelLoader => {
-            let fit = |error| world_error("model-loader", &error);
-            ModelLoader::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
-            ModelLoaderPre::new(pre(&linker, component).map_err(fit)?).map(World::Loader).map_err(fit)
-        }
-        PluginRole::DatasetImporter => {
-            let fit = |error| world_error("dataset-importer", &error);
-            DatasetImporter::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
-            DatasetImporterPre::new(pre(&linker, component).map_err(fit)?).map(World::Importer).map_err(fit)
-        }
-        PluginRole::GpuPolicy => {
-            let fit = |error| world_error("gpu-policy", &error);
-            GpuPolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
-            GpuPolicyPre::new(pre(&linker, component).map_err(fit)?).map(World::Gpu).map_err(fit)
-        }
-        PluginRole::ServerAdapter => {
-            let fit = |error| world_error("server-adapter", &error);
-            ServerAdapter::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(fit)?;
-            ServerAdapterPre::new(pre(&linker, component).map_err(fit)?).map(World::Adapter).map_err(fit)
+    if let Some(code) = cache.code(digest) {
+        match World::load(engine, &code, manifest.role) {
+            Ok(world) => return Ok((Ready::new(manifest, Some(world)), true)),
+            Err(Unfit::Refused(refusal)) => return Err(refusal.into()),
+            Err(Unfit::Code(error)) => {
+                tracing::warn!(digest, %error, "compiled code does not fit this engine; it is compiled again");
+                cache.forget_code(digest);
+            }
         }
     }
-}
-
-fn pre(linker: &Linker<State>, component: &Component) -> wasmtime::Result<InstancePre<State>> {
-    linker.instantiate_pre(component)
-}
-
-fn world_error(world: &'static str, error: &wasmtime::Error) -> Refusal {
-    Refusal::World { world, reason: super::text::sentence(&format!("{error:#}")) }
+    let invalid = |error: wasmtime::Error| Refusal::Invalid(format!("{error:#}"));
+    let code = engine.precompile_component(&bytes).map_err(invalid)?;
+    cache.keep_code(digest, &code);
+    // Fresh code fits the engine: what it may not fit is the room that instances have.
+    let world = World::load(engine, &code, manifest.role).map_err(|unfit| match unfit {
+        Unfit::Code(error) => invalid(error),
+        Unfit::Refused(refusal) => refusal,
+    })?;
+    Ok((Ready::new(manifest, Some(world)), false))
 }
 
 impl Ready {
+    fn new(manifest: Manifest, world: Option<World>) -> Self {
+        let turns = Semaphore::new(tier(manifest.role).concurrent);
+        Self { manifest, world, turns, waiting: AtomicUsize::new(0) }
+    }
+
     /// Waits for a turn: so many calls at once, so many more in the queue, and no longer than the tier says.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, PluginError> {
         if let Ok(turn) = self.turns.try_acquire() {

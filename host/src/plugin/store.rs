@@ -7,32 +7,22 @@ use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, bail};
 use super::bindings::loader::substratus::plugin::{files, http, log, types};
 use super::calls::HostCalls;
 use super::io::Traffic;
+use super::meter::{LimitHit, Meter};
 use super::text::sentence;
 use super::types::{HttpError, HttpRequest, HttpResponse, LogLevel};
 use crate::limits::{self, Tier};
-
-/// A limit that a guest hit: the end of its call.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{limit} is at most {value}")]
-pub(super) struct LimitHit {
-    pub(super) limit: &'static str,
-    pub(super) value: String,
-}
 
 /// What a guest may still use, and where its host calls go.
 pub(super) struct State {
     pub(super) tier: &'static Tier,
     pub(super) traffic: Traffic,
     calls: Arc<dyn HostCalls>,
+    meter: Meter,
     ticks: u128,
     memory: usize,
     table_elements: usize,
-    log_lines: usize,
-    log_bytes: usize,
     /// The last line at level error: a panic's message, where the guest ends in a trap.
     last_error: Option<String>,
-    http_requests: usize,
-    http_body: usize,
 }
 
 /// A store for one call, with every limit of its tier set.
@@ -43,16 +33,13 @@ pub(super) struct State {
 pub(super) fn open(engine: &Engine, tier: &'static Tier, calls: Arc<dyn HostCalls>) -> Store<State> {
     let state = State {
         tier,
-        traffic: Traffic::default(),
+        traffic: Traffic::new(tier),
         calls,
+        meter: Meter::new(tier),
         ticks: 0,
         memory: 0,
         table_elements: 0,
-        log_lines: 0,
-        log_bytes: 0,
         last_error: None,
-        http_requests: 0,
-        http_body: 0,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| state);
@@ -121,44 +108,18 @@ impl types::Host for State {}
 impl files::Host for State {}
 
 impl log::Host for State {
-    /// Lines over the limit are dropped; the last one that fits says so.
     async fn write(&mut self, level: LogLevel, message: String) -> wasmtime::Result<()> {
         if level == LogLevel::Error {
             // Also where the log is full: whoever floods it still says why it ended.
             self.last_error = Some(sentence(&message));
         }
-        if self.log_lines > self.tier.log_lines {
-            return Ok(());
-        }
-        let line = sentence(&message);
-        self.log_lines += 1;
-        self.log_bytes += line.len();
-        if self.log_lines > self.tier.log_lines || self.log_bytes > self.tier.log_bytes {
-            self.log_lines = self.tier.log_lines + 1;
-            self.calls.log(LogLevel::Warn, "the plugin logs more than its limit; the rest of this call is dropped");
-            return Ok(());
-        }
-        self.calls.log(level, &line);
+        self.meter.log(&*self.calls, level, &message);
         Ok(())
     }
 }
 
 impl http::Host for State {
     async fn send(&mut self, request: HttpRequest) -> wasmtime::Result<Result<HttpResponse, HttpError>> {
-        if self.http_requests >= self.tier.http_requests {
-            let text = format!("at most {} HTTP requests in one call of tier `{}`", self.tier.http_requests, self.tier.name);
-            return Ok(Err(HttpError::Limit(text)));
-        }
-        self.http_requests += 1;
-        let response = self.calls.http(request).await;
-        if let Ok(response) = &response {
-            self.http_body = self.http_body.saturating_add(response.body.len());
-            if self.http_body > self.tier.http_body {
-                let text =
-                    format!("at most {} MiB of HTTP bodies in one call of tier `{}`", self.tier.http_body >> 20, self.tier.name);
-                return Ok(Err(HttpError::Limit(text)));
-            }
-        }
-        Ok(response)
+        Ok(self.meter.http(&*self.calls, request).await)
     }
 }

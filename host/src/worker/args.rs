@@ -23,7 +23,7 @@ use super::report::Outcome;
 use super::request::LoadRequest;
 use super::transfer::Tuning;
 use crate::bucket::Environment;
-use crate::plugin::{PluginOptions, Plugins};
+use crate::plugin::{Isolation, PluginOptions, Plugins};
 use crate::telemetry;
 
 /// Where Kubernetes looks for a container's last words.
@@ -40,6 +40,9 @@ pub(super) struct PluginArgs {
     /// Folder that keeps plugins and their compiled code
     #[arg(long, value_name = "DIR", env = "SUBSTRATUS_PLUGIN_CACHE")]
     plugin_cache: Option<PathBuf>,
+    /// Where the plugin runs: `process`, in a child without tokens, files and network; or `none`, in this process
+    #[arg(long, env = "SUBSTRATUS_SANDBOX", default_value = "process", value_name = "process|none", hide = true)]
+    sandbox: Isolation,
 }
 
 /// Arguments of `load` and `import` alike.
@@ -157,7 +160,7 @@ impl PluginArgs {
             [] => vec![PathBuf::from("/plugins")].into_iter().filter(|folder| folder.is_dir()).collect(),
             given => given.to_vec(),
         };
-        Plugins::open(PluginOptions { cache, bundled }).context("cannot open the plugin host")
+        Plugins::open_isolated(PluginOptions { cache, bundled }, self.sandbox.clone()).context("cannot open the plugin host")
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a plugin costs: compiled, found compiled, and asked, each answer from an instance of its own. Knows no plugin by name.
+//! What a plugin costs: compiled, found compiled, and asked, each answer from an instance of its own, in this process and in a
+//! sandbox. Knows no plugin by name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use substratus::plugin::types::ServeRequest;
-use substratus::plugin::{Loaded, PluginError, PluginOptions, Plugins};
+use substratus::plugin::{Isolation, Loaded, PluginError, PluginOptions, Plugins};
 use substratus_crds::PluginRole;
 
 use super::questions::{self, Canned};
@@ -29,6 +30,8 @@ pub struct Row {
     instance_microseconds: Option<f64>,
     /// Absent where the plugin has no answer to the question.
     calls: Option<Calls>,
+    /// The same across the socket, to a process that holds nothing.
+    across: Option<Calls>,
 }
 
 /// Answers, one after the other.
@@ -40,13 +43,16 @@ pub struct Calls {
     p99_microseconds: Option<f64>,
 }
 
-/// Measures every plugin of a folder, `count` calls per function.
-pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
+/// Measures every plugin of a folder, `count` calls per function; sandboxes are children of `substratus`.
+pub async fn measure(substratus: &Path, folder: &Path, count: u32) -> Result<Vec<Row>> {
     let cache = tempfile::tempdir().context("making a folder for compiled plugins")?;
     let open = || Plugins::open(PluginOptions { cache: cache.path().to_owned(), bundled: vec![folder.to_owned()] });
     let cold = prepare(&open()?).await?;
     let plugins = open()?;
     let warm = prepare(&plugins).await?;
+    let options = PluginOptions { cache: cache.path().to_owned(), bundled: vec![folder.to_owned()] };
+    let sandboxed = Plugins::open_isolated(options, Isolation::Child { program: substratus.to_owned() })?;
+    prepare(&sandboxed).await?;
     let bundled = plugins.bundled();
     ensure!(
         !bundled.is_empty(),
@@ -56,7 +62,8 @@ pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for ((loaded, cold), warm) in bundled.iter().zip(cold).zip(warm) {
         let instance = refusals(&plugins, loaded, count).await?;
-        for (function, calls) in functions(&plugins, loaded, count).await? {
+        let across = functions(&sandboxed, loaded, count).await?;
+        for ((function, calls), (_, across)) in functions(&plugins, loaded, count).await?.into_iter().zip(across) {
             rows.push(Row {
                 plugin: loaded.manifest.name.clone(),
                 function,
@@ -65,6 +72,7 @@ pub async fn measure(folder: &Path, count: u32) -> Result<Vec<Row>> {
                 cached_load_milliseconds: warm,
                 instance_microseconds: instance,
                 calls,
+                across,
             });
         }
     }
@@ -167,7 +175,7 @@ async fn calls(count: u32, mut ask: impl AsyncFnMut() -> Result<(), PluginError>
 /// For people.
 pub fn table(rows: &[Row], count: u32) -> Table {
     let cells = |row: &Row| {
-        let calls = row.calls.as_ref();
+        let (calls, across) = (row.calls.as_ref(), row.across.as_ref());
         vec![
             format!("{} {}", row.plugin, row.function),
             format!("{:.2}", row.mebibytes),
@@ -177,14 +185,28 @@ pub fn table(rows: &[Row], count: u32) -> Table {
             or_dash(calls.map(|calls| calls.per_second), 0),
             or_dash(calls.and_then(|calls| calls.p50_microseconds), 0),
             or_dash(calls.and_then(|calls| calls.p99_microseconds), 0),
+            or_dash(across.and_then(|calls| calls.p50_microseconds), 0),
+            or_dash(across.and_then(|calls| calls.p99_microseconds), 0),
         ]
     };
     Table {
         title: format!("plugins: {count} calls one after the other, each in a fresh instance"),
-        columns: vec!["plugin and call", "MiB", "compile ms", "cached ms", "instance µs", "calls/s", "p50 µs", "p99 µs"],
+        columns: vec![
+            "plugin and call",
+            "MiB",
+            "compile ms",
+            "cached ms",
+            "instance µs",
+            "calls/s",
+            "p50 µs",
+            "p99 µs",
+            "socket p50 µs",
+            "p99 µs",
+        ],
         rows: rows.iter().map(cells).collect(),
         notes: vec![
             "instance: a new instance that refuses a malformed question, the part of a call that is no answer".to_owned(),
+            "socket: the same calls, answered by a process that holds nothing".to_owned(),
         ],
     }
 }

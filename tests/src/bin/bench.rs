@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{Own, buckets, datasets, killed, load, notebook, operator, plugins, sizes};
+use substratus_tests::bench::{Own, buckets, datasets, killed, load, notebook, operator, plugins, sandbox, sizes};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -69,8 +69,9 @@ killed    A load that gets SIGKILL half way, and another one that ends it: what 
 datasets  Rows from a hub on this machine, written as JSON Lines: `substratus import`, which checks every row, counts them and makes
           the files durable, and plain importers in Python (the standard library, `pyarrow`, `datasets`). Then four files by one
           process and by several, and how much faster two are than one. Memory is that of the largest process.
-plugins   Every plugin of the folder, in this process: compiled for the first time, found compiled, and asked one call after the
-          other, each answered by a fresh instance.
+plugins   Every plugin of the folder: compiled for the first time, found compiled, and asked one call after the other, each
+          answered by a fresh instance, in this process and across the socket of a sandbox. Then the sandbox itself: its memory
+          with 5 and 50 plugins loaded, and how soon a new one has 20 ready whose native code is in the cache.
 operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
           to ready, memory, and how many objects it writes, which at rest must be none.
 notebook  A Notebook with a real JupyterLab on a node of its own, from `kubectl apply` and from its resumption to a 200 on /api with
@@ -161,8 +162,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wants(Section::Plugins) {
         let runtime = tokio::runtime::Runtime::new()?;
-        let rows = runtime.block_on(plugins::measure(folder, arguments.calls)).context("measuring plugins")?;
+        let rows = runtime.block_on(plugins::measure(substratus, folder, arguments.calls)).context("measuring plugins")?;
         say("plugins", plugins::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
+        let rows = runtime.block_on(sandbox::measure(substratus, folder, runs)).context("measuring the sandbox")?;
+        say("plugins", sandbox::table(&rows).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Operator) {
         let options = operator::Options {

@@ -125,14 +125,17 @@ pub(super) async fn delete(cluster: &Cluster, objects: &[DynamicObject], namespa
 }
 
 fn deployment(object: &mut DynamicObject, image: &str) -> Result<()> {
-    let container = object.data.pointer_mut("/spec/template/spec/containers/0").context("no container to patch")?;
-    container["image"] = json!(image);
-    let env = container["env"].as_array_mut().context("no environment to patch")?;
-    let entry = env.iter_mut().find(|entry| entry["name"] == "OPERATOR_IMAGE").context("no OPERATOR_IMAGE to patch")?;
-    entry["value"] = json!(image);
-    // A small machine has no core to set aside.
-    let requests = container.pointer_mut("/resources/requests").and_then(Value::as_object_mut).context("no requests")?;
-    requests.remove("cpu");
+    let containers = object.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+    for container in containers.context("no containers to patch")? {
+        container["image"] = json!(image);
+        if let Some(env) = container["env"].as_array_mut() {
+            let entry = env.iter_mut().find(|entry| entry["name"] == "OPERATOR_IMAGE").context("no OPERATOR_IMAGE to patch")?;
+            entry["value"] = json!(image);
+        }
+        // A small machine has no core to set aside.
+        let requests = container.pointer_mut("/resources/requests").and_then(Value::as_object_mut).context("no requests")?;
+        requests.remove("cpu");
+    }
     Ok(())
 }
 
@@ -160,10 +163,14 @@ async fn log(cluster: &Cluster) -> String {
     let mut text = String::from("the operator's log:");
     for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
         let name = pod.metadata.name.unwrap_or_default();
-        let parameters = LogParams { tail_lines: Some(20), ..LogParams::default() };
-        let lines = pods.logs(&name, &parameters).await.unwrap_or_else(|error| error.to_string());
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n{name}: {:?}\n{lines}", pod.status.and_then(|status| status.container_statuses));
+        let _ = write!(text, "\n{name}: {:?}", pod.status.and_then(|status| status.container_statuses));
+        for container in ["operator", "sandbox"] {
+            let container = Some(container.to_owned());
+            let parameters = LogParams { tail_lines: Some(20), container, ..LogParams::default() };
+            let lines = pods.logs(&name, &parameters).await.unwrap_or_else(|error| error.to_string());
+            let _ = write!(text, "\n{lines}");
+        }
     }
     text
 }

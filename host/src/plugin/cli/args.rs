@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::plugin::{PlainHttp, PluginOptions, Plugins, RegistryAuth, registry};
+use crate::plugin::{Isolation, PlainHttp, PluginOptions, Plugins, RegistryAuth, registry};
 
 /// How to speak to registries.
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ impl CacheArgs {
     pub(super) fn open(&self) -> anyhow::Result<Plugins> {
         let cache = self.cache.clone().or_else(|| std::env::home_dir().map(|home| home.join(".cache/substratus/plugins")));
         let cache = cache.context("there is no home folder; name a folder with --cache")?;
-        Ok(Plugins::open(PluginOptions { cache, bundled: Vec::new() })?)
+        Ok(Plugins::open_isolated(PluginOptions { cache, bundled: Vec::new() }, Isolation::child())?)
     }
 }
 
