@@ -297,7 +297,7 @@ impl Plugins {
     /// Asks a server adapter for the container that serves a model.
     pub async fn serve(&self, digest: &str, request: &ServeRequest) -> Result<Container, PluginError> {
         let judge = |answer| match answer {
-            Answer::Container(container) => answers::container(container),
+            Answer::Container(container) => answers::container(*container),
             other => Err(another(&other)),
         };
         self.ask(digest, Question::Serve(request.clone()), None, Arc::new(Offline), judge).await

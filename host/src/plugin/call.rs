@@ -108,7 +108,11 @@ async fn ask(
         }
         (World::Adapter(world), Question::Serve(request)) => {
             let guest = world.instantiate_async(&mut *store).await?;
-            guest.substratus_plugin_serving().call_serve(store, request).await?.map(Answer::Container)
+            guest
+                .substratus_plugin_serving()
+                .call_serve(store, request)
+                .await?
+                .map(|container| Answer::Container(Box::new(container)))
         }
         _ => bail!("the question is for a plugin of another role"),
     })

@@ -37,7 +37,7 @@ pub(super) enum Answer {
     Report(ShardReport),
     Placement(Placement),
     Fitness(Fitness),
-    Container(Container),
+    Container(Box<Container>),
 }
 
 /// Why there is no answer. The texts are a guest's, or those of a process that a guest may have taken over.

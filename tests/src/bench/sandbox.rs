@@ -37,15 +37,15 @@ pub async fn measure(substratus: &Path, folder: &Path, runs: u32) -> Result<Vec<
     for plugins in [5, RESTARTED, 50] {
         let host = open()?;
         let mut digests = Vec::new();
-        for index in 0..plugins {
-            let (component, salt) = (&components[index % components.len()], u8::try_from(index)?);
+        for (component, salt) in components.iter().cycle().zip(0_u8..).take(plugins) {
             digests.push(host.add(&salted(component, salt))?.digest);
         }
         prepare(&host, &digests).await?;
         let resident_mebibytes = resident(&host)?;
         drop(host);
         let mut took = Vec::new();
-        for _ in 0..if plugins == RESTARTED { runs } else { 0 } {
+        let restarts = if plugins == RESTARTED { runs } else { 0 };
+        for _ in 0..restarts {
             let began = Instant::now();
             prepare(&open()?, &digests).await?;
             took.push(began.elapsed().as_secs_f64() * 1e3);

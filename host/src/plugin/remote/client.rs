@@ -50,7 +50,7 @@ enum Job<'a> {
 /// What came of it.
 enum Done {
     Loaded { found: bool },
-    Answer(Result<Answer, Failed>),
+    Answer(Box<Result<Answer, Failed>>),
 }
 
 /// Why nothing came of it.
@@ -192,7 +192,7 @@ impl Sandbox {
         loop {
             match desk.ask(connection, digest, question).await? {
                 Reply::Answer(result) => return Ok((Done::Answer(result), true)),
-                Reply::Ended(failed) => return Ok((Done::Answer(Err(failed)), false)),
+                Reply::Ended(failed) => return Ok((Done::Answer(Box::new(Err(failed))), false)),
                 Reply::Missing if loaded => return Err(Lost::Unreachable("it forgets what it was given".to_owned()).into()),
                 Reply::Missing => {
                     self.load(connection, digest, question.role()).await?;
@@ -292,7 +292,7 @@ fn loaded(result: Result<Done, Trouble>) -> Result<bool, PluginError> {
 
 fn answered(result: Result<Done, Trouble>, plugin: &str, question: &Question) -> Result<Answer, PluginError> {
     match result {
-        Ok(Done::Answer(result)) => result.map_err(|failed| failed.of(plugin, question)),
+        Ok(Done::Answer(result)) => (*result).map_err(|failed| failed.of(plugin, question)),
         Ok(Done::Loaded { .. }) => Err(broken("no answer to a question")),
         Err(Trouble::Lost(lost)) => Err(ended(plugin, question, &lost)),
         Err(Trouble::Other(error)) => Err(error),

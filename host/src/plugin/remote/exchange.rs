@@ -17,7 +17,7 @@ use crate::limits::{self, Tier};
 /// What comes of a question.
 pub(super) enum Reply {
     /// The call has ended, and the connection is free again.
-    Answer(Result<Answer, Failed>),
+    Answer(Box<Result<Answer, Failed>>),
     /// The call was given up, and the connection with it.
     Ended(Failed),
     /// The component must be loaded first.
@@ -53,15 +53,23 @@ impl Desk {
             match frame.head {
                 Up::Alive => {}
                 Up::Missing => return Ok(Reply::Missing),
-                Up::Answer(result) => return Ok(Reply::Answer(*result)),
+                Up::Answer(result) => return Ok(Reply::Answer(result)),
                 Up::Log(level, text) => self.meter.log(&*self.calls, level, &text),
                 Up::Drop { output } => self.close(output),
-                // Who is slow now is on our side.
-                wish => match timeout_at(end, self.grant(wish, frame.tail)).await {
-                    Ok(Ok((result, tail))) => to.write::<()>(&result, &tail, patience(end)).await?,
-                    Ok(Err(stop)) => return Ok(Reply::Ended(stop.into())),
-                    Err(_) => return Ok(Reply::Ended(Failed::wall(self.tier))),
-                },
+                wish => {
+                    let granted = tokio::select! {
+                        biased;
+                        // Who is slow now is on our side.
+                        granted = timeout_at(end, self.grant(wish, frame.tail)) => granted,
+                        // It does not wait any more: it gave up, or is gone.
+                        () = to.stirs() => continue,
+                    };
+                    match granted {
+                        Ok(Ok((result, tail))) => to.write::<()>(&result, &tail, patience(end)).await?,
+                        Ok(Err(stop)) => return Ok(Reply::Ended(stop.into())),
+                        Err(_) => return Ok(Reply::Ended(Failed::wall(self.tier))),
+                    }
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -209,6 +209,12 @@ impl Connection {
     /// Sends a message, and waits no longer for the other side to take it than until `end`.
     pub(super) async fn write<Q: Serialize>(&mut self, message: &Down<Q>, tail: &[u8], end: Instant) -> Result<(), Lost> {
         Ok(timeout_at(end, frame::write(&mut self.0, message, tail)).await.map_err(|_| Lost::Silent)??)
+    }
+
+    /// Until there is something to read, be it the end.
+    pub(super) async fn stirs(&mut self) {
+        // What is wrong shows itself to whoever reads.
+        let _ = self.0.fill_buf().await;
     }
 
     /// The next message, if it comes until `end`.
