@@ -132,9 +132,10 @@ struct Inner {
 impl Plugins {
     /// Opens the store and reads the bundled plugins; guests run in this process. A bad bundled file is logged and left out.
     pub fn open(options: PluginOptions) -> Result<Self, PluginError> {
+        let PluginOptions { cache, bundled } = options;
         let engine = engine::open()?;
-        let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine))?);
-        Ok(Self::with(House::Here(engine), cache, call::Watcher::default(), &options.bundled))
+        let cache = Arc::new(Cache::open(&cache, engine::id(&engine))?);
+        Ok(Self::with(House::Here(engine), cache, call::Watcher::default(), &bundled))
     }
 
     /// The same, with guests where `isolation` says. A sandbox is started with the first question.
@@ -143,7 +144,7 @@ impl Plugins {
         let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine::compiler()?))?);
         let observer = call::Watcher::default();
         let sandbox = Sandbox::new(place, Arc::clone(&cache), Arc::clone(&observer));
-        Ok(Self::with(House::There(sandbox), cache, observer, &options.bundled))
+        Ok(Self::with(House::There(Box::new(sandbox)), cache, observer, &options.bundled))
     }
 
     fn with(house: House, cache: Arc<Cache>, observer: call::Watcher, folders: &[PathBuf]) -> Self {
@@ -312,8 +313,8 @@ impl Plugins {
         calls: Arc<dyn HostCalls>,
         judge: impl FnOnce(Answer) -> Result<T, String>,
     ) -> Result<T, PluginError> {
-        let shelf = &self.inner.shelf;
-        let ready = shelf.get(digest).await?;
+        let inner = &*self.inner;
+        let ready = inner.shelf.get(digest).await?;
         let (plugin, role, function) = (ready.manifest.name.as_str(), ready.manifest.role, question.function());
         if question.role() != role {
             return Err(PluginError::WrongRole { plugin: plugin.to_owned(), role, function });
@@ -321,7 +322,7 @@ impl Plugins {
         question.check_size(plugin)?;
         let _turn = ready.turn().await?;
         let start = Instant::now();
-        let answer = match (&shelf.house, &ready.world) {
+        let answer = match (&inner.shelf.house, &ready.world) {
             (House::Here(engine), Some(world)) => {
                 call::run(engine, world, &question, streams, calls).await.map_err(|failed| failed.of(plugin, &question))
             }
@@ -330,7 +331,7 @@ impl Plugins {
         };
         let bad = |reason| PluginError::BadAnswer { plugin: plugin.to_owned(), function, reason };
         let result = answer.and_then(|answer| judge(answer).map_err(bad));
-        if let Some(observer) = self.inner.observer.get() {
+        if let Some(observer) = inner.observer.get() {
             let outcome = result.as_ref().err().map_or("ok", PluginError::category);
             observer.call(&CallEvent { plugin, function, outcome, duration: start.elapsed() });
         }

@@ -23,7 +23,7 @@ pub(super) enum House {
     /// In this process.
     Here(Engine),
     /// In a process that holds nothing.
-    There(Sandbox),
+    There(Box<Sandbox>),
 }
 
 /// A component that can be called.

@@ -164,7 +164,9 @@ impl Sandbox {
                 return Err(lost.into());
             }
         };
-        instance.into_iter().for_each(|instance| self.greeted(instance));
+        if let Some(instance) = instance {
+            self.greeted(instance);
+        }
         let _work = process.work_on(digest);
         match self.work(&mut connection, digest, job).await {
             Ok((done, free)) => {

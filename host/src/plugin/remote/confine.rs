@@ -230,11 +230,14 @@ mod tests {
         let mut text = String::new();
         two.read_to_string(&mut text).unwrap();
         assert_eq!(text, "ok");
-        let slept = filtered(|| {
+        let answer = filtered(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(async { tokio::time::sleep(std::time::Duration::from_millis(1)).await })
+            runtime.block_on(async {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                7
+            })
         });
-        assert_eq!(slept, ());
+        assert_eq!(answer, 7);
     }
 
     #[test]

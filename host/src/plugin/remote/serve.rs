@@ -278,11 +278,15 @@ mod tests {
     #[tokio::test]
     async fn more_code_than_announced_or_none_at_all_ends_the_connection() {
         let mut long = load(b"ab", b"ab");
-        long.iter_mut().filter(|(_, tail)| !tail.is_empty()).for_each(|(_, tail)| tail.push(b'c'));
+        for (_, tail) in long.iter_mut().filter(|(_, tail)| !tail.is_empty()) {
+            tail.push(b'c');
+        }
         let up = told(long).await.unwrap();
         assert!(matches!(&up, Up::Loaded(Err(NotLoaded::Code(_)))), "{up:?}");
         let mut empty = load(b"ab", b"ab");
-        empty.iter_mut().for_each(|(_, tail)| tail.clear());
+        for (_, tail) in &mut empty {
+            tail.clear();
+        }
         assert!(matches!(told(empty).await, Err(FrameError::Closed)));
         assert!(matches!(told(vec![(Down::Code, vec![1])]).await, Err(FrameError::Closed)));
     }
