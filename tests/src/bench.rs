@@ -7,6 +7,8 @@
 //! | What does a killed load fetch twice? | [`killed`] |
 //! | How fast are rows imported, next to Python, and what do more processes give? | [`datasets`] |
 //! | What does a question to a plugin cost, cold and warm, here and across the socket? | [`plugins`] |
+//! | What does a plugin that never ends cost the others? | [`neighbours`] |
+//! | How soon can a plugin of a registry be asked, and what does a signature cost? | [`pulled`] |
 //! | What does the process that runs plugins hold, and how soon is it back? | [`sandbox`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
 //! | How soon does a Notebook answer, beyond what its image takes? | [`notebook`] |
@@ -17,11 +19,13 @@ pub mod child;
 pub mod datasets;
 pub mod killed;
 pub mod load;
+pub mod neighbours;
 pub mod notebook;
 pub mod operator;
 mod peers;
 mod place;
 pub mod plugins;
+pub mod pulled;
 mod questions;
 pub mod sandbox;
 pub mod sizes;

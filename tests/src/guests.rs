@@ -105,6 +105,20 @@ pub fn plugins() -> anyhow::Result<Vec<String>> {
     Ok(folders)
 }
 
+/// The `*.wasm` files of a folder, in order of their names; there is at least one.
+pub fn components(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        files.push(entry?.path());
+    }
+    files.retain(|file| file.extension().is_some_and(|end| end == "wasm"));
+    files.sort();
+    if files.is_empty() {
+        bail!("there is no plugin in {}; build them with `make plugins`, or name a folder with --plugins", folder.display());
+    }
+    Ok(files)
+}
+
 /// Hash of everything a guest is made of.
 fn fingerprint(workspace: &Path) -> anyhow::Result<String> {
     let mut files = BTreeMap::new();

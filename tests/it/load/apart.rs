@@ -93,3 +93,23 @@ fn pickles_are_refused_by_name_where_they_are_not_wanted() {
     Loaded::of(bench.command().arg("--no-pickle").output().unwrap()).assert_complete();
     bench.assert_weights();
 }
+
+#[test]
+fn a_disk_that_is_too_small_is_told_with_both_numbers_before_the_first_byte() {
+    let bench = Bench::with_weights(16 * MIB);
+    let inner = bench.command();
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-ec"]);
+    // A disk of its own, which is gone with the process.
+    command.arg(r#"mkdir -p "$1"; mount -t tmpfs -o size=8m tmpfs "$1"; shift; exec "$@""#).arg("sh").arg(bench.target());
+    command.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let full = Loaded::of(command.output().unwrap());
+    full.assert_failed("TooLarge", true, &["need 16777", "free", "make room"]);
+    assert_eq!((full.code, bench.hub.stats().bytes_with("model.safetensors")), (Some(71), 0));
+}

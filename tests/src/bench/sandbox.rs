@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 use substratus::plugin::{Isolation, PluginOptions, Plugins};
 
 use super::stats::median;
 use super::table::{Table, or_dash};
+use crate::guests;
 
 /// Plugins at a restart.
 const RESTARTED: usize = 20;
@@ -61,16 +62,8 @@ async fn prepare(host: &Plugins, digests: &[String]) -> Result<()> {
 }
 
 fn components(folder: &Path) -> Result<Vec<Vec<u8>>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
-        files.push(entry?.path());
-    }
-    files.retain(|file| file.extension().is_some_and(|end| end == "wasm"));
-    files.sort();
-    let read = files.iter().map(|file| fs::read(file).with_context(|| format!("reading {}", file.display())));
-    let components: Vec<_> = read.collect::<Result<_>>()?;
-    ensure!(!components.is_empty(), "no plugin in {}", folder.display());
-    Ok(components)
+    let files = guests::components(folder)?;
+    files.iter().map(|file| fs::read(file).with_context(|| format!("reading {}", file.display()))).collect()
 }
 
 /// The same component with another digest: a custom section that nobody reads.

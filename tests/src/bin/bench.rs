@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
-use substratus_tests::bench::{Own, buckets, datasets, killed, load, notebook, operator, plugins, sandbox, sizes};
+use substratus_tests::bench::{
+    Own, buckets, datasets, killed, load, neighbours, notebook, operator, plugins, pulled, sandbox, sizes,
+};
 
 /// Measures Substratus next to its peers, in one run on one machine
 #[derive(Debug, Parser)]
@@ -71,7 +73,8 @@ datasets  Rows from a hub on this machine, written as JSON Lines: `substratus im
           process and by several, and how much faster two are than one. Memory is that of the largest process.
 plugins   Every plugin of the folder: compiled for the first time, found compiled, and asked one call after the other, each
           answered by a fresh instance, in this process and across the socket of a sandbox. Then the sandbox itself: its memory
-          with 5 and 50 plugins loaded, and how soon a new one has 20 ready whose native code is in the cache.
+          with 5 and 50 plugins loaded, and how soon a new one has 20 ready whose native code is in the cache. Then plugins of a
+          registry on this machine until they can be asked, signatures, and a policy beside a plugin that loops.
 operator  The operator as its own account against a real API server (`substratus-cluster preflight` says what that needs): start
           to ready, memory, and how many objects it writes, which at rest must be none.
 notebook  A Notebook with a real JupyterLab on a node of its own, from `kubectl apply` and from its resumption to a 200 on /api with
@@ -166,6 +169,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         say("plugins", plugins::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
         let rows = runtime.block_on(sandbox::measure(substratus, folder, runs)).context("measuring the sandbox")?;
         say("plugins", sandbox::table(&rows).to_string(), serde_json::to_value(&rows)?);
+        let rows = runtime.block_on(pulled::measure(substratus, folder, runs)).context("measuring pulls")?;
+        say("plugins", pulled::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
+        let rows = runtime.block_on(neighbours::measure(substratus, folder, arguments.calls)).context("measuring neighbours")?;
+        say("plugins", neighbours::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Operator) {
         let options = operator::Options {
@@ -199,11 +206,8 @@ fn check(arguments: &Arguments) -> Result<()> {
         "there is no folder {}; `make plugins` makes it, or name another with --plugins",
         arguments.plugins.display()
     );
-    if arguments.section != Section::Plugins {
-        let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
-        arguments.substratus.metadata().with_context(missing)?;
-    }
-    Ok(())
+    let missing = || format!("cannot find {}; build it, or name it with --substratus", arguments.substratus.display());
+    arguments.substratus.metadata().with_context(missing).map(drop)
 }
 
 /// A program built with this one.
