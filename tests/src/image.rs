@@ -13,6 +13,9 @@ use serde_json::json;
 pub use artifact::Artifact;
 pub use layer::Layer;
 
+/// Where the operator's image has its program: probes name it.
+const OPERATOR: &str = "/substratus";
+
 /// Certificates that let the operator's image speak to public hubs; a machine without the file builds an image without.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -102,11 +105,11 @@ pub fn visitor() -> Result<Image> {
 /// The operator's own image: the static program, its other names, and the components of `plugins`.
 pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     let mut base = Layer::default()
-        .file("usr/local/bin/substratus", program, 0o755)?
+        .file(OPERATOR, program, 0o755)?
         .bytes("etc/passwd", "substratus:x:65532:65532:substratus:/:/sbin/nologin\n", 0o644)
         .dir("tmp", 0o1777);
     for name in ["sub", "kubectl-substratus", "kubectl-open-notebook"] {
-        base = base.link(&format!("usr/local/bin/{name}"), "substratus");
+        base = base.link(&format!("usr/local/bin/{name}"), OPERATOR);
     }
     let certificates = Path::new(CERTIFICATES);
     if certificates.is_file() {
@@ -125,7 +128,7 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     }
     Ok(Image {
         layers,
-        entrypoint: vec!["/usr/local/bin/substratus".to_owned()],
+        entrypoint: vec![OPERATOR.to_owned()],
         env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
         user: "65532:65532".to_owned(),
         ..Image::default()

@@ -155,16 +155,24 @@ pub(super) fn step(parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd, 
     })
 }
 
-/// Gives the file its size and, where the file system can, its blocks: a full disk shows before the first byte.
+/// Gives the file its size and, where the file system can, its blocks: a full disk shows before the first byte. In memory a block
+/// is a page that is filled with zeros at once, all by one core before the first byte comes, so that there it is left to the writes.
 fn set_aside(file: &File, size: u64) -> io::Result<()> {
     file.set_len(size)?;
-    if size == 0 {
+    if size == 0 || is_memory(file) {
         return Ok(());
     }
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_memory(file: &File) -> bool {
+    /// `TMPFS_MAGIC` of statfs(2).
+    const TMPFS: i64 = 0x0102_1994;
+    #[expect(clippy::useless_conversion, reason = "the type is another one on some platforms")]
+    rustix::fs::fstatfs(file).is_ok_and(|found| i64::from(found.f_type) == TMPFS)
 }
 
 /// Copies up to `length` bytes at `offset`, within the kernel where both file systems let it.

@@ -111,5 +111,5 @@ fn a_disk_that_is_too_small_is_told_with_both_numbers_before_the_first_byte() {
     }
     let full = Loaded::of(command.output().unwrap());
     full.assert_failed("TooLarge", true, &["need 16777", "free", "make room"]);
-    assert_eq!((full.code, bench.hub.stats().bytes_with("model.safetensors")), (Some(71), 0));
+    assert_eq!((full.code, bench.hub.stats().cdn.bytes), (Some(71), 0));
 }

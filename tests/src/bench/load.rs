@@ -80,17 +80,18 @@ pub struct Measured {
     rows: Vec<Row>,
 }
 
-/// One large file, as many bytes in some files, and `count` files of 100 kB, from a hub next door and from one far away. The
-/// first goes into memory and onto the disk, others to where most room is for speed.
+/// One large file, as many bytes in some files, and `count` files of 100 kB, from a hub next door and a quarter of the bytes from one
+/// far away, where a rate binds and not their number. The first goes into memory and onto the disk, others to where most room is
+/// for speed.
 pub fn compared(options: &Options<'_>, bytes: u64, count: u32, mut say: impl FnMut(Measured) -> Result<()>) -> Result<()> {
-    let shards = (0..SHARDS).map(|number| format!("model-{number:05}.safetensors")).collect();
-    let works = [
-        Work { repo: REPO, files: vec!["model.safetensors".to_owned()], size_of_each: bytes },
-        Work { repo: REPO, files: shards, size_of_each: bytes / SHARDS },
-        Work { repo: REPO, files: parts(count), size_of_each: 100_000 },
-    ];
     let places = Place::all(2 * bytes)?;
-    for distance in [Distance::Near, Distance::Far] {
+    for (distance, bytes) in [(Distance::Near, bytes), (Distance::Far, bytes / 4)] {
+        let shards = (0..SHARDS).map(|number| format!("model-{number:05}.safetensors")).collect();
+        let works = [
+            Work { repo: REPO, files: vec!["model.safetensors".to_owned()], size_of_each: bytes },
+            Work { repo: REPO, files: shards, size_of_each: bytes / SHARDS },
+            Work { repo: REPO, files: parts(count), size_of_each: 100_000 },
+        ];
         for work in &works {
             let all = distance == Distance::Near && work.files.len() == 1;
             for place in places.iter().take(if all { places.len() } else { 1 }) {

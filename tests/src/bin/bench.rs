@@ -60,8 +60,8 @@ struct Arguments {
 const AFTER: &str = "\
 load      Files from a hub on this machine: `substratus load`, which checks the SHA-256 and makes the files durable, and `curl`,
           `aria2c -x16` and `huggingface_hub`, which do neither. One large file, the same in 20, and many of 100 kB, each as fast
-          as it goes and with an answer that begins 50 ms late and 40 MB/s for a connection. The programs take turns, there and
-          back. `least` is the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the
+          as it goes, and a quarter of the bytes with an answer that begins 50 ms late and 40 MB/s for a connection. The programs take
+          turns, there and back. `least` is the fastest run, other columns are medians; CPU and peak memory are the program's. `bound` is what the
           run would take if program and hub together kept every core busy and waited for nothing. `times ours` is how long it took
           in units of `substratus load` in the same turn, with the interval that holds the true median 95 times in 100.
 buckets   An artifact from a folder into a bucket of an S3 server on this machine and out of it again: `substratus publish` and `stage`,
