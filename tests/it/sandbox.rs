@@ -76,6 +76,16 @@ fn pid(plugins: &Plugins) -> Pid {
     Pid::from_raw(pid.try_into().unwrap()).unwrap()
 }
 
+/// Has a process stand still; each of its threads does so by itself, and may end what it is about before.
+fn stop(process: Pid) {
+    kill_process(process, Signal::STOP).unwrap();
+    let threads = format!("/proc/{}/task", process.as_raw_nonzero());
+    let runs = |thread: &Path| !fs::read_to_string(thread.join("stat")).unwrap().rsplit_once(") ").unwrap().1.starts_with('T');
+    while fs::read_dir(&threads).unwrap().any(|thread| runs(&thread.unwrap().path())) {
+        std::thread::yield_now();
+    }
+}
+
 /// Ends the sandbox while a guest waits for an answer from outside.
 struct Knife {
     plugins: Plugins,
@@ -211,7 +221,7 @@ async fn a_process_that_stands_still_is_replaced() {
     let digest = plugins.add(&scoring(7)).unwrap().digest;
     assert_eq!(score(&plugins, &digest).await.unwrap(), 7);
     let before = pid(&plugins);
-    kill_process(before, Signal::STOP).unwrap();
+    stop(before);
     assert_eq!(score(&plugins, &digest).await.unwrap(), 7);
     assert_ne!(pid(&plugins), before);
     assert_eq!(plugins.sandbox().unwrap().restarts, 1);
