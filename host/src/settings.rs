@@ -55,7 +55,7 @@ pub struct OperatorSettings {
     /// system's, as trust-manager writes one to every namespace
     #[arg(long, env = "CA_CONFIG_MAP")]
     pub ca_config_map: Option<String>,
-    /// Let a NetworkPolicy say what the pods of workers may connect to; `false` where the network plugin or a mesh cannot have it
+    /// Let a policy of the network say what the pods of workers may connect to; `false` where the network plugin or a mesh cannot have it
     #[arg(long, env = "WORKER_NETWORK_POLICY", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub worker_network_policy: bool,
     /// Where the bucket is reached, for that policy: `https://s3.example.com`, `http://minio.storage.svc:9000`, `https://10.0.0.0/8`.

@@ -165,7 +165,7 @@ impl Cache {
 /// What lies behind a file's seal, if the seal is ours; a file with another one is deleted.
 fn unsealed(path: &Path, what: &str, seal: impl FnOnce(&[u8]) -> Hmac<Sha256>) -> Option<Vec<u8>> {
     let mut sealed = fs::read(path).ok()?;
-    if !sealed.split_at_checked(TAG).is_some_and(|(tag, content)| seal(content).verify_slice(tag).is_ok()) {
+    if sealed.split_at_checked(TAG).is_none_or(|(tag, content)| seal(content).verify_slice(tag).is_err()) {
         tracing::error!(path = %path.display(), "{what} does not carry our signature; it is deleted");
         remove(path);
         return None;

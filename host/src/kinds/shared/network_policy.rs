@@ -35,7 +35,7 @@ use crate::worker::allow::{HostPattern, Way};
 
 /// The port of resolvers.
 const DNS: u16 = 53;
-/// The port of OpenShift's resolvers, whose Service has the usual one.
+/// The port of `OpenShift`'s resolvers, whose Service has the usual one.
 const DNS_OF_PODS: u16 = 5353;
 const HTTPS: u16 = 443;
 /// Every namespace has its own name as this label.
