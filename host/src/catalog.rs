@@ -22,8 +22,6 @@ pub struct Active {
     pub config: Map<String, Value>,
     /// What it may do.
     pub grant: Grant,
-    /// An administrator wrote the grant: what it names exactly may be a host of the cluster's own network.
-    pub named: bool,
     /// Namespaces that it answers for; none named means all.
     pub namespaces: Vec<String>,
 }
@@ -218,7 +216,6 @@ mod tests {
             digest: format!("sha256:{name}"),
             config: Map::new(),
             grant: Grant::default(),
-            named: false,
             namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
         })
     }

@@ -246,7 +246,6 @@ fn the_plan_of_falcon_40b() {
     let filters = vec![
         // The hub and its CDN alike: hosts are sorted, and which port is the lower one is chance.
         (r"http://127\.0\.0\.1:[0-9]+", "[here]"),
-        ("port: [0-9]{5}", "port: [here]"),
         // Of the plugins as compiled here, and of inputs that hold the hub's address.
         ("[0-9a-f]{64}", "[sha256]"),
         ("(-hash|/identity|\"inputs\"): \"?[0-9a-f]{16}[-0-9a-f]*\"?", "$1: [hash]"),

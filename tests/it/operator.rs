@@ -8,7 +8,6 @@ mod generations;
 mod idle;
 mod imports;
 mod manifests;
-mod network;
 mod notebook;
 mod plugins;
 mod publish;

@@ -11,7 +11,6 @@ pub mod hash;
 pub mod mounts;
 pub mod names;
 pub mod network;
-pub mod network_policy;
 pub mod offers;
 pub mod options;
 pub mod params;

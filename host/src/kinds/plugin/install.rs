@@ -93,8 +93,7 @@ pub fn activate(object: &Plugin, digest: String, manifest: Manifest, ceiling: Op
         Some(ceiling) => grant.within(ceiling),
         None => grant,
     };
-    let (named, namespaces) = (object.spec.grants.is_some(), object.spec.namespaces.clone());
-    Ok(Active { name: object.name_any(), manifest, digest, config, grant, named, namespaces })
+    Ok(Active { name: object.name_any(), manifest, digest, config, grant, namespaces: object.spec.namespaces.clone() })
 }
 
 /// One pass over one Plugin.
