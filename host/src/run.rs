@@ -221,6 +221,7 @@ fn context(
             store_url: settings.store_url.clone(),
             notebook_image: settings.notebook_image.clone(),
             principal: settings.principal.clone(),
+            building: settings.building.clone(),
         },
         catalog: watch::Sender::new(Arc::new(Catalog::new(bundle::bundled(&plugins), std::collections::BTreeMap::new()))),
         plugins,

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::kinds::shared::environment::Building;
 use crate::plugin::Isolation;
 use crate::telemetry::Format;
 
+mod building;
 mod cloud;
 
+pub use building::{BUILDER_IMAGE, BuildSettings};
 pub use cloud::Bucket;
 
 /// Image of Notebooks where nothing is said: the Jupyter project's own, by date, so that it stays what it is.
@@ -54,9 +57,12 @@ pub struct OperatorSettings {
     /// system's, as trust-manager writes one to every namespace
     #[arg(long, env = "CA_CONFIG_MAP")]
     pub ca_config_map: Option<String>,
-    /// Registry of built images
+    /// Registry and path of built images, such as `registry.example/team`
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
+    /// How images are built.
+    #[command(flatten)]
+    pub build: BuildSettings,
     /// Cloud identity of the service accounts that read and write artifacts: on gcp the address of a service account, on eks the ARN of
     /// a role, on aks the client id of a managed identity
     #[arg(long, env = "PRINCIPAL")]
@@ -166,8 +172,8 @@ pub struct Settings {
     pub proxies: Vec<(String, String)>,
     /// Name of the ConfigMap with certificates that workers trust.
     pub ca_config_map: Option<String>,
-    /// Registry of built images, without a slash at the end.
-    pub registry_url: Option<String>,
+    /// How images are built, and where they go.
+    pub building: Building,
     /// Cloud identity of the service accounts that read and write artifacts.
     pub principal: Option<String>,
     /// The operator's own namespace.
@@ -261,7 +267,7 @@ impl OperatorSettings {
             publish_seconds: self.publish_seconds,
             ca_config_map: given(self.ca_config_map),
             proxies: proxies(self.https_proxy, self.http_proxy, self.no_proxy),
-            registry_url: cloud.registry,
+            building: self.build.check(cloud.registry),
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
             identity: given(self.pod_name).unwrap_or_else(process_identity),
