@@ -13,6 +13,11 @@ use serde_json::json;
 pub use artifact::Artifact;
 pub use layer::Layer;
 
+use crate::bundle;
+
+/// Where the operator's image has its program: probes name it.
+const OPERATOR: &str = "/substratus";
+
 /// Certificates that let the operator's image speak to public hubs; a machine without the file builds an image without.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -99,14 +104,15 @@ pub fn visitor() -> Result<Image> {
     Ok(image)
 }
 
-/// The operator's own image: the static program, its other names, and the components of `plugins`.
+/// The operator's own image, as the Dockerfile makes it: the static program, and the components of the folder `plugins` as an OCI
+/// layout that the program writes. Its other names beside that, for who looks around in it.
 pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     let mut base = Layer::default()
-        .file("usr/local/bin/substratus", program, 0o755)?
+        .file(OPERATOR, program, 0o755)?
         .bytes("etc/passwd", "substratus:x:65532:65532:substratus:/:/sbin/nologin\n", 0o644)
         .dir("tmp", 0o1777);
     for name in ["sub", "kubectl-substratus", "kubectl-open-notebook"] {
-        base = base.link(&format!("usr/local/bin/{name}"), "substratus");
+        base = base.link(&format!("usr/local/bin/{name}"), OPERATOR);
     }
     let certificates = Path::new(CERTIFICATES);
     if certificates.is_file() {
@@ -114,18 +120,14 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     }
     let mut layers = vec![base];
     if let Some(folder) = plugins {
-        let mut components = Layer::default();
-        for entry in folder.read_dir().with_context(|| format!("listing {}", folder.display()))? {
-            let path = entry?.path();
-            if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "wasm")) {
-                components = components.file(&format!("plugins/{}", name.display()), &path, 0o644)?;
-            }
-        }
-        layers.push(components);
+        let work = tempfile::tempdir().context("making a folder for plugins")?;
+        let layout = work.path().join("plugins");
+        bundle::write(program, &bundle::components(folder)?, &layout)?;
+        layers.push(Layer::default().copy("plugins", &layout)?);
     }
     Ok(Image {
         layers,
-        entrypoint: vec!["/usr/local/bin/substratus".to_owned()],
+        entrypoint: vec![OPERATOR.to_owned()],
         env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
         user: "65532:65532".to_owned(),
         ..Image::default()
