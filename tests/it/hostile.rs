@@ -78,7 +78,7 @@ pub(crate) fn serve_request() -> ServeRequest {
     }
 }
 
-fn resolve_request() -> ResolveRequest {
+pub(crate) fn resolve_request() -> ResolveRequest {
     ResolveRequest {
         subject: subject("Model"),
         source: None,

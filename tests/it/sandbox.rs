@@ -13,15 +13,13 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process};
-use substratus::plugin::types::{
-    Failure, FileFilter, Fitness, HttpError, HttpRequest, HttpResponse, LogLevel, PlanPage, ResolveRequest, Subject,
-};
+use substratus::plugin::types::{Failure, Fitness, HttpError, HttpRequest, HttpResponse, LogLevel, PlanPage};
 use substratus::plugin::{CallEvent, HostCalls, Isolation, Observer, PluginError, PluginOptions, Plugins};
 use tokio::sync::Notify;
 use wasm_encoder::Instruction as I;
 
 use crate::hostile::module::{FIT, Guest, TEXT, UNSUPPORTED, times};
-use crate::hostile::serve_request;
+use crate::hostile::{resolve_request, serve_request};
 use crate::load::program;
 
 fn open(root: &Path) -> Plugins {
@@ -55,16 +53,7 @@ fn asking(salt: u8) -> Vec<u8> {
 }
 
 async fn resolve(plugins: &Plugins, digest: &str, calls: &Arc<Knife>) -> Result<PlanPage, PluginError> {
-    let request = ResolveRequest {
-        subject: Subject { kind: "Model".into(), namespace: "default".into(), name: "m".into() },
-        source: None,
-        params: vec![],
-        files: FileFilter { include: vec![], exclude: vec![], format: None },
-        config: "{}".into(),
-        revision: None,
-        extensions: vec![],
-    };
-    plugins.resolve(digest, &request, None, Arc::<Knife>::clone(calls)).await
+    plugins.resolve(digest, &resolve_request(), None, Arc::<Knife>::clone(calls)).await
 }
 
 fn is_answer(result: &Result<PlanPage, PluginError>) -> bool {

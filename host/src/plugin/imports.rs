@@ -76,11 +76,12 @@ fn check_shard(shard: &Shard) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::plugin::types::{File, FileFilter, HttpOrigin, Origin, Parsing, Subject};
 
-    fn request() -> ImportRequest {
+    /// A question about a Dataset that asks for nothing in particular.
+    pub(in crate::plugin) fn request() -> ImportRequest {
         ImportRequest {
             subject: Subject { kind: "Dataset".into(), namespace: "default".into(), name: "d".into() },
             source: None,

@@ -106,7 +106,10 @@ impl Shelf {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PluginError> + Send + 'static) -> Result<T, PluginError> {
+/// Work on files and in the compiler, beside the runtime.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, PluginError> {
     // A panic of the compiler: the process lives on.
     let died = |error: tokio::task::JoinError| PluginError::Engine { action: "compile a component", reason: error.to_string() };
     tokio::task::spawn_blocking(work).await.map_err(died)?

@@ -22,6 +22,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) use self::client::Sandbox;
 pub(super) use self::process::Place;
@@ -69,6 +70,11 @@ impl Isolation {
             Self::Here => None,
         }
     }
+}
+
+/// What a mutex holds, also after somebody who had it panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Also where the file was replaced since.

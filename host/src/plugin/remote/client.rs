@@ -2,7 +2,7 @@
 //! blame is found; one that ends it again and again is not asked any more. Knows nothing of what is asked.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use substratus_crds::PluginRole;
@@ -15,13 +15,13 @@ use super::super::io::Streams;
 use super::super::question::{Answer, Failed, Question};
 use super::super::text::sentence;
 use super::super::{HostCalls, PluginError, Refusal};
-use super::SandboxState;
 use super::compiler::Compiler;
 use super::exchange::{Desk, Reply};
 use super::frame::Caps;
 use super::process::{Connection, Lost, Place, Process};
 use super::strikes::Strikes;
 use super::wire::{Down, NotLoaded, Up};
+use super::{SandboxState, lock};
 use crate::limits;
 
 /// The asking side of the process that runs guests.
@@ -307,8 +307,4 @@ fn ended(plugin: &str, question: &Question, lost: &Lost) -> PluginError {
 
 fn broken(reason: &str) -> PluginError {
     PluginError::Engine { action: "load a component into the sandbox", reason: reason.to_owned() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::super::cache::Cache;
+use super::super::ready::blocking;
 use super::super::text::sentence;
 use super::super::{PluginError, Refusal};
 use crate::limits;
@@ -135,10 +136,6 @@ fn failed(reason: String) -> PluginError {
 
 fn hashed(bytes: Vec<u8>, found: bool) -> Code {
     Code { sha256: Sha256::digest(&bytes).into(), bytes, found }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PluginError> + Send + 'static) -> Result<T, PluginError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?
 }
 
 #[cfg(test)]

@@ -147,9 +147,8 @@ mod tests {
 
     use super::super::frame;
     use super::*;
-    use crate::plugin::types::{
-        Decoding, FileFilter, HttpError, HttpMethod, HttpRequest, HttpResponse, ImportRequest, LogLevel, Shard, Subject,
-    };
+    use crate::plugin::imports::tests as importing;
+    use crate::plugin::types::{Decoding, HttpError, HttpMethod, HttpRequest, HttpResponse, LogLevel, Shard};
 
     #[derive(Default)]
     struct Counted {
@@ -183,15 +182,6 @@ mod tests {
     }
 
     fn question() -> Question {
-        let request = ImportRequest {
-            subject: Subject { kind: "Dataset".into(), namespace: "default".into(), name: "d".into() },
-            source: None,
-            params: vec![],
-            files: FileFilter { include: vec![], exclude: vec![], format: None },
-            config: "{}".into(),
-            revision: None,
-            extensions: vec![],
-        };
         let shard = Shard {
             name: "a".into(),
             inputs: vec![],
@@ -202,7 +192,7 @@ mod tests {
             context: "{}".into(),
             extensions: vec![],
         };
-        Question::Transform(request, shard)
+        Question::Transform(importing::request(), shard)
     }
 
     /// What comes of a call whose sandbox says this, whatever it is told.

@@ -2,7 +2,7 @@
 //! nothing of guests themselves, nor of what the host makes of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,6 +13,7 @@ use super::super::HostCalls;
 use super::super::io::{Input, Output, Outputs, StreamError, Streams};
 use super::super::types::{HttpError, HttpRequest, HttpResponse, LogLevel};
 use super::frame::{self, Frame, FrameError};
+use super::lock;
 use super::wire::{Down, Up};
 
 /// A connection, for as long as it lives.
@@ -57,7 +58,7 @@ impl Link {
         if self.writing.swap(true, Ordering::AcqRel) {
             return Err(FrameError::Closed);
         }
-        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        let later = std::mem::take(&mut *lock(&self.later));
         for message in &later {
             frame::write(&mut ends.to, message, &[]).await?;
         }
@@ -67,7 +68,7 @@ impl Link {
     }
 
     fn later(&self, message: Up) {
-        self.later.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        lock(&self.later).push(message);
     }
 
     async fn done(&self, message: &Up, tail: &[u8]) -> Result<(), StreamError> {

@@ -9,8 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream as StdStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::PluginError;
 use super::super::cache::Cache;
 use super::frame::{self, Caps, Frame, FrameError};
+use super::lock;
 use super::wire::{Down, Up};
 use crate::limits;
 
@@ -249,8 +250,4 @@ fn child(program: &Path, folder: PathBuf) -> io::Result<Process> {
         work: Mutex::default(),
     };
     Ok(process)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,7 @@ use super::super::world::{Unfit, World};
 use super::super::{PluginError, Refusal};
 use super::frame::{self, Caps, Frame, FrameError};
 use super::link::{FarCalls, Link, streams};
+use super::lock;
 use super::wire::{Down, NotLoaded, Up};
 use crate::limits;
 
@@ -174,7 +175,7 @@ impl House {
         let loaded = tokio::task::spawn_blocking(move || World::load(&engine, &code, role)).await;
         Ok(match loaded {
             Ok(Ok(world)) => {
-                self.loaded.lock().unwrap_or_else(PoisonError::into_inner).put(digest, world);
+                lock(&self.loaded).put(digest, world);
                 Ok(())
             }
             Ok(Err(unfit)) => Err(not_loaded(unfit)),
@@ -191,7 +192,7 @@ impl House {
         inputs: Vec<String>,
         gone: &CancellationToken,
     ) -> Option<Up> {
-        let world = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(digest);
+        let world = lock(&self.loaded).get(digest);
         let Some(world) = world else { return Some(Up::Missing) };
         let streams = matches!(question, Question::Transform(..)).then(|| streams(link, inputs));
         let calls = Arc::new(FarCalls(Arc::clone(link)));
