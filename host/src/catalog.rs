@@ -22,6 +22,8 @@ pub struct Active {
     pub config: Map<String, Value>,
     /// What it may do.
     pub grant: Grant,
+    /// An administrator wrote the grant: what it names exactly may be a host of the cluster's own network.
+    pub named: bool,
     /// Namespaces that it answers for; none named means all.
     pub namespaces: Vec<String>,
 }
@@ -216,6 +218,7 @@ mod tests {
             digest: format!("sha256:{name}"),
             config: Map::new(),
             grant: Grant::default(),
+            named: false,
             namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
         })
     }

@@ -50,6 +50,7 @@
 //! | What happens when the process that runs plugins ends? | `plugin/remote/client.rs`; proof in `tests/it/sandbox.rs` |
 //! | Who compiles a plugin, and why is its code trusted? | `plugin/remote/compiler.rs`, signed by `plugin/cache.rs` |
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
+//! | What may a worker's pod connect to? | `kinds/shared/network_policy.rs`, below the names that `worker/allow.rs` checks |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |

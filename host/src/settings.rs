@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::plugin::Isolation;
 use crate::telemetry::Format;
+use crate::worker::allow::HostPattern;
 
 mod cloud;
 
@@ -54,6 +55,14 @@ pub struct OperatorSettings {
     /// system's, as trust-manager writes one to every namespace
     #[arg(long, env = "CA_CONFIG_MAP")]
     pub ca_config_map: Option<String>,
+    /// Let a `NetworkPolicy` say what the pods of workers may connect to; `false` where the network plugin or a mesh cannot have it
+    #[arg(long, env = "WORKER_NETWORK_POLICY", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub worker_network_policy: bool,
+    /// Where the bucket is reached, for that policy: `https://s3.example.com`, `http://minio.storage.svc:9000`, `https://10.0.0.0/8`.
+    /// The operator reads no bucket's secret, so where nothing is said and `BUCKET_SECRET` is, workers may connect to every address
+    /// but link-local ones
+    #[arg(long, env = "BUCKET_ENDPOINTS", value_delimiter = ',')]
+    pub bucket_endpoint: Vec<String>,
     /// Registry of built images
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
@@ -166,6 +175,10 @@ pub struct Settings {
     pub proxies: Vec<(String, String)>,
     /// Name of the ConfigMap with certificates that workers trust.
     pub ca_config_map: Option<String>,
+    /// A `NetworkPolicy` says what pods of workers may connect to.
+    pub worker_network_policy: bool,
+    /// Where the bucket is reached, as host patterns.
+    pub bucket_endpoints: Vec<String>,
     /// Registry of built images, without a slash at the end.
     pub registry_url: Option<String>,
     /// Cloud identity of the service accounts that read and write artifacts.
@@ -261,6 +274,8 @@ impl OperatorSettings {
             publish_seconds: self.publish_seconds,
             ca_config_map: given(self.ca_config_map),
             proxies: proxies(self.https_proxy, self.http_proxy, self.no_proxy),
+            worker_network_policy: self.worker_network_policy,
+            bucket_endpoints: endpoints(self.bucket_endpoint)?,
             registry_url: cloud.registry,
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
@@ -301,6 +316,20 @@ fn proxies(https: Option<String>, http: Option<String>, except: Option<String>) 
         proxies.extend(named("NO_PROXY", except));
     }
     proxies
+}
+
+/// Host patterns, as grants have them.
+fn endpoints(given: Vec<String>) -> Result<Vec<String>, SettingsError> {
+    let mut endpoints: Vec<String> = given.into_iter().map(|text| text.trim().to_owned()).collect();
+    endpoints.retain(|text| !text.is_empty());
+    match endpoints.iter().find(|text| text.parse::<HostPattern>().is_err()) {
+        Some(text) => Err(invalid(
+            "bucket-endpoint",
+            text.clone(),
+            "write scheme://host[:port], https://*.example.com or scheme://address/bits[:port]",
+        )),
+        None => Ok(endpoints),
+    }
 }
 
 /// A DNS-1123 label.

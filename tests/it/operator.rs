@@ -8,6 +8,7 @@ mod generations;
 mod idle;
 mod imports;
 mod manifests;
+mod network;
 mod notebook;
 mod plugins;
 mod publish;

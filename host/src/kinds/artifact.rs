@@ -178,15 +178,17 @@ impl<A: Artifact> Kind for A {
 
     fn candidates(name: &str, plan: &Plan) -> Vec<(ChildKind, String)> {
         let publish = A::FACTS.publish.map(|publish| (ChildKind::Job, publish(name)));
+        let mut candidates: Vec<_> = plan.idle_policies.iter().map(|name| (ChildKind::NetworkPolicy, name.clone())).collect();
         if matches!(plan.run, Run::Done) {
             // What made the artifact stays to be looked at, and so does what pushed it; a push that nobody wants any more goes.
-            return publish.filter(|_| push::is_unwanted(plan)).into_iter().collect();
+            candidates.extend(publish.filter(|_| push::is_unwanted(plan)));
+            return candidates;
         }
-        let mut candidates = vec![
+        candidates.extend([
             (ChildKind::ConfigMap, names::params(name, A::FACTS.kind)),
             (ChildKind::ConfigMap, (A::FACTS.job)(name)),
             (ChildKind::Job, (A::FACTS.job)(name)),
-        ];
+        ]);
         candidates.extend(A::FACTS.shards.map(|shards| (ChildKind::Job, shards(name))));
         candidates.extend(publish);
         candidates

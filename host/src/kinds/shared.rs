@@ -11,6 +11,7 @@ pub mod hash;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod network_policy;
 pub mod offers;
 pub mod options;
 pub mod params;

@@ -231,6 +231,7 @@ fn known(context: &Context, kind: ChildKind, owner: &Owner, name: &str) -> Optio
         ChildKind::ServiceAccount => look!(&caches.service_accounts),
         ChildKind::ConfigMap => look!(&caches.config_maps),
         ChildKind::Service => look!(&caches.services),
+        ChildKind::NetworkPolicy => look!(&caches.network_policies),
         ChildKind::Deployment => look!(&caches.deployments),
         ChildKind::Job => {
             caches::get(&caches.jobs, namespace, name).map(|view| Known { metadata: view.metadata.clone(), fields: None })
@@ -244,11 +245,12 @@ fn known(context: &Context, kind: ChildKind, owner: &Owner, name: &str) -> Optio
 }
 
 fn api(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
-    use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1};
+    use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1, networking::v1::NetworkPolicy};
     let resource = match kind {
         ChildKind::ServiceAccount => ApiResource::erase::<v1::ServiceAccount>(&()),
         ChildKind::ConfigMap => ApiResource::erase::<v1::ConfigMap>(&()),
         ChildKind::Service => ApiResource::erase::<v1::Service>(&()),
+        ChildKind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
         ChildKind::Deployment => ApiResource::erase::<Deployment>(&()),
         ChildKind::Job => ApiResource::erase::<Job>(&()),
         ChildKind::Pod => ApiResource::erase::<v1::Pod>(&()),

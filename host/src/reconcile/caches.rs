@@ -22,7 +22,9 @@ use super::pods::Pods;
 use super::references::{References, own};
 use super::siblings::{Becomes, Siblings};
 use super::trigger::{Trigger, owners, pod_owner};
-use super::views::{ConfigMapView, DeploymentView, JobView, NodeView, PodView, ServiceAccountView, ServiceView};
+use super::views::{
+    ConfigMapView, DeploymentView, JobView, NetworkPolicyView, NodeView, PodView, ServiceAccountView, ServiceView,
+};
 use crate::kinds::shared::names::MANAGED_BY;
 use crate::plugin::types::Node;
 
@@ -49,6 +51,8 @@ pub struct Caches {
     pub services: Store<ServiceView>,
     /// Our `ConfigMaps`.
     pub config_maps: Store<ConfigMapView>,
+    /// Our `NetworkPolicies`.
+    pub network_policies: Store<NetworkPolicyView>,
     /// Our `ServiceAccounts`.
     pub service_accounts: Store<ServiceAccountView>,
     /// Nodes.
@@ -80,7 +84,7 @@ trait Child: Resource {
 macro_rules! child {
     ($($view:ty),*) => { $(impl Child for $view { fn keep(&mut self, fields: Option<Arc<Value>>) { self.fields = fields; } })* };
 }
-child!(ConfigMapView, ServiceView, ServiceAccountView, DeploymentView);
+child!(ConfigMapView, NetworkPolicyView, ServiceView, ServiceAccountView, DeploymentView);
 
 /// Starts every watch of the namespaces in `scope`, and of what lies in none. Triggers go to `queue`; the watches end when
 /// `tasks` is dropped.
@@ -101,6 +105,7 @@ pub fn start(client: &Client, scope: &Scope, queue: &mpsc::UnboundedSender<Trigg
         deployments: watch.child(&ours, &sets),
         services: watch.child(&ours, &sets),
         config_maps: watch.child(&ours, &sets),
+        network_policies: watch.child(&ours, &sets),
         service_accounts: watch.child(&ours, &sets),
         nodes: watch.cluster(tidy_node, |_: &NodeView| Vec::new()),
         pods: watch.pods(&pods),
@@ -292,6 +297,7 @@ impl Caches {
             self.deployments.wait_until_ready(),
             self.services.wait_until_ready(),
             self.config_maps.wait_until_ready(),
+            self.network_policies.wait_until_ready(),
             self.service_accounts.wait_until_ready(),
             self.nodes.wait_until_ready(),
             self.pods.ready(),

@@ -1,6 +1,8 @@
 //! Decides whether an answer or a child may be used. Knows nothing about clients, clocks or Wasm: same input, same verdict.
 //! Answers of our own plugins pass here like any other's.
 
+mod policy;
+
 use serde_json::Value;
 
 use crate::catalog::repository;
@@ -101,6 +103,7 @@ fn one(child: &Child, owner: &Owner, buckets: &[String]) -> Result<(), String> {
         ChildKind::Job | ChildKind::Deployment => child.object.pointer("/spec/template/spec"),
         ChildKind::Pod => child.object.pointer("/spec"),
         ChildKind::Secret => return secret_is_empty(child),
+        ChildKind::NetworkPolicy => return policy::confines(child, owner),
         ChildKind::ServiceAccount | ChildKind::ConfigMap | ChildKind::Service => return Ok(()),
     };
     let pod = pod.ok_or_else(|| "has no pod".to_owned())?;

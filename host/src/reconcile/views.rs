@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,17 @@ pub struct ServiceView {
 #[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
 #[resource(inherit = ServiceAccount)]
 pub struct ServiceAccountView {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+    /// The fields that we own, as the API server records them.
+    #[serde(skip)]
+    pub fields: Option<Arc<Value>>,
+}
+
+/// A `NetworkPolicy` without its spec.
+#[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
+#[resource(inherit = NetworkPolicy)]
+pub struct NetworkPolicyView {
     /// Metadata.
     pub metadata: ObjectMeta,
     /// The fields that we own, as the API server records them.

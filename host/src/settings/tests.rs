@@ -88,3 +88,21 @@ fn processes_outside_a_pod_have_names_of_their_own() {
     assert!(check("--worker-image=w").unwrap().identity.ends_with(&format!("_{}", std::process::id())));
     assert_eq!(check("--worker-image=w --pod-name=p").unwrap().identity, "p");
 }
+
+#[test]
+fn workers_are_confined_unless_an_administrator_says_otherwise() {
+    let on = |flags: &str| check(&format!("--worker-image=w {flags}")).unwrap().worker_network_policy;
+    assert!(on("") && on("--worker-network-policy") && on("--worker-network-policy=true"));
+    assert!(!on("--worker-network-policy=false"));
+}
+
+#[test]
+fn endpoints_of_a_bucket_are_host_patterns() {
+    let settings = check("--worker-image=w --bucket-endpoint=https://s3.example.com,http://10.0.0.0/8:9000").unwrap();
+    assert_eq!(settings.bucket_endpoints, ["https://s3.example.com", "http://10.0.0.0/8:9000"]);
+    assert!(check("--worker-image=w --bucket-endpoint=").unwrap().bucket_endpoints.is_empty());
+    for typed in ["s3.example.com", "https://*", "s3://bucket", "https://host/path"] {
+        let error = check(&format!("--worker-image=w --bucket-endpoint={typed}")).unwrap_err();
+        assert!(matches!(&error, SettingsError::Invalid { flag: "bucket-endpoint", value, .. } if value == typed), "{error}");
+    }
+}

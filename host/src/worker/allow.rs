@@ -45,6 +45,19 @@ enum HostRule {
     Range(Range),
 }
 
+/// Where a pattern leads, for whoever resolves no names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// To one host, which may have any address.
+    Name(&'a str),
+    /// To the public addresses of many hosts.
+    Below,
+    /// To one address.
+    Address(IpAddr),
+    /// To the addresses of a range.
+    Range(&'a Range),
+}
+
 /// What the list says of a URL's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -94,6 +107,21 @@ impl AllowList {
 }
 
 impl HostPattern {
+    /// Where it leads.
+    pub fn way(&self) -> Way<'_> {
+        match &self.host {
+            HostRule::Name(name) => Way::Name(name),
+            HostRule::Suffix(_) => Way::Below,
+            HostRule::Address(address) => Way::Address(*address),
+            HostRule::Range(range) => Way::Range(range),
+        }
+    }
+
+    /// The port, written or the scheme's.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether this pattern allows the URL's scheme, host and port.
     pub fn matches(&self, url: &Url) -> bool {
         let secure = match url.scheme() {

@@ -95,6 +95,7 @@ fn resource(kind: &str) -> Result<ApiResource> {
         "Plugin" | "PluginSource" => ("substratus.ai", "v1alpha1"),
         "Job" => ("batch", "v1"),
         "Deployment" => ("apps", "v1"),
+        "NetworkPolicy" => ("networking.k8s.io", "v1"),
         "ConfigMap" | "Service" | "ServiceAccount" | "Pod" | "Secret" | "Event" => ("", "v1"),
         other => bail!("no such kind here: {other}"),
     };
@@ -273,9 +274,8 @@ impl Fixture {
     /// Resource versions of everything that the operator writes in this namespace.
     pub(super) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in
-            ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"]
-        {
+        let ours = ["Dataset", "Model", "Notebook", "Server", "Job", "Deployment", "Service"];
+        for kind in ours.into_iter().chain(["NetworkPolicy", "ConfigMap", "Secret", "ServiceAccount"]) {
             for object in self.api(kind)?.list(&ListParams::default()).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 versions.insert(format!("{kind}/{name}"), object.metadata.resource_version.unwrap_or_default());
@@ -341,7 +341,7 @@ impl Fixture {
     /// Children of an object, by kind and name. Without its pods, but for a Notebook's own.
     pub(super) async fn children(&self, kind: &str, name: &str) -> Result<Vec<Value>> {
         let mut found = Vec::new();
-        for child in ["ConfigMap", "Secret", "Service", "Deployment", "Job", "Pod"] {
+        for child in ["ConfigMap", "Secret", "NetworkPolicy", "Service", "Deployment", "Job", "Pod"] {
             for object in self.api(child)?.list(&ListParams::default()).await? {
                 let owners = object.metadata.owner_references.iter().flatten();
                 if owners.into_iter().any(|owner| owner.kind == kind && owner.name == name) {

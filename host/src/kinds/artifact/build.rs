@@ -15,6 +15,7 @@ use crate::kinds::shared::content::{self, Builder, Content, GROUP};
 use crate::kinds::shared::environment::Environment;
 use crate::kinds::shared::mounts;
 use crate::kinds::shared::names;
+use crate::kinds::shared::network_policy::{self, Worker};
 use crate::kinds::shared::offers;
 use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
@@ -50,6 +51,7 @@ pub fn build<A: Artifact>(
         let text = serde_json::to_string_pretty(&request).unwrap_or_default();
         let data = BTreeMap::from([(REQUEST_KEY.to_owned(), text)]);
         children.push(Child::config_map(&observed.owner, (A::FACTS.job)(observed.name()), data));
+        children.extend(policy(observed, environment, plan, &request));
     }
     children.extend(jobs);
     Ok((children, built))
@@ -77,6 +79,20 @@ pub fn request<A: Artifact>(
     }))
 }
 
+/// What the worker's pods may connect to; those of shards are under the same.
+fn policy<A: Artifact>(observed: &Observed<A>, environment: &Environment, plan: &Plan, request: &LoadRequest) -> Option<Child> {
+    let plugin = observed.catalog.by_name(A::FACTS.role, &request.plugin.name, &observed.owner.namespace);
+    let worker = Worker {
+        object: (A::FACTS.kind, observed.name()),
+        job: (A::FACTS.job)(observed.name()),
+        hosts: &request.grant.hosts,
+        named: plugin.is_some_and(|plugin| plugin.named),
+        plain_http: &[],
+        bucket: &plan.target,
+    };
+    network_policy::child(&observed.owner, environment, &worker)
+}
+
 /// The worker's pod; `part` are the arguments that say what of the work is its own.
 pub(super) fn worker<A: Artifact>(
     observed: &Observed<A>,
@@ -100,7 +116,7 @@ pub(super) fn worker<A: Artifact>(
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: A::FACTS.container,
         service_account: A::FACTS.account,
-        labels: workload_identity::pod_labels(environment),
+        labels: workload_identity::pod_labels(environment).into_iter().chain(network_policy::label(&job)).collect(),
         image: environment.worker_image.clone(),
         args: [
             &[

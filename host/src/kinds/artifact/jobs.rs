@@ -2,6 +2,7 @@
 //! Knows nothing of what is in a pod.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
@@ -120,6 +121,18 @@ pub(super) fn is_under_way<A: Artifact>(observed: &Observed<A>, plan: &Plan) -> 
     let basis = basis(observed, plan, shards.map(|(_, number)| number));
     let stays = |job: &JobView| job.metadata.deletion_timestamp.is_none() && is_of(job, &basis);
     failed(observed).is_none() && observed.job.as_deref().is_some_and(stays)
+}
+
+/// Policies whose pods have all ended, by the Jobs that made them; every one of them where an administrator wants none.
+pub(super) fn idle_policies<A: Artifact>(observed: &Observed<A>, environment: &Environment) -> Vec<String> {
+    let runs = |job: &Option<Arc<JobView>>| {
+        job.as_ref().is_some_and(|job| job.holds("Complete").is_none() && job.holds("Failed").is_none())
+    };
+    let makers = (A::FACTS.job)(observed.name());
+    let makers = (!runs(&observed.job) && !runs(&observed.shards) || !environment.confines_workers).then_some(makers);
+    let publish = A::FACTS.publish.map(|publish| publish(observed.name()));
+    let publish = publish.filter(|_| !runs(&observed.publisher) || !environment.confines_workers);
+    makers.into_iter().chain(publish).collect()
 }
 
 /// The try on record for this plan.

@@ -50,6 +50,8 @@ pub struct Plan {
     pub dataset: Option<String>,
     /// What becomes of the artifact once it is complete: where it is pushed, or why it cannot be.
     pub push: Option<Result<Push, Verdict>>,
+    /// Policies of pods that are no more, or that an administrator does without: they go, where nothing makes them anew.
+    pub idle_policies: Vec<String>,
 }
 
 /// What runs for an object.
@@ -152,7 +154,9 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
         let (target, env) = (url.to_owned(), BTreeMap::new());
         let (is_published, run) = (false, Run::Done);
         let push = push::plan(observed, environment, &target);
-        return Ok(Plan { inputs, target, is_published, run, env, placement: None, base: None, dataset: None, push });
+        let idle_policies = jobs::idle_policies(observed, environment);
+        let (placement, base, dataset) = (None, None, None);
+        return Ok(Plan { inputs, target, is_published, run, env, placement, base, dataset, push, idle_policies });
     }
     let valid = match validate(observed) {
         Ok(valid) => valid,
@@ -172,7 +176,8 @@ pub async fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment
     let run = run(&valid, answers.and_then(|answers| answers.loader));
     let is_published = matches!(run, Run::Container(_)) && content::is_published(environment, &target);
     let push = push::plan(observed, environment, &target);
-    Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset, push })
+    let idle_policies = jobs::idle_policies(observed, environment);
+    Ok(Plan { inputs, target, is_published, run, env: valid.env, placement, base, dataset, push, idle_policies })
 }
 
 /// The plan of a load that runs while its plugin does not answer any more. What it needs it has: an end that nobody disturbs.
@@ -184,7 +189,8 @@ fn kept<A: Artifact>(observed: &Observed<A>, inputs: String, recorded: Option<&P
     let env = observed.wanted().workload.check().ok()?;
     let run = Run::Kept { plugin: loader };
     let (target, placement) = (record.target.clone()?, answers.placement);
-    let plan = Plan { inputs, target, is_published: false, run, env, placement, base: None, dataset: None, push: None };
+    let (base, dataset, push, idle_policies) = (None, None, None, Vec::new());
+    let plan = Plan { inputs, target, is_published: false, run, env, placement, base, dataset, push, idle_policies };
     (gone && jobs::is_under_way(observed, &plan)).then_some(plan)
 }
 

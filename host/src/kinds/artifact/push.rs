@@ -26,6 +26,7 @@ use crate::kinds::shared::hash;
 use crate::kinds::shared::mounts;
 use crate::kinds::shared::names::RETRY;
 use crate::kinds::shared::network;
+use crate::kinds::shared::network_policy::{self, Worker};
 use crate::kinds::shared::pod::{self, Parts};
 use crate::kinds::shared::resources::{self, Default as Defaults};
 use crate::kinds::shared::verdict::{Retry, Verdict};
@@ -51,6 +52,8 @@ pub struct Push {
     pub inputs: String,
     /// Hosts that it may lead to.
     hosts: Vec<String>,
+    /// An administrator wrote them down.
+    named: bool,
     /// The registry, where it speaks plain HTTP.
     plain: Option<String>,
     /// Secret with the account that may push.
@@ -80,21 +83,26 @@ pub fn plan<A: Artifact>(observed: &Observed<A>, environment: &Environment, url:
         if place.tag().is_none() {
             return Err(Verdict::invalid("spec.publish", "a digest is the result of a push; name a tag"));
         }
-        let (hosts, plain) = granted(observed, environment, &place)?;
+        let Registries { hosts, named, plain } = granted(observed, environment, &place)?;
         let secret = wanted.publish_secret.map(str::to_owned);
-        let push = Push { to: to.to_owned(), inputs: hash::of(&(url, to)), hosts, plain, secret, is_stray: false };
+        let push = Push { to: to.to_owned(), inputs: hash::of(&(url, to)), hosts, named, plain, secret, is_stray: false };
         let runs = |job: &&JobView| job.holds("Complete").is_none() && job.holds("Failed").is_none();
         let other = observed.publisher.as_deref().filter(runs).is_some_and(|job| !jobs::is_of(job, &push.basis()));
         Ok(Push { is_stray: other, ..push })
     }))
 }
 
-/// The hosts that are granted, and the registry where it is one of plain HTTP.
-fn granted<A: Artifact>(
-    observed: &Observed<A>,
-    environment: &Environment,
-    place: &OciUrl,
-) -> Result<(Vec<String>, Option<String>), Verdict> {
+/// Where a push may lead.
+struct Registries {
+    /// The hosts that are granted.
+    hosts: Vec<String>,
+    /// By an administrator, and not by the word of a bundled plugin.
+    named: bool,
+    /// The registry, where it is one of plain HTTP.
+    plain: Option<String>,
+}
+
+fn granted<A: Artifact>(observed: &Observed<A>, environment: &Environment, place: &OciUrl) -> Result<Registries, Verdict> {
     let plugin = observed.catalog.by_scheme(A::FACTS.role, SCHEME, &observed.owner.namespace).ok_or_else(|| {
         let what = format!("no active plugin loads from {SCHEME}://, and its grants say which registries may be pushed to");
         Verdict::new(reason::PLUGIN_NOT_FOUND, what)
@@ -106,8 +114,8 @@ fn granted<A: Artifact>(
         place.base(secure).is_some_and(|base| list.check(&base) != allow::Verdict::Denied)
     };
     match (allowed(true), allowed(false)) {
-        (true, _) => Ok((hosts, None)),
-        (false, true) => Ok((hosts, Some(place.host().to_owned()))),
+        (true, _) => Ok(Registries { hosts, named: plugin.named, plain: None }),
+        (false, true) => Ok(Registries { hosts, named: plugin.named, plain: Some(place.host().to_owned()) }),
         (false, false) => {
             let what = format!(
                 "spec.publish: registry {} is not among the hosts granted to plugin `{}`; an administrator adds https://{} to its \
@@ -146,10 +154,17 @@ pub fn build<A: Artifact>(
     let mut policy = jobs::failure_policy(CONTAINER);
     policy.rules.extend(jobs::copying_policy(&template).into_iter().flat_map(|policy| policy.rules));
     let spec = JobSpec { backoff_limit: Some(WORKER_RETRIES), pod_failure_policy: Some(policy), template, ..JobSpec::default() };
-    let children = vec![
-        service_account::child(&observed.owner, A::FACTS.account, environment),
-        jobs::child(observed, &basis, &attempt, name, spec),
-    ];
+    let worker = Worker {
+        object: (A::FACTS.kind, observed.name()),
+        job: name.clone(),
+        hosts: &push.hosts,
+        named: push.named,
+        plain_http: &environment.plain_http,
+        bucket: &plan.target,
+    };
+    let mut children = vec![service_account::child(&observed.owner, A::FACTS.account, environment)];
+    children.extend(network_policy::child(&observed.owner, environment, &worker));
+    children.push(jobs::child(observed, &basis, &attempt, name, spec));
     let built = jobs::built(job, &basis, attempt);
     Ok((children, Built { push: Some(Box::new(built)), ..Built::default() }))
 }
@@ -180,6 +195,7 @@ fn template<A: Artifact>(
         object: (A::FACTS.kind, observed.name().to_owned()),
         container: CONTAINER,
         service_account: A::FACTS.account,
+        labels: network_policy::label(job),
         image: environment.worker_image.clone(),
         args,
         env: env::to_worker(&network::variables(environment), std::iter::empty(), &plan.env),

@@ -126,8 +126,8 @@ fn active(loaded: Loaded) -> Option<Arc<Active>> {
     let config = loaded.manifest.config(&serde_json::Map::new()).ok()?;
     let grant = loaded.manifest.grant(None);
     let name = loaded.manifest.name.clone();
-    let namespaces = Vec::new();
-    Some(Arc::new(Active { name, manifest: loaded.manifest, digest: loaded.digest, config, grant, namespaces }))
+    let (named, namespaces) = (false, Vec::new());
+    Some(Arc::new(Active { name, manifest: loaded.manifest, digest: loaded.digest, config, grant, named, namespaces }))
 }
 
 /// By Plugin: which of those that may answer does, and what keeps a newer one from it.
@@ -214,6 +214,7 @@ mod tests {
             digest: format!("sha256:{name}{version}"),
             config: serde_json::Map::new(),
             grant: Grant::default(),
+            named: false,
             namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
         })
     }

@@ -180,6 +180,7 @@ mod tests {
             digest: digest.clone(),
             config: serde_json::Map::new(),
             grant: Grant::default(),
+            named: false,
             namespaces: Vec::new(),
         };
         let revision =

@@ -93,7 +93,8 @@ pub fn activate(object: &Plugin, digest: String, manifest: Manifest, ceiling: Op
         Some(ceiling) => grant.within(ceiling),
         None => grant,
     };
-    Ok(Active { name: object.name_any(), manifest, digest, config, grant, namespaces: object.spec.namespaces.clone() })
+    let (named, namespaces) = (object.spec.grants.is_some(), object.spec.namespaces.clone());
+    Ok(Active { name: object.name_any(), manifest, digest, config, grant, named, namespaces })
 }
 
 /// One pass over one Plugin.

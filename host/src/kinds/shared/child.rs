@@ -20,6 +20,8 @@ pub enum ChildKind {
     ConfigMap,
     /// Token of a Notebook.
     Secret,
+    /// What the pod of a worker may connect to.
+    NetworkPolicy,
     /// Address of a Server.
     Service,
     /// Replicas of a Server.

@@ -29,6 +29,12 @@ pub struct Environment {
     pub certificates: Option<String>,
     /// Where workers fetch plugins and report progress.
     pub store_url: String,
+    /// The port that the store itself listens on, behind whatever `store_url` names.
+    pub store_port: u16,
+    /// A `NetworkPolicy` says what pods of workers may connect to.
+    pub confines_workers: bool,
+    /// Where the bucket is reached, as host patterns; empty where nobody said so.
+    pub bucket_endpoints: Vec<String>,
     /// Image of Notebooks that name none.
     pub notebook_image: String,
     /// Annotation value for workload identity, where the cloud has it.
@@ -72,7 +78,10 @@ pub(crate) fn of(cloud: &str) -> Environment {
         plain_http: Vec::new(),
         proxies: Vec::new(),
         certificates: None,
-        store_url: "http://store".to_owned(),
+        store_url: "http://substratus-store.substratus.svc:8090".to_owned(),
+        store_port: 8090,
+        confines_workers: true,
+        bucket_endpoints: Vec::new(),
         notebook_image: "lab".to_owned(),
         principal: None,
     }

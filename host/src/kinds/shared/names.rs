@@ -19,6 +19,9 @@ pub const IDLE_TIMEOUT: &str = "substratus.ai/idle-timeout";
 /// Annotation of a Notebook: the generation that suspended it because nobody used it, and since when: `4@2026-11-24T04:00:00Z`.
 pub const IDLE: &str = "substratus.ai/idle";
 
+/// Label of the pods of our workers alone: the Job that they are of. No spec of ours lets a user set it.
+pub const WORKER: &str = "substratus.ai/worker";
+
 /// How the names of Jobs end that push to a registry.
 pub const PUBLISH: &str = "-publish";
 
