@@ -155,4 +155,6 @@ pub mod plugin {
     pub const UPDATE_FAILED: &str = "UpdateFailed";
     /// The Plugin was deleted while objects used it.
     pub const DELETED_IN_USE: &str = "DeletedInUse";
+    /// A file of the operator's plugin store was changed behind its back.
+    pub const STORE_TAMPERED: &str = "StoreTampered";
 }

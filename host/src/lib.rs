@@ -48,6 +48,7 @@
 //! | How do plugins get into a cluster without a way out? | `plugin/export.rs` and `plugin/import.rs` |
 //! | What could a plugin do that breaks out of its instance? | nothing more: `plugin/remote/confine.rs`; proof in its tests and in `tests/it/sandbox/` |
 //! | What happens when the process that runs plugins ends? | `plugin/remote/client.rs`; proof in `tests/it/sandbox.rs` |
+//! | What becomes of a file that somebody put into the plugin store, and of old ones? | `plugin/alarm.rs`, `plugin/cache/sweep.rs`; told by `kinds/plugin/keeping.rs` |
 //! | Who compiles a plugin, and why is its code trusted? | `plugin/remote/compiler.rs`, signed by `plugin/cache.rs` |
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | What may a worker's pod connect to? | `kinds/shared/network_policy.rs`, below the names that `worker/allow.rs` checks |

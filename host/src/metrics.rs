@@ -87,6 +87,11 @@ struct LookupLabel {
     result: Lookup,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoredLabel {
+    what: &'static str,
+}
+
 /// Every metric of the operator; clones count into the same numbers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -101,6 +106,8 @@ pub struct Metrics {
     files: Counter<u64, AtomicU64>,
     events: Family<EventLabel, Counter>,
     lookups: Family<LookupLabel, Counter>,
+    tampered: Family<StoredLabel, Counter>,
+    stored: Gauge,
     restarts: Counter,
     quarantined: Gauge,
     leader: Gauge,
@@ -137,6 +144,12 @@ impl Metrics {
         registry.register("transfer_events", "What was told of loads: that they started, stalled, went on", events.clone());
         let lookups = Family::default();
         registry.register("plugin_cache_lookups", "Questions to the cache of native code", lookups.clone());
+        let tampered = Family::default();
+        let help = "Files of the plugin store that were not what was put there; none was used";
+        registry.register("plugin_store_tampered", help, tampered.clone());
+        let stored = Gauge::default();
+        let help = "Components and native code in the plugin store, when it was looked through last";
+        registry.register_with_unit("plugin_store", help, Unit::Bytes, stored.clone());
         let restarts = Counter::default();
         registry.register("sandbox_restarts", "Starts of the process that runs plugins, after its first", restarts.clone());
         let quarantined = Gauge::default();
@@ -157,6 +170,8 @@ impl Metrics {
             files,
             events,
             lookups,
+            tampered,
+            stored,
             restarts,
             quarantined,
             leader,
@@ -179,6 +194,16 @@ impl Metrics {
     /// A call ended in a trap or against a limit.
     pub fn plugin_trapped(&self, plugin: &str, trap: &'static str) {
         self.traps.get_or_create(&TrapLabels { plugin: plugin.to_owned(), trap }).inc();
+    }
+
+    /// A file of the plugin store, of this kind, was not what was put there.
+    pub fn tampered(&self, what: &'static str) {
+        self.tampered.get_or_create(&StoredLabel { what }).inc();
+    }
+
+    /// So many bytes of components and native code are in the plugin store.
+    pub fn stored(&self, bytes: u64) {
+        self.stored.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A worker moved more. The rate is that of these counters.
@@ -248,6 +273,8 @@ mod tests {
         clone.transferred(Moved { bytes: 1 << 40, reused: 5, files: 3 });
         clone.told("LoadStalled");
         clone.cache_asked(Lookup::Miss);
+        clone.tampered("code");
+        clone.stored(7);
         clone.leading(true);
         let text = metrics.encode();
         for line in [
@@ -263,6 +290,8 @@ mod tests {
             "substratus_transfer_files_total 3",
             "substratus_transfer_events_total{reason=\"LoadStalled\"} 1",
             "substratus_plugin_cache_lookups_total{result=\"Miss\"} 1",
+            "substratus_plugin_store_tampered_total{what=\"code\"} 1",
+            "substratus_plugin_store_bytes 7",
             "substratus_leader 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");

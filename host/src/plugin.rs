@@ -8,6 +8,7 @@
 
 pub mod bindings;
 
+mod alarm;
 mod answers;
 mod asked;
 mod bundle;
@@ -43,10 +44,12 @@ mod text;
 pub mod types;
 mod world;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use self::alarm::Alarms;
 use self::cache::Cache;
 use self::io::Streams;
 use self::question::{Answer, Question};
@@ -58,7 +61,9 @@ use self::types::{
 };
 use crate::limits;
 
+pub use alarm::{Stored, Tampered};
 pub use answers::check_file_path;
+pub use cache::Swept;
 pub use call::{CallEvent, Observer};
 pub use calls::{HostCalls, NoCalls, Offline};
 pub use docker::DockerConfigError;
@@ -134,22 +139,26 @@ impl Plugins {
     pub fn open(options: PluginOptions) -> Result<Self, PluginError> {
         let PluginOptions { cache, bundled } = options;
         let engine = engine::open()?;
-        let cache = Arc::new(Cache::open(&cache, engine::id(&engine))?);
-        Ok(Self::with(House::Here(engine), cache, call::Watcher::default(), &bundled))
+        let observer = call::Watcher::default();
+        let alarms = Alarms::new(Arc::clone(&observer));
+        let cache = Arc::new(Cache::open(&cache, engine::id(&engine), alarms)?);
+        Ok(Self::with(House::Here(engine), cache, observer, bundled))
     }
 
     /// The same, with guests where `isolation` says. A sandbox is started with the first question.
     pub fn open_isolated(options: PluginOptions, isolation: Isolation) -> Result<Self, PluginError> {
         let Some(place) = isolation.place() else { return Self::open(options) };
-        let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine::compiler()?))?);
         let observer = call::Watcher::default();
+        let alarms = Alarms::new(Arc::clone(&observer));
+        let cache = Arc::new(Cache::open(&options.cache, engine::id(&engine::compiler()?), alarms)?);
         let sandbox = Sandbox::new(place, Arc::clone(&cache), Arc::clone(&observer));
-        Ok(Self::with(House::There(Box::new(sandbox)), cache, observer, &options.bundled))
+        Ok(Self::with(House::There(Box::new(sandbox)), cache, observer, options.bundled))
     }
 
-    fn with(house: House, cache: Arc<Cache>, observer: call::Watcher, folders: &[PathBuf]) -> Self {
+    fn with(house: House, cache: Arc<Cache>, observer: call::Watcher, folders: Vec<PathBuf>) -> Self {
         let shelf = Shelf::new(house, Arc::clone(&cache), Arc::clone(&observer));
-        let bundled = folders.iter().flat_map(|folder| bundled(&cache, folder)).collect();
+        let bundled = folders.iter().flat_map(|folder| bundle::load(&cache, folder)).collect();
+        cache.lend(Box::new(move |digest| folders.iter().find_map(|folder| bundle::find(folder, digest))));
         Self { inner: Arc::new(Inner { cache, shelf, bundled, observer }), roots: Roots::default() }
     }
 
@@ -166,6 +175,15 @@ impl Plugins {
         if self.inner.observer.set(observer).is_err() {
             tracing::warn!("calls of plugins are observed already");
         }
+        self.inner.cache.alarms().tell_early();
+    }
+
+    /// Removes components and native code from the store so that it fits into `room` bytes, and what was not used for a week;
+    /// the longest unused first, and never those of the digests in `needed` or of bundled plugins. Blocks.
+    pub fn sweep(&self, mut needed: BTreeSet<String>, room: u64, now: SystemTime) -> Result<Swept, PluginError> {
+        needed.extend(self.inner.bundled.iter().map(|loaded| loaded.digest.clone()));
+        let failed = |source| PluginError::Store { action: "make room in the plugin store".to_owned(), source };
+        self.inner.cache.sweep(&needed, room, now).map_err(failed)
     }
 
     /// Every valid bundled plugin, in order of file names.
@@ -372,27 +390,4 @@ fn add_file(cache: &Cache, path: &Path) -> Result<Loaded, PluginError> {
         return Err(Refusal::TooLarge { size, max: limits::COMPONENT_BYTES }.into());
     }
     add(cache, &std::fs::read(path).map_err(failed)?)
-}
-
-fn bundled(cache: &Cache, folder: &Path) -> Vec<Loaded> {
-    if bundle::is_layout(folder) {
-        return bundle::load(cache, folder);
-    }
-    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) => {
-            tracing::error!(folder = %folder.display(), %error, "cannot read a folder of bundled plugins");
-            return Vec::new();
-        }
-    };
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-    files.sort();
-    let loaded = files.iter().filter_map(|file| match add_file(cache, file) {
-        Ok(loaded) => Some(loaded),
-        Err(error) => {
-            tracing::error!(file = %file.display(), %error, "a bundled plugin is left out");
-            None
-        }
-    });
-    loaded.collect()
 }

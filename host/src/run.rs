@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::{mpsc, watch};
@@ -21,10 +22,11 @@ use crate::context::Context;
 use crate::controllers;
 use crate::kinds;
 use crate::kinds::plugin::bundle::{self, InstalledPlugins};
+use crate::kinds::plugin::keeping::{self, Keeper};
 use crate::kinds::shared::environment::Environment;
 use crate::leader;
 use crate::metrics::{Lookup, Metrics};
-use crate::plugin::{CallEvent, Isolation, Observer, PlainHttp, PluginError, PluginOptions, Plugins};
+use crate::plugin::{CallEvent, Isolation, Observer, PlainHttp, PluginError, PluginOptions, Plugins, Tampered};
 use crate::reconcile::caches;
 use crate::reconcile::follow::Scope;
 use crate::reconcile::suspend::Suspender;
@@ -51,7 +53,8 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
     }
 
     let client = Client::try_default().await.context("connect to the API server")?;
-    let plugins = plugins(&settings, &metrics)?;
+    let (alarm, alarms) = mpsc::channel(keeping::ALARMS);
+    let plugins = plugins(&settings, CallMetrics { metrics: metrics.clone(), alarm })?;
     readiness.pass("plugins");
     let board = ProgressBoard::default();
     let listener = admin::bind(settings.store_bind_address)
@@ -78,6 +81,8 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
     let context = Arc::new(context(&settings, client, plugins, board, metrics, caches)?);
     acting.store(true, Ordering::Relaxed);
     install_plugins(&context).await;
+    let keeper = Keeper { room: settings.plugin_cache_bytes, alarms, own: own(&settings), queue };
+    tasks.spawn(keeper.run(Arc::clone(&context), shutdown.clone()));
     tracing::info!(
         datasets = context.caches.datasets.len(),
         notebooks = context.caches.notebooks.len(),
@@ -133,7 +138,22 @@ async fn lead(
     Some(leadership)
 }
 
-fn plugins(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Plugins> {
+/// Where Events go that are about no object of a user's: the operator's pod, or the namespace that it would be in.
+fn own(settings: &Settings) -> ObjectReference {
+    let (kind, name) = match &settings.pod {
+        Some(pod) => ("Pod", pod),
+        None => ("Namespace", &settings.namespace),
+    };
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(name.clone()),
+        namespace: Some(settings.namespace.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+fn plugins(settings: &Settings, observer: CallMetrics) -> anyhow::Result<Plugins> {
     let options = PluginOptions { cache: settings.plugin_cache_dir.clone(), bundled: vec![settings.plugins_dir.clone()] };
     if settings.sandbox == Isolation::Here {
         tracing::warn!(
@@ -141,7 +161,7 @@ fn plugins(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Plugins> {
         );
     }
     let plugins = Plugins::open_isolated(options, settings.sandbox.clone()).context("start the plugin host")?;
-    plugins.observe(Arc::new(CallMetrics(metrics.clone())));
+    plugins.observe(Arc::new(observer));
     for plugin in plugins.bundled() {
         tracing::info!(name = plugin.manifest.name, version = plugin.manifest.version, digest = plugin.digest, "bundled plugin");
     }
@@ -169,26 +189,36 @@ impl store::Components for Shelf {
     }
 }
 
-struct CallMetrics(Metrics);
+/// What the plugin host has to tell: counted, and where it is an alarm passed on.
+struct CallMetrics {
+    metrics: Metrics,
+    alarm: mpsc::Sender<Tampered>,
+}
 
 impl Observer for CallMetrics {
     fn call(&self, event: &CallEvent<'_>) {
-        self.0.plugin_called(event.plugin, event.function, event.outcome, event.duration);
+        self.metrics.plugin_called(event.plugin, event.function, event.outcome, event.duration);
         if event.outcome == "trap" || event.outcome == "limit" {
-            self.0.plugin_trapped(event.plugin, event.outcome);
+            self.metrics.plugin_trapped(event.plugin, event.outcome);
         }
     }
 
     fn code(&self, found: bool) {
-        self.0.cache_asked(if found { Lookup::Hit } else { Lookup::Miss });
+        self.metrics.cache_asked(if found { Lookup::Hit } else { Lookup::Miss });
     }
 
     fn sandbox_restarted(&self) {
-        self.0.sandbox_restarted();
+        self.metrics.sandbox_restarted();
     }
 
     fn quarantined(&self, components: usize) {
-        self.0.quarantined(components);
+        self.metrics.quarantined(components);
+    }
+
+    fn tampered(&self, tampered: &Tampered) {
+        self.metrics.tampered(tampered.what.as_str());
+        // Whoever floods the store is heard often enough.
+        drop(self.alarm.try_send(tampered.clone()));
     }
 }
 

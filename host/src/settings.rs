@@ -110,6 +110,10 @@ pub struct OperatorSettings {
     /// Folder for pulled plugins and their native code
     #[arg(long, env = "PLUGIN_CACHE_DIR", default_value = "/var/cache/substratus")]
     pub plugin_cache_dir: PathBuf,
+    /// Room of that folder in MiB: as much as its volume has. What plugins and what runs need stays, whatever it takes; the rest goes
+    /// when four fifths are full, and what nobody used for a week
+    #[arg(long, env = "PLUGIN_CACHE_MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub plugin_cache_mib: u32,
     /// Registries (`host[:port]`) that speak plain HTTP
     #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
     pub insecure_registry: Vec<String>,
@@ -187,6 +191,8 @@ pub struct Settings {
     pub namespace: String,
     /// Who this process is in leader election and in Events.
     pub identity: String,
+    /// The operator's own pod, where it is one.
+    pub pod: Option<String>,
     /// Namespaces to look after, sorted; empty means all.
     pub watch_namespaces: Vec<String>,
     /// Objects of a kind that are reconciled at the same time.
@@ -201,6 +207,8 @@ pub struct Settings {
     pub plugins_dir: PathBuf,
     /// Folder for pulled plugins and their native code.
     pub plugin_cache_dir: PathBuf,
+    /// Its room in bytes.
+    pub plugin_cache_bytes: u64,
     /// Registries (`host[:port]`) that speak plain HTTP.
     pub insecure_registries: Vec<String>,
     /// Where plugins run.
@@ -279,7 +287,8 @@ impl OperatorSettings {
             registry_url: cloud.registry,
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
-            identity: given(self.pod_name).unwrap_or_else(process_identity),
+            identity: given(self.pod_name.clone()).unwrap_or_else(process_identity),
+            pod: given(self.pod_name),
             namespace,
             watch_namespaces,
             concurrency: self.concurrency,
@@ -288,6 +297,7 @@ impl OperatorSettings {
             notebook_image: given(Some(self.notebook_image)).unwrap_or_else(|| NOTEBOOK_IMAGE.to_owned()),
             plugins_dir: self.plugins_dir,
             plugin_cache_dir: self.plugin_cache_dir,
+            plugin_cache_bytes: u64::from(self.plugin_cache_mib) << 20,
             insecure_registries: self.insecure_registry.into_iter().filter(|name| !name.is_empty()).collect(),
             sandbox: self.sandbox,
             store_bind_address: self.store_bind_address,

@@ -8,7 +8,9 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use substratus_tests::image::{Image, Layer};
+use substratus::plugin::{PluginOptions, Plugins};
+use substratus_tests::image::{self, Image, Layer};
+use substratus_tests::{guests, install, operator};
 
 fn image(layer: Layer) -> Image {
     Image { layers: vec![layer], entrypoint: vec!["/bin/program".to_owned()], ..Image::default() }
@@ -75,5 +77,67 @@ fn a_layout_leads_from_its_index_to_every_file() -> Result<()> {
     let names = layer.entries()?.map(|entry| Ok(entry?.path()?.display().to_string()));
     let names: Vec<String> = names.collect::<Result<_>>()?;
     ensure!(names == ["bin/", "bin/program"], "the layer holds {names:?}");
+    Ok(())
+}
+
+/// Unpacks the layers of a layout in order.
+fn unpacked(path: &std::path::Path, into: &std::path::Path) -> Result<Value> {
+    let layout = tempfile::tempdir()?;
+    tar::Archive::new(File::open(path)?).unpack(layout.path())?;
+    let blob = |descriptor: &Value| -> Result<Vec<u8>> {
+        let digest = descriptor["digest"].as_str().context("no digest")?;
+        Ok(fs::read(layout.path().join("blobs").join(digest.replace(':', "/")))?)
+    };
+    let index: Value = serde_json::from_slice(&fs::read(layout.path().join("index.json"))?)?;
+    let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])?)?;
+    for layer in manifest["layers"].as_array().context("no layers")? {
+        tar::Archive::new(blob(layer)?.as_slice()).unpack(into)?;
+    }
+    Ok(serde_json::from_slice(&blob(&manifest["config"])?)?)
+}
+
+#[test]
+fn the_operators_image_brings_plugins_as_a_layout_which_its_program_reads() -> Result<()> {
+    let (folder, root) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let bundled = ["gpu-generic", "loader-oci"];
+    for name in bundled {
+        fs::copy(guests::component(&format!("plugins/{name}"))?, folder.path().join(format!("{name}.wasm")))?;
+    }
+    let path = folder.path().join("image.tar");
+    let program = operator::program()?;
+    let built = image::operator(&program, Some(folder.path()))?.build()?;
+    ensure!(
+        image::operator(&program, Some(folder.path()))?.build()?.digest() == built.digest(),
+        "the same files, another digest"
+    );
+    built.write_layout(&path, "example.org/substratus:v1")?;
+    let config = unpacked(&path, root.path())?;
+
+    let plugins = root.path().join("plugins");
+    for file in ["index.json", "oci-layout", "blobs/sha256"] {
+        ensure!(plugins.join(file).exists(), "no {file}");
+    }
+    let open = || -> Result<Vec<String>> {
+        let cache = tempfile::tempdir()?;
+        let options = PluginOptions { cache: cache.path().to_owned(), bundled: vec![plugins.clone()] };
+        Ok(Plugins::open(options)?.bundled().into_iter().map(|loaded| loaded.manifest.name).collect())
+    };
+    ensure!(open()? == bundled, "{:?}", open()?);
+    // By digest: a component that is another one is left out, and the others are there.
+    let component = fs::read(guests::component("plugins/loader-oci")?)?;
+    let blob = plugins.join("blobs/sha256").join(hex::encode(Sha256::digest(&component)));
+    fs::write(&blob, fs::read(guests::component("plugins/gpu-gke")?)?)?;
+    ensure!(open()? == ["gpu-generic"], "{:?}", open()?);
+
+    // What the Dockerfile makes is made the same way, and manifests mean the same program.
+    let entrypoint = config["config"]["Entrypoint"].clone();
+    ensure!(fs::metadata(root.path().join(entrypoint[0].as_str().context("no program")?.trim_start_matches('/')))?.len() > 0);
+    let dockerfile = fs::read_to_string(guests::root().join("Dockerfile"))?;
+    ensure!(dockerfile.contains(&format!("ENTRYPOINT {entrypoint}")), "{entrypoint}");
+    ensure!(dockerfile.contains("/out/substratus plugin export /tmp/plugins/*.wasm --to /out/plugins"));
+    let deployment = fs::read_to_string(install::deploy("base").join("deployment.yaml"))?;
+    let probes = deployment.lines().filter(|line| line.contains("exec:")).collect::<Vec<_>>();
+    let program = format!("[{}, ", entrypoint[0].as_str().unwrap_or_default());
+    ensure!(probes.len() == 2 && probes.iter().all(|probe| probe.contains(&program)), "{probes:?}");
     Ok(())
 }

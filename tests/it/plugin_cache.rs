@@ -2,13 +2,15 @@
 //! Knows nothing of registries.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
+mod disk;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use substratus::plugin::{CallEvent, Observer, PluginError, PluginOptions, Plugins};
+use substratus::plugin::{CallEvent, Observer, PluginError, PluginOptions, Plugins, Tampered};
 
 use crate::hostile::module::{FIT, Guest};
 use crate::hostile::serve_request;
@@ -115,6 +117,50 @@ async fn a_component_that_changed_on_disk_is_gone() {
     assert_eq!(score(&plugins, &digest).await, 7);
 }
 
+/// A plugin that came with the operator is there for as long as the operator is.
+#[tokio::test]
+async fn a_bundled_component_that_somebody_changed_is_taken_from_the_bundle_again() {
+    let (root, bundle) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(bundle.path().join("a.wasm"), scoring(7)).unwrap();
+    let open = || {
+        let options = PluginOptions { cache: root.path().to_owned(), bundled: vec![bundle.path().to_owned()] };
+        Plugins::open(options).unwrap()
+    };
+    let plugins = open();
+    let digest = plugins.bundled()[0].digest.clone();
+    let blob = root.path().join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap());
+    fs::write(&blob, scoring(8)).unwrap();
+    assert_eq!(score(&plugins, &digest).await, 7);
+    assert_eq!(fs::read(&blob).unwrap(), scoring(7), "it is replaced");
+    fs::remove_file(&blob).unwrap();
+    assert_eq!(plugins.bytes(&digest).unwrap(), scoring(7));
+    // Also where it was changed while nobody looked; whoever asks is told.
+    fs::write(&blob, scoring(8)).unwrap();
+    let again = open();
+    let counted = Arc::new(Counted::default());
+    again.observe(Arc::clone(&counted) as Arc<dyn Observer>);
+    assert_eq!((score(&again, &digest).await, counted.tampered.load(Ordering::Relaxed)), (7, 1));
+}
+
+#[tokio::test]
+async fn what_answers_is_never_swept_away_and_what_went_is_had_again() {
+    let root = tempfile::tempdir().unwrap();
+    let plugins = open(root.path());
+    let (kept, gone) = (plugins.add(&scoring(1)).unwrap().digest, plugins.add(&scoring(2)).unwrap().digest);
+    assert_eq!((score(&plugins, &kept).await, score(&plugins, &gone).await), (1, 2));
+    // A store without any room, a year later.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_hours(365 * 24);
+    let swept = plugins.sweep([kept.clone()].into(), 0, later).unwrap();
+    assert_eq!(swept.files, 2, "a component and its code: {swept:?}");
+    assert!(code(root.path(), &kept).exists() && !code(root.path(), &gone).exists());
+    assert_eq!(score(&plugins, &gone).await, 2, "what is loaded answers on");
+    let again = open(root.path());
+    assert_eq!(score(&again, &kept).await, 1);
+    assert!(matches!(again.bytes(&gone), Err(PluginError::Unknown { .. })));
+    assert_eq!(again.add(&scoring(2)).unwrap().digest, gone);
+    assert_eq!(score(&again, &gone).await, 2);
+}
+
 #[tokio::test]
 async fn a_digest_is_no_path() {
     let root = tempfile::tempdir().unwrap();
@@ -149,6 +195,7 @@ async fn many_that_ask_at_once_get_one_compilation() {
 struct Counted {
     compiled: AtomicUsize,
     found: AtomicUsize,
+    tampered: AtomicUsize,
 }
 
 impl Observer for Counted {
@@ -156,5 +203,9 @@ impl Observer for Counted {
 
     fn code(&self, found: bool) {
         if found { &self.found } else { &self.compiled }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tampered(&self, _: &Tampered) {
+        self.tampered.fetch_add(1, Ordering::Relaxed);
     }
 }

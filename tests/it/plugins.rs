@@ -1,7 +1,9 @@
 //! The life of a Plugin, before a real API server and a real registry: revisions come and go, and what is not trusted, not
 //! approved or not granted never answers. Every test has an operator of its own.
 
+mod bundled;
 mod revisions;
+mod store;
 mod trust;
 
 use anyhow::{Context as _, Result, ensure};

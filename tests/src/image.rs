@@ -13,6 +13,8 @@ use serde_json::json;
 pub use artifact::Artifact;
 pub use layer::Layer;
 
+use crate::bundle;
+
 /// Where the operator's image has its program: probes name it.
 const OPERATOR: &str = "/substratus";
 
@@ -102,7 +104,8 @@ pub fn visitor() -> Result<Image> {
     Ok(image)
 }
 
-/// The operator's own image: the static program, its other names, and the components of `plugins`.
+/// The operator's own image, as the Dockerfile makes it: the static program, and the components of the folder `plugins` as an OCI
+/// layout that the program writes. Its other names beside that, for who looks around in it.
 pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     let mut base = Layer::default()
         .file(OPERATOR, program, 0o755)?
@@ -117,14 +120,10 @@ pub fn operator(program: &Path, plugins: Option<&Path>) -> Result<Image> {
     }
     let mut layers = vec![base];
     if let Some(folder) = plugins {
-        let mut components = Layer::default();
-        for entry in folder.read_dir().with_context(|| format!("listing {}", folder.display()))? {
-            let path = entry?.path();
-            if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "wasm")) {
-                components = components.file(&format!("plugins/{}", name.display()), &path, 0o644)?;
-            }
-        }
-        layers.push(components);
+        let work = tempfile::tempdir().context("making a folder for plugins")?;
+        let layout = work.path().join("plugins");
+        bundle::write(program, &bundle::components(folder)?, &layout)?;
+        layers.push(Layer::default().copy("plugins", &layout)?);
     }
     Ok(Image {
         layers,

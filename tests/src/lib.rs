@@ -2,6 +2,7 @@
 
 pub mod azurite;
 pub mod bench;
+pub mod bundle;
 pub mod cluster;
 pub mod demo;
 pub mod engine;

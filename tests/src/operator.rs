@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::bundle;
 use crate::cluster::{Cluster, eventually};
-use crate::guests;
 
 /// Where the probes and metrics of the process answer.
 pub const ADMIN: &str = "127.0.0.1:8081";
@@ -26,21 +26,6 @@ pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe().context("find the test binary")?;
     let program = here.ancestors().map(|folder| folder.join("substratus")).find(|path| path.is_file());
     program.context("the program `substratus` is not built; run the tests with `make test`, or `cargo build --workspace` first")
-}
-
-/// A folder with every first-party plugin, as the image has it.
-pub fn plugins() -> Result<PathBuf> {
-    let folder = guests::root().join("target/guests/bundle");
-    std::fs::create_dir_all(&folder)?;
-    for plugin in guests::plugins()? {
-        let name = Path::new(&plugin).file_name().context("a plugin has a folder")?;
-        let file = folder.join(name).with_extension("wasm");
-        let built = std::fs::read(guests::component(&plugin)?)?;
-        if std::fs::read(&file).ok().as_ref() != Some(&built) {
-            std::fs::write(&file, built)?;
-        }
-    }
-    Ok(folder)
 }
 
 impl Operator {
@@ -68,7 +53,8 @@ impl Operator {
         admin: &str,
         args: &[&str],
     ) -> Result<Self> {
-        let plugins = tokio::task::spawn_blocking(plugins).await??;
+        // As the image has them.
+        let plugins = tokio::task::spawn_blocking(|| bundle::first_party(&program()?)).await??;
         let log = home.path().join("operator.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
         let mut command = cluster.command("setpriv");
@@ -149,6 +135,11 @@ impl Operator {
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
+    /// Its plugin store.
+    pub fn cache(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
     /// The end of its log.
     pub fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -165,6 +156,11 @@ pub struct Paused {
 }
 
 impl Paused {
+    /// Its plugin store.
+    pub fn cache(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
     /// Starts it again on the same cache.
     pub async fn resume(self, cluster: &Cluster, args: &[&str]) -> Result<Operator> {
         Operator::start_in(cluster, self.home, &self.admin, args).await

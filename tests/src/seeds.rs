@@ -49,6 +49,11 @@ impl Seed {
 pub struct Chance(u64);
 
 impl Chance {
+    /// Choices that follow from a number.
+    pub const fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     /// A number of the range, which must not be empty.
     pub fn number(&mut self, range: Range<u64>) -> u64 {
         // SplitMix64: every bit of the seed reaches every bit of the answer.

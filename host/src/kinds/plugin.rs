@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod conditions;
 pub mod failure;
 pub mod install;
+pub mod keeping;
 pub mod permissions;
 pub mod polls;
 pub mod registry;

@@ -8,16 +8,32 @@
 //! tmp/                           write, fsync, rename; sockets of sandboxes
 //! key                            32 random bytes, readable by us alone
 //! ```
+//!
+//! A file that is not what we put there is never used: it is deleted, made anew where we can, and somebody is told ([`alarm`]).
+//! When a file was read last is its time of modification, by which [`sweep`] knows what nobody needs.
+//!
+//! [`alarm`]: super::alarm
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+mod file;
+mod sweep;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
+use self::file::Found;
 use super::PluginError;
+use super::alarm::{Alarms, Stored, Tampered};
+use crate::limits;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
+
+pub use sweep::Swept;
+
+/// Gives the bytes of a digest, from wherever they came to us.
+type Spare = Box<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
 
 const TAG: usize = 32;
 
@@ -25,17 +41,29 @@ pub(super) struct Cache {
     root: PathBuf,
     key: [u8; 32],
     engine_id: String,
+    alarms: Alarms,
+    spare: OnceLock<Spare>,
 }
 
 impl Cache {
     /// Opens the store, or makes one. Compiled code is kept for each engine apart.
-    pub(super) fn open(root: &Path, engine_id: String) -> Result<Self, PluginError> {
+    pub(super) fn open(root: &Path, engine_id: String, alarms: Alarms) -> Result<Self, PluginError> {
         for folder in ["blobs/sha256", "notes", "tmp", &format!("aot/{engine_id}")] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| failed("make the folder", &path, source))?;
         }
         let key = key(root)?;
-        Ok(Self { root: root.to_owned(), key, engine_id })
+        Ok(Self { root: root.to_owned(), key, engine_id, alarms, spare: OnceLock::new() })
+    }
+
+    /// Whom to ask for components that are gone. Only the first one counts.
+    pub(super) fn lend(&self, spare: Spare) {
+        drop(self.spare.set(spare));
+    }
+
+    /// Who listens.
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     /// What code is compiled for.
@@ -53,26 +81,38 @@ impl Cache {
     /// The bytes of a digest. A file that does not hash to its name is deleted and as good as absent.
     pub(super) fn blob(&self, digest: &str) -> Result<Vec<u8>, PluginError> {
         let path = self.blob_path(digest)?;
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(PluginError::Unknown { digest: digest.to_owned() });
-            }
-            Err(source) => return Err(failed("read the blob", &path, source)),
-        };
-        if digest_of(&bytes) != digest {
-            tracing::error!(path = %path.display(), "a blob of the plugin store does not match its digest; it is deleted");
-            remove(&path);
-            return Err(PluginError::Unknown { digest: digest.to_owned() });
+        if let Some(bytes) = self.whole(digest, &path)? {
+            return Ok(bytes);
         }
+        let spare = self.spare.get().and_then(|spare| spare(digest)).filter(|bytes| digest_of(bytes) == digest);
+        let bytes = spare.ok_or_else(|| PluginError::Unknown { digest: digest.to_owned() })?;
+        self.write(&path, &[&bytes])?;
         Ok(bytes)
+    }
+
+    /// What lies at the path of a digest, where it is that.
+    fn whole(&self, digest: &str, path: &Path) -> Result<Option<Vec<u8>>, PluginError> {
+        match file::read(path, limits::COMPONENT_BYTES).map_err(|source| failed("read the blob", path, source))? {
+            Found::Nothing => Ok(None),
+            Found::Bytes(bytes) if digest_of(&bytes) == digest => Ok(Some(bytes)),
+            Found::Bytes(_) | Found::Odd => {
+                self.tampered(Stored::Component, Some(digest), path);
+                Ok(None)
+            }
+        }
+    }
+
+    /// It is gone before anybody hears of it, so that whoever does can make it anew.
+    fn tampered(&self, what: Stored, digest: Option<&str>, path: &Path) {
+        file::remove(path);
+        self.alarms.raise(Tampered { what, digest: digest.map(str::to_owned), path: path.to_owned() });
     }
 
     /// Keeps bytes under their digest.
     pub(super) fn keep(&self, bytes: &[u8]) -> Result<String, PluginError> {
         let digest = digest_of(bytes);
         let path = self.blob_path(&digest)?;
-        if !path.exists() {
+        if self.whole(&digest, &path)?.is_none() {
             self.write(&path, &[bytes])?;
         }
         Ok(digest)
@@ -81,7 +121,7 @@ impl Cache {
     /// Something small that this store wrote down under this name, a hexadecimal one, if it is there and unharmed.
     pub(super) fn note(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.note_path(name)?;
-        unsealed(&path, "a note of the plugin store", |text| self.seal_note(name, text))
+        self.unsealed(&path, Stored::Note, None, |text| self.seal_note(name, text))
     }
 
     /// Writes something small down under a name.
@@ -107,12 +147,12 @@ impl Cache {
     /// Code that this store compiled for this engine from this component, if it is there and unharmed. The bytes are the ones
     /// whose signature was checked.
     pub(super) fn code(&self, digest: &str) -> Option<Vec<u8>> {
-        unsealed(&self.code_path(digest), "compiled code", |code| self.seal(digest, code))
+        self.unsealed(&self.code_path(digest), Stored::Code, Some(digest), |code| self.seal(digest, code))
     }
 
     /// Deletes compiled code that turned out to be of no use.
     pub(super) fn forget_code(&self, digest: &str) {
-        remove(&self.code_path(digest));
+        file::remove(&self.code_path(digest));
     }
 
     /// Signs and keeps compiled code. A full disk only costs the next start some time.
@@ -123,11 +163,18 @@ impl Cache {
         }
     }
 
-    /// A new folder that we alone can enter.
+    /// A new folder that we alone can enter; elsewhere where the store cannot be written to.
     pub(super) fn folder(&self) -> Result<PathBuf, PluginError> {
-        let path = self.root.join("tmp").join(unique());
-        let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map(|()| path.clone()).map_err(|source| failed("make the folder", &path, source))
+        let name = file::unique();
+        let path = self.root.join("tmp").join(&name);
+        let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+        match make(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => {
+                let elsewhere = std::env::temp_dir().join(format!("substratus-{name}"));
+                make(&elsewhere).map(|()| elsewhere).map_err(|_| failed("make the folder", &path, source))
+            }
+        }
     }
 
     fn code_path(&self, digest: &str) -> PathBuf {
@@ -153,25 +200,42 @@ impl Cache {
 
     /// Writes so that the path has the old content or the whole new one, whatever stops us.
     fn write(&self, path: &Path, parts: &[&[u8]]) -> Result<(), PluginError> {
-        let tmp = self.root.join("tmp").join(unique());
-        let written = write_new(&tmp, parts).and_then(|()| fs::rename(&tmp, path));
+        let tmp = self.root.join("tmp").join(file::unique());
+        let written = file::write_new(&tmp, parts).and_then(|()| fs::rename(&tmp, path));
         written.map_err(|source| {
-            remove(&tmp);
+            file::remove(&tmp);
             failed("write", path, source)
         })
     }
-}
 
-/// What lies behind a file's seal, if the seal is ours; a file with another one is deleted.
-fn unsealed(path: &Path, what: &str, seal: impl FnOnce(&[u8]) -> Hmac<Sha256>) -> Option<Vec<u8>> {
-    let mut sealed = fs::read(path).ok()?;
-    if sealed.split_at_checked(TAG).is_none_or(|(tag, content)| seal(content).verify_slice(tag).is_err()) {
-        tracing::error!(path = %path.display(), "{what} does not carry our signature; it is deleted");
-        remove(path);
-        return None;
+    /// What lies behind a file's seal, if the seal is ours; a file with another one is deleted.
+    fn unsealed(
+        &self,
+        path: &Path,
+        what: Stored,
+        digest: Option<&str>,
+        seal: impl FnOnce(&[u8]) -> Hmac<Sha256>,
+    ) -> Option<Vec<u8>> {
+        let mut sealed = match file::read(path, limits::CODE_BYTES + TAG as u64) {
+            Ok(Found::Bytes(bytes)) => bytes,
+            Ok(Found::Nothing) => return None,
+            Ok(Found::Odd) => {
+                self.tampered(what, digest, path);
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read a {what} of the plugin store");
+                return None;
+            }
+        };
+        let is_ours = sealed.split_at_checked(TAG).is_some_and(|(tag, content)| seal(content).verify_slice(tag).is_ok());
+        if !is_ours {
+            self.tampered(what, digest, path);
+            return None;
+        }
+        sealed.drain(..TAG);
+        Some(sealed)
     }
-    sealed.drain(..TAG);
-    Some(sealed)
 }
 
 /// `sha256:…` of bytes.
@@ -190,15 +254,12 @@ fn key(root: &Path) -> Result<[u8; 32], PluginError> {
     if let Some(key) = read_key(&path)? {
         return Ok(key);
     }
-    remove(&path);
-    let mut key = [0; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut key))
-        .map_err(|source| failed("read random bytes from", Path::new("/dev/urandom"), source))?;
-    let tmp = root.join("tmp").join(unique());
+    file::remove(&path);
+    let key = file::random().map_err(|source| failed("read random bytes from", Path::new("/dev/urandom"), source))?;
+    let tmp = root.join("tmp").join(file::unique());
     // A link, unlike a rename, fails where another process was faster; then its key counts.
-    let made = write_new(&tmp, &[&key]).and_then(|()| fs::hard_link(&tmp, &path));
-    remove(&tmp);
+    let made = file::write_new(&tmp, &[&key]).and_then(|()| fs::hard_link(&tmp, &path));
+    file::remove(&tmp);
     match made {
         Ok(()) => Ok(key),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_key(&path)?
@@ -224,30 +285,10 @@ fn read_key(path: &Path) -> Result<Option<[u8; 32]>, PluginError> {
     }
 }
 
-fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.sync_all()
-}
-
-/// A name that no other writer of this folder uses.
-fn unique() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}-{}", std::process::id(), since.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn remove(path: &Path) {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot delete");
-        }
-        _ => {}
-    }
-}
-
 fn failed(action: &str, path: &Path, source: io::Error) -> PluginError {
     PluginError::Store { action: format!("{action} {}", path.display()), source }
 }
+
+#[cfg(test)]
+#[path = "cache/tests.rs"]
+mod tests;

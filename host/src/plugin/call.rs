@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, bail};
 
+use super::alarm::Tampered;
 use super::calls::HostCalls;
 use super::io::{Ended, Streams};
 use super::meter::LimitHit;
@@ -41,6 +42,9 @@ pub trait Observer: Send + Sync {
 
     /// So many components are not asked any more, for they ended that process too often.
     fn quarantined(&self, _components: usize) {}
+
+    /// A file of the store was not what was put there.
+    fn tampered(&self, _tampered: &Tampered) {}
 }
 
 /// Who is told, from the moment that somebody asks for it.

@@ -67,6 +67,22 @@ impl Layer {
         Ok(self)
     }
 
+    /// Adds the files below a folder of this machine as they are now, to be read by everybody.
+    pub fn copy(mut self, path: &str, source: &Path) -> Result<Self> {
+        for entry in fs::read_dir(source).with_context(|| format!("listing {}", source.display()))? {
+            let entry = entry.with_context(|| format!("listing {}", source.display()))?;
+            let name = entry.file_name();
+            let inside = format!("{path}/{}", name.to_str().context("a file name that is not UTF-8")?);
+            self = if entry.path().is_dir() {
+                self.copy(&inside, &entry.path())?
+            } else {
+                let bytes = fs::read(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?;
+                self.bytes(&inside, bytes, 0o644)
+            };
+        }
+        Ok(self)
+    }
+
     fn add(mut self, path: &str, content: Content, mode: u32) -> Self {
         let path = path.trim_matches('/');
         for (end, _) in path.match_indices('/') {
