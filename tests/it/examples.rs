@@ -246,6 +246,7 @@ fn the_plan_of_falcon_40b() {
     let filters = vec![
         // The hub and its CDN alike: hosts are sorted, and which port is the lower one is chance.
         (r"http://127\.0\.0\.1:[0-9]+", "[here]"),
+        (r"port: [0-9]{5}\n", "port: [here]\n"),
         // Of the plugins as compiled here, and of inputs that hold the hub's address.
         ("[0-9a-f]{64}", "[sha256]"),
         ("(-hash|/identity|\"inputs\"): \"?[0-9a-f]{16}[-0-9a-f]*\"?", "$1: [hash]"),

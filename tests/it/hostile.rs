@@ -6,7 +6,7 @@ pub(crate) mod module;
 mod worker;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -17,7 +17,9 @@ use substratus::plugin::types::{
     Failure, FileFilter, Fitness, HttpError, HttpRequest, HttpResponse, LogLevel, ResolveRequest, ServeRequest, ServingModel,
     Subject,
 };
-use substratus::plugin::{Blame, HostCalls, Isolation, Offline, PluginError, PluginOptions, Plugins, Refusal};
+use substratus::plugin::{
+    Blame, CallEvent, HostCalls, Isolation, Observer, Offline, PluginError, PluginOptions, Plugins, Refusal,
+};
 use wasm_encoder::Instruction as I;
 
 use self::module::{FIT, Guest, TEXT, UNSUPPORTED, forever, times};
@@ -163,6 +165,14 @@ async fn growing_memory_ends_at_the_memory_limit() {
     assert_limit(body(forever(vec![I::I32Const(16), I::MemoryGrow(0), I::Drop])), "memory", "64 MiB").await;
 }
 
+/// Each of them is far from the limit.
+#[tokio::test]
+async fn memories_that_grow_together_are_counted_together() {
+    let grow = (0..8).flat_map(|memory| [I::I32Const(16), I::MemoryGrow(memory), I::Drop]).collect();
+    let guest = Guest { body: Some(forever(grow)), memories: vec![2; 8], ..Guest::default() };
+    assert_limit(guest, "memory", "64 MiB").await;
+}
+
 #[tokio::test]
 async fn growing_a_table_ends_at_its_limit() {
     let grow = vec![I::RefNull(wasm_encoder::HeapType::FUNC), I::I32Const(1_000), I::TableGrow(0), I::Drop];
@@ -175,6 +185,29 @@ async fn a_huge_answer_is_not_taken_in() {
     let length = (2_i32 << 20).to_le_bytes().to_vec();
     let guest = Guest { memories: vec![64], data: vec![(FIT + 8, length)], ..Guest::default() };
     assert_limit(guest, "data from guest to host", "1024 KiB").await;
+}
+
+/// The limit is one of bytes, to the byte.
+#[tokio::test]
+async fn one_byte_more_than_may_cross_does_not() {
+    let answer = |bytes: usize| Guest {
+        memories: vec![64],
+        data: vec![(FIT + 8, i32::try_from(bytes).unwrap().to_le_bytes().to_vec())],
+        ..Guest::default()
+    };
+    assert_limit(answer(PURE.crossing + 1), "data from guest to host", "1024 KiB").await;
+    let reason = fit(answer(PURE.crossing / 2)).await.unwrap().reason;
+    assert!(reason.starts_with("ok") && reason.len() <= substratus::limits::SENTENCE_BYTES, "{}", reason.len());
+}
+
+/// What runs once the answer is read can spoil it no more than what runs before.
+#[tokio::test]
+async fn a_crash_behind_the_answer_is_a_crash() {
+    let error = fit(Guest { post: Some(vec![I::Unreachable]), ..Guest::default() }).await.unwrap_err();
+    assert!(matches!(&error, PluginError::Trap { function: "fit", reason, .. } if reason.contains("unreachable")), "{error:?}");
+    assert_eq!(error.blame(), Blame::Guest);
+    host_is_well().await;
+    assert_limit(Guest { post: Some(forever(vec![])), ..Guest::default() }, "processor time", "100 ms").await;
 }
 
 /// What could never start is said to its author, by the packager already, in words of the author's own tools.
@@ -260,6 +293,16 @@ async fn instances_are_counted() {
     host_is_well().await;
 }
 
+#[tokio::test]
+async fn ten_thousand_instances_are_no_component() {
+    let mut bytes = Guest::default().component();
+    append_instances(&mut bytes, 10_000);
+    let error = fit_bytes(&bytes).await.unwrap_err();
+    assert!(matches!(&error, PluginError::Refused(Refusal::Invalid(reason)) if reason.contains("instances")), "{error:?}");
+    assert_eq!(error.blame(), Blame::Guest);
+    host_is_well().await;
+}
+
 /// Adds an empty core module to a component, and so many instances of it.
 fn append_instances(bytes: &mut Vec<u8>, count: usize) {
     use wasm_encoder::{ComponentSection, InstanceSection, Module, ModuleSection};
@@ -306,6 +349,46 @@ async fn callers_beyond_the_queue_are_told_that_it_is_busy() {
         assert!(of("limit") >= PURE.concurrent, "{}", of("limit"));
     }
     host_is_well().await;
+}
+
+/// What an operator's metrics hear of.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(String, &'static str, &'static str)>>);
+
+impl Observer for Heard {
+    fn call(&self, event: &CallEvent<'_>) {
+        self.0.lock().unwrap().push((event.plugin.to_owned(), event.function, event.outcome));
+    }
+
+    fn code(&self, _: bool) {}
+}
+
+#[tokio::test]
+async fn every_misbehaviour_is_counted_under_its_name_and_blamed_on_its_guest() {
+    for isolation in [Isolation::Here, Isolation::Child { program: crate::load::program().to_owned() }] {
+        let (_cache, plugins) = open(isolation);
+        let heard = Arc::new(Heard::default());
+        plugins.observe(Arc::clone(&heard) as Arc<dyn Observer>);
+        for (guest, outcome) in [
+            (body(forever(vec![])), "limit"),
+            (body(vec![I::Unreachable]), "trap"),
+            (Guest { start: Some(vec![I::Unreachable]), ..Guest::default() }, "trap"),
+            (Guest { data: vec![(FIT, vec![255])], ..Guest::default() }, "bad-answer"),
+            (Guest { data: vec![(TEXT, vec![0xff, 0xfe])], ..Guest::default() }, "trap"),
+        ] {
+            let digest = plugins.add(&guest.component()).unwrap().digest;
+            let error = plugins.fit(&digest, &serve_request()).await.unwrap_err();
+            assert_eq!((error.category(), error.blame(), error.is_passing()), (outcome, Blame::Guest, false), "{error}");
+            assert_eq!(std::mem::take(&mut *heard.0.lock().unwrap()), [("hostile".to_owned(), "fit", outcome)]);
+            let good = plugins.add(&Guest::default().component()).unwrap().digest;
+            assert_eq!(plugins.fit(&good, &serve_request()).await.unwrap().score, 50);
+            assert_eq!(std::mem::take(&mut *heard.0.lock().unwrap()), [("hostile".to_owned(), "fit", "ok")]);
+        }
+        let digest = plugins.add(&Guest { loader: true, ..Guest::default() }.component()).unwrap().digest;
+        let error = plugins.resolve(&digest, &resolve_request(), None, Arc::new(Offline)).await.unwrap_err();
+        assert_eq!((error.category(), error.blame()), ("failure", Blame::Guest));
+        assert_eq!(std::mem::take(&mut *heard.0.lock().unwrap()), [("hostile".to_owned(), "resolve", "failure")]);
+    }
 }
 
 /// Counts host calls; HTTP answers what it is told, or never.

@@ -21,6 +21,7 @@ mod operator;
 mod plugin_author;
 mod plugin_cache;
 mod plugin_cases;
+mod plugin_json;
 mod plugin_offline;
 mod plugin_registry;
 mod plugin_signatures;

@@ -1,6 +1,8 @@
 //! Registries that answer, and registries that lie: a small one of our own, on loopback. Knows nothing of what components do.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -1,8 +1,11 @@
 //! Judges every answer before anybody uses it: well-typed is not yet sensible. Knows nothing about buckets or Kubernetes; the
 //! worker and the guard check again what concerns them.
 
+use std::collections::BTreeSet;
+
 use url::Url;
 
+use super::ImageName;
 use super::text::{clip, sentence};
 use super::types::{
     Container, Digest, Failure, File, Fitness, GITOID, ModelFacts, Origin, Placement, PlanPage, Probe, Problem, ResolveRequest,
@@ -16,6 +19,12 @@ const NAME_BYTES: usize = 512;
 const URL_BYTES: usize = 16 * 1024;
 /// Longest cursor of a plan.
 pub(super) const PLAN_CURSOR_BYTES: usize = URL_BYTES;
+/// Most bytes of memory, and of scratch space, that any node has: a pebibyte is a mistake.
+const MAX_BYTES: u64 = 1 << 50;
+/// The same of cores.
+const MAX_CORES: u32 = 1 << 16;
+/// The same of devices.
+const MAX_DEVICES: u64 = 1 << 16;
 /// Headers that the host alone sets.
 const FORBIDDEN_HEADERS: [&str; 3] = ["authorization", "cookie", "host"];
 
@@ -79,14 +88,21 @@ pub(super) fn file(file: File, path: &str) -> Result<File, String> {
 /// A placement, made fit to use. Whether its keys are granted is the guard's to say.
 pub(super) fn placement(mut placement: Placement) -> Result<Placement, String> {
     for (key, value) in &placement.node_selector {
-        name("a node selector's key", key)?;
-        bounded("a node selector's value", value, NAME_BYTES)?;
+        check_key("a node selector's key", key)?;
+        check_label_value("a node selector's value", value)?;
     }
-    for (resource, _) in &placement.limits {
-        name("a resource", resource)?;
+    distinct("node selector", placement.node_selector.iter().map(|(key, _)| key.as_str()))?;
+    for (resource, count) in &placement.limits {
+        check_key("a resource", resource)?;
+        if *count > MAX_DEVICES {
+            return Err(format!("{count} of `{resource}`: {MAX_DEVICES} is the most"));
+        }
     }
+    distinct("resource", placement.limits.iter().map(|(resource, _)| resource.as_str()))?;
     for toleration in &placement.tolerations {
-        bounded("a toleration's key", &toleration.key, NAME_BYTES)?;
+        if let Some(value) = &toleration.value {
+            check_label_value("a toleration's value", value)?;
+        }
         one_of("a toleration's operator", &toleration.operator, &["Exists", "Equal"])?;
         if let Some(effect) = &toleration.effect {
             one_of("a toleration's effect", effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"])?;
@@ -94,6 +110,13 @@ pub(super) fn placement(mut placement: Placement) -> Result<Placement, String> {
         if toleration.key.is_empty() {
             return Err("a toleration without a key tolerates every taint".to_owned());
         }
+        check_key("a toleration's key", &toleration.key)?;
+        if toleration.operator == "Exists" && toleration.value.as_ref().is_some_and(|value| !value.is_empty()) {
+            return Err(format!("toleration `{}` has a value, which its operator Exists does not compare", toleration.key));
+        }
+    }
+    if let Some(class) = &placement.runtime_class {
+        check_dns_label("a runtime class", class)?;
     }
     for claim in &placement.claims {
         name("a device claim's name", &claim.name)?;
@@ -119,16 +142,20 @@ pub(super) fn fitness(mut fitness: Fitness) -> Result<Fitness, String> {
 /// A container, made fit to use. Whether its image is granted is the guard's to say.
 pub(super) fn container(mut container: Container) -> Result<Container, String> {
     name("the image", &container.image)?;
+    ImageName::parse(&container.image).map_err(|_| format!("image `{}` is no image's name", sentence(&container.image)))?;
     if container.port == 0 {
         return Err("the port is 0".to_owned());
     }
-    let mut names: Vec<&str> = container.env.iter().map(|(name, _)| name.as_str()).collect();
-    for name in &names {
+    for (name, _) in &container.env {
         check_env_name(name)?;
     }
-    names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
-        return Err(format!("environment variable `{twice}` is there twice"));
+    distinct("environment variable", container.env.iter().map(|(name, _)| name.as_str()))?;
+    let sizes = container.caches.iter().map(|cache| cache.size).chain([container.shm, container.memory]);
+    if let Some(size) = sizes.flatten().find(|size| *size > MAX_BYTES) {
+        return Err(format!("{size} bytes of memory or scratch space: {MAX_BYTES} is the most"));
+    }
+    if let Some(cores) = container.cpu.filter(|cores| *cores > MAX_CORES) {
+        return Err(format!("{cores} cores: {MAX_CORES} is the most"));
     }
     for text in container.command.iter().chain(&container.args).chain(container.env.iter().map(|(_, value)| value)) {
         if text.contains('\0') {
@@ -142,6 +169,8 @@ pub(super) fn container(mut container: Container) -> Result<Container, String> {
         name("a cache's name", &cache.name)?;
         check_mount_path(&cache.mount_path)?;
     }
+    distinct("name of a cache", container.caches.iter().map(|cache| cache.name.as_str()))?;
+    distinct("mount path", container.caches.iter().map(|cache| cache.mount_path.trim_end_matches('/')))?;
     if let Some(metrics) = &container.metrics {
         check_url_path("the path of the metrics", &metrics.path)?;
     }
@@ -282,6 +311,47 @@ pub(super) fn bounded(what: &str, text: &str, max: usize) -> Result<(), String> 
     }
 }
 
+/// A key as Kubernetes has them: an optional domain, a slash, a name.
+fn check_key(what: &str, key: &str) -> Result<(), String> {
+    let (domain, own) = key.split_once('/').map_or((None, key), |(domain, own)| (Some(domain), own));
+    let domain_fits = domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(is_dns_label));
+    if domain_fits && !own.is_empty() && is_label_value(own) {
+        Ok(())
+    } else {
+        Err(format!("{what} `{}` is none that Kubernetes takes", sentence(key)))
+    }
+}
+
+fn check_label_value(what: &str, value: &str) -> Result<(), String> {
+    bounded(what, value, NAME_BYTES)?;
+    if is_label_value(value) { Ok(()) } else { Err(format!("{what} `{}` is none that Kubernetes takes", sentence(value))) }
+}
+
+fn check_dns_label(what: &str, text: &str) -> Result<(), String> {
+    if is_dns_label(text) { Ok(()) } else { Err(format!("{what} `{}` is none that Kubernetes takes", sentence(text))) }
+}
+
+/// What the value of a label may be: up to 63 characters, which may be none.
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() <= 63 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().next_back())
+}
+
+fn is_dns_label(text: &str) -> bool {
+    !text.is_empty() && is_label_value(text) && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn distinct<'a>(what: &str, texts: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for text in texts {
+        if !seen.insert(text) {
+            return Err(format!("{what} `{}` is there twice", sentence(text)));
+        }
+    }
+    Ok(())
+}
+
 fn one_of(what: &str, value: &str, allowed: &[&str]) -> Result<(), String> {
     if allowed.contains(&value) {
         Ok(())
@@ -296,6 +366,10 @@ pub(super) fn sentences(texts: &mut Vec<String>) {
         *text = sentence(text);
     }
 }
+
+#[cfg(test)]
+#[path = "answers/guard_tests.rs"]
+mod guard_tests;
 
 #[cfg(test)]
 mod tests {

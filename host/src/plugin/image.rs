@@ -36,6 +36,8 @@ impl ImageName {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -63,5 +65,24 @@ mod tests {
         assert_eq!(at("registry.example/a:1"), "mirror.example/x:1");
         let digest = format!("sha256:{}", "0".repeat(64));
         assert_eq!(at(&format!("registry.example/a:1@{digest}")), format!("mirror.example/x@{digest}"));
+    }
+
+    proptest! {
+        /// What is taken for a name is one that a registry can be asked for, and that means the same when it is read again.
+        #[test]
+        fn any_text_is_a_name_or_an_error(text in prop_oneof![
+            "\\PC{0,40}",
+            "[a-z0-9./:@-]{0,60}",
+            "([a-z0-9.-]{1,12}(:[0-9]{1,6})?/)?[a-z0-9._/-]{1,20}(:[A-Za-z0-9._-]{0,10})?(@sha256:[0-9a-f]{60,66})?",
+        ]) {
+            if let Ok(image) = ImageName::parse(&text) {
+                let again = image.at(&image.name);
+                let parsed = ImageName::parse(&again).unwrap();
+                prop_assert_eq!(&parsed.name, &image.name);
+                prop_assert_eq!(parsed.digest, image.digest);
+                prop_assert!(!again.contains(|c: char| c.is_whitespace() || c.is_control()), "{again:?}");
+                prop_assert!(!image.name.split('/').any(|part| part.is_empty() || part == ".."), "{again}");
+            }
+        }
     }
 }

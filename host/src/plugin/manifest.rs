@@ -115,6 +115,8 @@ pub struct ManifestEndpoint {
 
 /// Variables that change how the worker itself reaches the network: what a user's object sets must never be one of them.
 const OF_THE_WORKER: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// How the names of those begin that say where the bucket is and who reads it, and what is loaded into a program.
+const OF_THE_BUCKET: [&str; 4] = ["AWS_", "AZURE_", "GOOGLE_", "LD_"];
 
 impl Manifest {
     /// Parses and checks the JSON of the custom section.
@@ -207,9 +209,12 @@ impl Manifest {
                 return Err(mistake(&format!("secrets[{index}].env"), reason.to_owned()));
             }
             unique(&format!("secrets[{index}].env"), &secret.env)?;
-            let is_ours = |env: &&String| OF_THE_WORKER.iter().any(|ours| ours.eq_ignore_ascii_case(env));
+            let is_ours = |env: &&String| {
+                let name = env.to_ascii_uppercase();
+                OF_THE_WORKER.contains(&name.as_str()) || OF_THE_BUCKET.iter().any(|prefix| name.starts_with(prefix))
+            };
             if let Some(env) = secret.env.iter().find(is_ours) {
-                let reason = format!("`{env}` says how the worker reaches the network and is no secret; choose another name");
+                let reason = format!("`{env}` says how the worker reaches the network or its bucket; choose another name");
                 return Err(mistake(&format!("secrets[{index}].env"), reason));
             }
             check_hosts(&format!("secrets[{index}].hosts"), &secret.hosts)?;
@@ -294,6 +299,7 @@ fn mistake(field: &str, reason: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -333,7 +339,8 @@ config:
         insta::assert_snapshot!(refused("schemes: [test]", "schemes: [test], flavours: [a]"), @"the plugin's manifest is wrong at `claims.flavours`: unknown field `flavours`, expected one of `schemes`, `images`, `engines`, `clouds`");
         insta::assert_snapshot!(refused(">=0.1, <0.2", ">=0.2"), @"the plugin runs on hosts >=0.2 and this is 0.1.0; rebuild it against this version, or correct `host` in plugin.yaml");
         insta::assert_snapshot!(refused("hosts: [\"https://hub.example\"]\ns", "hosts: [\"hub.example\"]\ns"), @"the plugin's manifest is wrong at `hosts[0]`: host pattern `hub.example` has no scheme http or https; write scheme://host[:port], https://*.example.com or scheme://address/bits[:port]");
-        insta::assert_snapshot!(refused("env: [HUB_TOKEN]", "env: [https_proxy]"), @"the plugin's manifest is wrong at `secrets[0].env`: `https_proxy` says how the worker reaches the network and is no secret; choose another name");
+        insta::assert_snapshot!(refused("env: [HUB_TOKEN]", "env: [https_proxy]"), @"the plugin's manifest is wrong at `secrets[0].env`: `https_proxy` says how the worker reaches the network or its bucket; choose another name");
+        insta::assert_snapshot!(refused("env: [HUB_TOKEN]", "env: [AWS_ENDPOINT_URL]"), @"the plugin's manifest is wrong at `secrets[0].env`: `AWS_ENDPOINT_URL` says how the worker reaches the network or its bucket; choose another name");
         insta::assert_snapshot!(refused("config: endpoint", "config: host"), @"the plugin's manifest is wrong at `endpoints[0].config`: `host` is no property of `config`");
         insta::assert_snapshot!(refused("env: HUB_ENDPOINT", "env: AWS_SECRET_ACCESS_KEY"), @"the plugin's manifest is wrong at `endpoints[0].env`: `AWS_SECRET_ACCESS_KEY` must be capitals, and end in `_ENDPOINT`");
         insta::assert_snapshot!(refused("secrets: [hub]}", "secrets: [hf]}"), @"the plugin's manifest is wrong at `endpoints[0].secrets`: `hf` is no `use` of `secrets`");
@@ -346,5 +353,96 @@ config:
         let manifest = Manifest::from_yaml(MINIMAL).unwrap();
         let config = manifest.config(&Map::new()).unwrap();
         assert_eq!(Value::from(config), json!({"endpoint": "https://hub.example"}));
+    }
+
+    /// Any JSON, with the members that manifests have among it.
+    fn json() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[a-z0-9.:/*<>=, -]{0,16}",
+            "\\PC{0,8}",
+            prop::sample::select(vec![
+                "ModelLoader",
+                "GpuPolicy",
+                "bearer",
+                "0.1.0",
+                "0.1",
+                "https://hub.example",
+                "object",
+                "string"
+            ])
+            .prop_map(str::to_owned),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        let member = prop::sample::select(vec![
+            "name",
+            "version",
+            "role",
+            "host",
+            "claims",
+            "schemes",
+            "images",
+            "repository",
+            "hosts",
+            "secrets",
+            "use",
+            "env",
+            "as",
+            "config",
+            "type",
+            "properties",
+            "default",
+            "enum",
+            "items",
+            "required",
+            "additionalProperties",
+            "scheduling",
+            "other",
+        ]);
+        leaf.prop_recursive(6, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((member.clone(), inner), 0..6).prop_map(|members| Value::Object(
+                    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                )),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever is put into a manifest, it is one that keeps the rules, or a mistake with its place.
+        #[test]
+        fn any_member_of_a_manifest_is_right_or_a_mistake_with_its_place(
+            at in prop::sample::select(vec!["name", "version", "role", "host", "claims", "hosts", "secrets", "endpoints", "config", "images", "scheduling", "other"]),
+            value in json(),
+        ) {
+            let mut document = serde_json::to_value(Manifest::from_yaml(MINIMAL).unwrap()).unwrap();
+            document[at] = value;
+            match Manifest::from_json(document.to_string().as_bytes()) {
+                Ok(manifest) => {
+                    prop_assert!(is_label(&manifest.name) && semver::Version::parse(&manifest.version).is_ok());
+                    prop_assert!(manifest.hosts.iter().all(|host| host.parse::<HostPattern>().is_ok()));
+                    let again = Manifest::from_json(manifest.to_json().as_bytes()).unwrap();
+                    prop_assert_eq!(again.to_json(), manifest.to_json());
+                }
+                Err(Refusal::Manifest { field, reason }) => {
+                    prop_assert!(!field.is_empty() && !reason.is_empty());
+                }
+                Err(Refusal::HostVersion { .. }) => {}
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_manifest_or_a_mistake(bytes in prop::collection::vec(any::<u8>(), 0..512), text in "[{}\\[\\]:,a-z0-9\"' \n-]{0,80}") {
+            prop_assert!(Manifest::from_json(&bytes).is_err());
+            // What YAML takes for a document is hardly ever a manifest.
+            let _ = Manifest::from_yaml(&text);
+        }
     }
 }

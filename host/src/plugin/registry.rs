@@ -2,17 +2,24 @@
 //! Knows nothing about what a component is.
 
 mod error;
+mod guarded;
+mod realm;
 mod referrers;
 mod roots;
 mod upload;
+
+use std::collections::HashMap;
 
 use futures::StreamExt;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::OciImageManifest;
-use oci_client::{Client, Reference, RegistryOperation};
+use oci_client::{Client, Reference};
 use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use url::Url;
 
 pub use self::error::RegistryError;
 pub(super) use self::referrers::{Descriptor, INDEX};
@@ -65,7 +72,11 @@ pub(super) struct Registry {
     http: reqwest::Client,
     pub(super) reference: Reference,
     auth: RegistryAuth,
+    /// Where its API begins.
+    root: Url,
     base: String,
+    /// What requests show that pull, and that push.
+    shown: Mutex<HashMap<bool, Option<HeaderValue>>>,
 }
 
 /// A manifest as it came, and its only layer.
@@ -112,16 +123,16 @@ impl Registry {
         let unavailable = |error: String| RegistryError::Unavailable { reference: reference.whole(), reason: error };
         // `Client::new` would go on with other settings where these do not work.
         let client = Client::try_from(config).map_err(|error| unavailable(error.to_string()))?;
-        let http = reqwest::Client::builder()
+        let http = guarded::client(reqwest::Client::builder())
             .connect_timeout(limits::REGISTRY_CONNECT)
             .read_timeout(limits::REGISTRY_IDLE)
-            .redirect(reqwest::redirect::Policy::limited(5))
             .tls_certs_merge(roots.for_http())
             .user_agent(concat!("substratus/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| unavailable(error.to_string()))?;
+        let root = Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|error| unavailable(error.to_string()))?;
         let base = format!("{scheme}://{host}/v2/{}", reference.repository());
-        Ok(Self { client, http, reference, auth, base })
+        Ok(Self { client, http, reference, auth, root, base, shown: Mutex::default() })
     }
 
     /// Runs a whole pull or push, within its time.
@@ -161,23 +172,16 @@ impl Registry {
     /// Asks for a path of the repository; any status is an answer.
     async fn ask(&self, path: &str, accept: &str) -> Result<reqwest::Response, RegistryError> {
         let request = self.http.get(format!("{}/{path}", self.base)).header("accept", accept);
-        self.send(request, RegistryOperation::Pull).await
+        self.send(request, false).await
     }
 
-    /// Sends a request in our name.
-    async fn send(
-        &self,
-        request: reqwest::RequestBuilder,
-        operation: RegistryOperation,
-    ) -> Result<reqwest::Response, RegistryError> {
-        let token =
-            self.client.auth(&self.reference, &self.oci_auth(), operation).await.map_err(|error| self.translate(&error))?;
-        let request = match (token, &self.auth) {
-            (Some(token), _) => request.bearer_auth(token),
-            (None, RegistryAuth::Basic { username, password }) => request.basic_auth(username, Some(password)),
-            (None, RegistryAuth::Anonymous) => request,
+    /// Sends a request in our name, which may push.
+    async fn send(&self, request: reqwest::RequestBuilder, pushes: bool) -> Result<reqwest::Response, RegistryError> {
+        let request = match self.authorization(pushes).await? {
+            Some(shown) => request.header(AUTHORIZATION, shown),
+            None => request,
         };
-        request.send().await.map_err(|error| self.unavailable(causes::chain(&error)))
+        request.send().await.map_err(|error| self.lost(&error))
     }
 
     async fn body(&self, what: &'static str, response: reqwest::Response, max: u64) -> Result<Vec<u8>, RegistryError> {
@@ -187,7 +191,7 @@ impl Registry {
         let mut bytes = Vec::new();
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.unavailable(causes::chain(&error)))?);
+            bytes.extend_from_slice(&chunk.map_err(|error| self.lost(&error))?);
             if bytes.len() as u64 > max {
                 return Err(self.too_large(what, bytes.len() as u64, max));
             }
@@ -243,6 +247,19 @@ impl Registry {
         RegistryError::Auth { reference: self.reference.whole(), reason }
     }
 
+    /// A connection that broke, or that was not made.
+    fn lost(&self, error: &reqwest::Error) -> RegistryError {
+        match guarded::refusal(error) {
+            Some(refused) => self.misled(refused),
+            None => self.unavailable(causes::chain(error)),
+        }
+    }
+
+    /// It wants us to go where nobody should.
+    fn misled(&self, reason: String) -> RegistryError {
+        RegistryError::Malformed { reference: self.reference.whole(), what: "the registry", reason }
+    }
+
     fn unavailable(&self, reason: String) -> RegistryError {
         RegistryError::Unavailable { reference: self.reference.whole(), reason }
     }
@@ -272,4 +289,48 @@ pub(super) fn read_manifest(reference: &Reference, bytes: Vec<u8>, digest: Strin
         return Err(RegistryError::TooLarge { reference: reference.whole(), what: "the component", size, max });
     }
     Ok(Artifact { layer: layer.digest.clone(), size, bytes, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn descriptor() -> impl Strategy<Value = Value> {
+        let digest = prop_oneof!["sha256:[0-9a-f]{64}", "sha256:[0-9a-fA-F/.]{60,66}", "sha512:[0-9a-f]{128}", "\\PC{0,12}"];
+        let media = prop_oneof![prop::sample::select(LAYERS.to_vec()).prop_map(str::to_owned), "\\PC{0,20}"];
+        let size = prop_oneof![any::<i64>(), 0..100_000_000_i64];
+        (media, digest, size).prop_map(|(media, digest, size)| json!({"mediaType": media, "digest": digest, "size": size}))
+    }
+
+    proptest! {
+        /// Whatever a registry calls a manifest: what is taken has one layer of a good name and of bounded size.
+        #[test]
+        fn any_manifest_is_that_of_a_plugin_or_is_refused(
+            config in descriptor(),
+            layers in prop::collection::vec(descriptor(), 0..3),
+            version in prop_oneof![Just(json!(2)), any::<u64>().prop_map(Value::from), Just(Value::Null)],
+            junk in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let reference = parse("registry.example/org/plugin:v1").unwrap();
+            let read = |bytes: Vec<u8>| read_manifest(&reference, bytes, "sha256:00".to_owned());
+            prop_assert!(read(junk).is_err());
+            let manifest = json!({"schemaVersion": version, "config": config, "layers": layers});
+            if let Ok(artifact) = read(manifest.to_string().into_bytes()) {
+                prop_assert_eq!(layers.len(), 1);
+                prop_assert!(artifact.size <= limits::COMPONENT_BYTES);
+                let hex = artifact.layer.strip_prefix("sha256:").unwrap();
+                prop_assert!(super::super::cache::is_sha256(hex), "{hex}");
+            }
+        }
+
+        #[test]
+        fn any_configuration_of_docker_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), auth in "\\PC{0,30}") {
+            let _ = RegistryAuth::from_docker_config(&bytes, "registry.example");
+            let config = json!({"auths": {"registry.example": {"auth": auth}}}).to_string();
+            let _ = RegistryAuth::from_docker_config(config.as_bytes(), "registry.example");
+        }
+    }
 }

@@ -12,8 +12,26 @@ use crate::plugin::Grant;
 use crate::plugin::types::{Container, Placement};
 
 /// Paths that engines may have scratch volumes at; anything else could hide what the image brings.
-const FORBIDDEN_MOUNTS: &[&str] =
-    &["/", "/content", "/etc", "/proc", "/sys", "/dev", "/bin", "/sbin", "/usr", "/lib", "/var/run/secrets"];
+const FORBIDDEN_MOUNTS: &[&str] = &[
+    "/",
+    "/content",
+    "/etc",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/dev/shm",
+    "/bin",
+    "/sbin",
+    "/usr",
+    "/lib",
+    "/run",
+    "/var",
+    "/var/run",
+    "/run/secrets",
+    "/var/run/secrets",
+];
+/// The same of everything below.
+const FORBIDDEN_BELOW: &[&str] = &["/content/", "/proc/", "/sys/", "/run/secrets/", "/var/run/secrets/"];
 
 /// A GPU policy's answer: only keys that the administrator granted.
 pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
@@ -27,10 +45,21 @@ pub fn placement(placement: &Placement, grant: &Grant) -> Result<(), String> {
             ));
         }
     }
+    if let Some(class) = placement.runtime_class.as_ref().filter(|class| !granted_key(&runtime_class(class), &grant.scheduling)) {
+        return Err(format!(
+            "sets the runtime class `{class}`, which it has no grant for; add `{}` to spec.grants.scheduling of the Plugin, within the ceiling of its PluginSource",
+            runtime_class(class)
+        ));
+    }
     if !placement.claims.is_empty() {
         return Err("asks for device claims, which this version does not make".to_owned());
     }
     Ok(())
+}
+
+/// How a grant names a runtime class among scheduling keys.
+fn runtime_class(name: &str) -> String {
+    format!("runtimeclass/{name}")
 }
 
 fn granted_key(key: &str, granted: &[String]) -> bool {
@@ -56,7 +85,7 @@ pub fn container(container: &Container, grant: &Grant) -> Result<(), String> {
         let path = cache.mount_path.trim_end_matches('/');
         let path = if path.is_empty() { "/" } else { path };
         let forbidden = !path.starts_with('/') || path.contains("..") || FORBIDDEN_MOUNTS.contains(&path);
-        if forbidden || path.starts_with("/content/") || path.starts_with("/proc/") || path.starts_with("/var/run/secrets/") {
+        if forbidden || FORBIDDEN_BELOW.iter().any(|below| path.starts_with(below)) {
             return Err(format!("wants scratch space at `{}`, where none may be", cache.mount_path));
         }
         let label =

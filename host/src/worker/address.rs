@@ -1,7 +1,7 @@
 //! What kind of address a name resolved to. Pure, and knows nothing of grants.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What it takes to connect to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,16 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What a name resolved to, without the addresses that are not `good`; where none is left, one that was not. Who connects to what is
+/// left, and resolves nothing again, cannot be led elsewhere by a second answer.
+pub fn vetted(found: Vec<SocketAddr>, good: impl Fn(IpAddr) -> bool) -> Result<Vec<SocketAddr>, IpAddr> {
+    let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| good(address.ip()));
+    match (good.is_empty(), bad.first()) {
+        (true, Some(address)) => Err(address.ip()),
+        _ => Ok(good),
+    }
+}
+
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -209,6 +219,22 @@ mod tests {
                 prop_assert_eq!(not_public, class != Class::Public, "{}", address);
                 let reachable = matches!(class, Class::Public | Class::Private) && !address.is_loopback();
                 prop_assert!(guarded != reachable || address.is_loopback(), "{}", address);
+            }
+        }
+
+        /// Whatever a resolver answers, and however often it says something else.
+        #[test]
+        fn no_bad_address_is_handed_out_and_good_ones_are(found in prop::collection::vec((address(), any::<u16>()), 0..6)) {
+            let found: Vec<SocketAddr> = found.into_iter().map(SocketAddr::from).collect();
+            let is_public = |address: IpAddr| classify(address) == Class::Public;
+            let any_good = found.iter().any(|address| is_public(address.ip()));
+            match vetted(found.clone(), is_public) {
+                Ok(left) => {
+                    prop_assert!(left.iter().all(|address| is_public(address.ip()) && found.contains(address)));
+                    prop_assert!(!left.is_empty() || found.is_empty());
+                    prop_assert_eq!(left.len(), found.iter().filter(|address| is_public(address.ip())).count());
+                }
+                Err(refused) => prop_assert!(!any_good && !is_public(refused)),
             }
         }
 

@@ -14,6 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 use url::{Host, Url};
 
+use super::address::vetted;
 use super::allow::{AllowList, PatternError, Verdict};
 use super::answer;
 use super::network::{Network, Proxies};
@@ -395,10 +396,9 @@ impl Resolve for Checked {
         let (allow, verdict) = (Arc::clone(&self.allow), self.verdict);
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| allow.permits(verdict, address.ip()));
-            match (good.is_empty(), bad.first()) {
-                (true, Some(address)) => Err(AddressRefused(address.ip()).into()),
-                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            match vetted(found, |address| allow.permits(verdict, address)) {
+                Ok(good) => Ok(Box::new(good.into_iter()) as Addrs),
+                Err(address) => Err(AddressRefused(address).into()),
             }
         })
     }

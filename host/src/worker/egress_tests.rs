@@ -21,6 +21,16 @@ async fn server() -> (u16, Seen) {
             ("/to", Some(target)) => (StatusCode::FOUND, [(LOCATION, target.to_owned())]).into_response(),
             ("/round", _) => (StatusCode::FOUND, [(LOCATION, "/round".to_owned())]).into_response(),
             ("/silent", _) => std::future::pending().await,
+            ("/many", _) => {
+                let mut response = "ok".into_response();
+                for number in 0..500 {
+                    response
+                        .headers_mut()
+                        .insert(HeaderName::try_from(format!("x-{number}")).unwrap(), HeaderValue::from_static("1"));
+                }
+                response
+            }
+            ("/long", _) => ([("x-long", "x".repeat(1 << 20))], "ok").into_response(),
             _ => "ok".into_response(),
         }
     }
@@ -125,6 +135,18 @@ async fn errors_hold_no_secret_and_no_signature() {
     let round = egress.send(get(&format!("{host}/round"))).await.unwrap_err();
     assert!(matches!(round, EgressError::Limit(_)), "{round}");
     assert_eq!(egress.redact("a hf_secret b"), "a [redacted] b");
+}
+
+#[tokio::test]
+async fn answers_with_headers_without_end_are_not_taken() {
+    let (port, _) = server().await;
+    let host = format!("http://127.0.0.1:{port}");
+    let egress = egress(std::slice::from_ref(&host), std::slice::from_ref(&host));
+    for path in ["many", "long"] {
+        let error = egress.send(get(&format!("{host}/{path}"))).await.unwrap_err();
+        assert!(matches!(&error, EgressError::Unavailable(text) if text.contains(&host)), "{path}: {error}");
+        egress.send(get(&host)).await.unwrap();
+    }
 }
 
 #[test]

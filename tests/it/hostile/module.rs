@@ -25,6 +25,8 @@ pub(crate) struct Guest {
     pub(crate) body: Option<Vec<Instruction<'static>>>,
     /// Body of the start function.
     pub(crate) start: Option<Vec<Instruction<'static>>>,
+    /// Body of what is called once the answer is read: one i32 in.
+    pub(crate) post: Option<Vec<Instruction<'static>>>,
     /// Body of `cabi_realloc`.
     pub(crate) realloc: Option<Vec<Instruction<'static>>>,
     /// Pages of each memory.
@@ -67,6 +69,7 @@ impl Guest {
         types.ty().function([], []);
         types.ty().function([i, i, i, i], [i]);
         types.ty().function(vec![i; params], []);
+        types.ty().function([i], []);
         module.section(&types);
         if let Some((from, name, _)) = self.import {
             let mut imports = ImportSection::new();
@@ -74,7 +77,7 @@ impl Guest {
             module.section(&imports);
         }
         let mut functions = FunctionSection::new();
-        for kind in [0, 0, 2, 1] {
+        for kind in [0, 0, 2, 1].into_iter().chain(self.post.is_some().then_some(4)) {
             functions.function(kind);
         }
         module.section(&functions);
@@ -102,6 +105,9 @@ impl Guest {
         for (name, index) in names.iter().zip(imported..) {
             exports.export(&format!("substratus:plugin/{name}"), ExportKind::Func, index);
         }
+        if self.post.is_some() {
+            exports.export(&format!("cabi_post_substratus:plugin/{}", names[0]), ExportKind::Func, imported + 4);
+        }
         exports.export("cabi_realloc", ExportKind::Func, imported + 2);
         exports.export("memory", ExportKind::Memory, 0);
         module.section(&exports);
@@ -115,7 +121,10 @@ impl Guest {
             vec![Instruction::Unreachable],
             self.realloc.unwrap_or_else(bump),
             self.start.unwrap_or_default(),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.post)
+        {
             let mut function = Function::new([(1, i)]);
             for instruction in &body {
                 function.instruction(instruction);

@@ -128,6 +128,19 @@ fn a_request_outside_the_grant_is_refused_with_the_grant_that_would_allow_it() {
     }
 }
 
+/// What is said at length, often or in colour is cut, counted and made one line.
+#[test]
+fn answers_that_flood_are_bounded() {
+    fails("loader", "size-overflow", "TooLarge", 71, &["18446744073709551615 bytes"]);
+    fails("loader", "many-files", "PluginFailed", EXIT_FINAL, &["data from guest to host is at most 4096 KiB"]);
+    fails("loader", "http-flood", "PluginFailed", EXIT_FINAL, &["0 answered", "at most 50 HTTP requests"]);
+    // The plan is good but for what is too much of it: the worker gets as far as the file, which nobody has.
+    for how in ["deep-json", "warnings", "log-flood", "log-long", "log-control", "secret-unknown"] {
+        fails("loader", how, "Unavailable", 1, &["cannot fetch `a`", "https://hub.example/a"]);
+    }
+    fails("loader", "failure-long", "NotFound", 68, &["xxx"]);
+}
+
 #[test]
 fn a_source_that_asks_to_wait_for_a_century_is_left_to_the_operator() {
     fails("loader", "rate-limited", "RateLimited", 67, &[]);

@@ -26,6 +26,7 @@ fn a_worker_is_confined_from_before_its_pod_until_after_it_and_nobody_else_is() 
     on_cluster(async |fixture: &Fixture| {
         fixture.create("Model", "base", json!({"source": "hf://org/base"})).await?;
         fixture.load("base", 1).await?;
+        fixture.gone(&[("NetworkPolicy", "base-modeller")]).await?;
         // Everything that may run in a namespace: containers of users, labs, engines, and a stranger that calls itself one of ours.
         fixture.create("Model", "trained", json!({"image": "example.test/trainer"})).await?;
         fixture.create("Dataset", "made", json!({"image": "example.test/maker"})).await?;

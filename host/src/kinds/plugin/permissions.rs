@@ -104,8 +104,8 @@ mod tests {
                 "the secret `hub` for https://evil.example",
             ),
             (
-                "secrets: [{use: hub, env: [AWS_SECRET_ACCESS_KEY], as: bearer, hosts: ['https://hub.example']}]",
-                "the variable AWS_SECRET_ACCESS_KEY as the secret `hub`",
+                "secrets: [{use: hub, env: [OTHERS_SECRET_KEY], as: bearer, hosts: ['https://hub.example']}]",
+                "the variable OTHERS_SECRET_KEY as the secret `hub`",
             ),
             ("secrets: [{use: hub, env: [HUB_TOKEN], as: basic, hosts: ['https://hub.example']}]", "the secret `hub` as Basic"),
             ("claims: {schemes: [acme, hf]}", "to stand for the scheme `hf`"),

@@ -22,7 +22,7 @@ impl Registry {
     pub(in crate::plugin) async fn put_manifest(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
         let request = self.http.put(format!("{}/manifests/{name}", self.base));
         let request = request.header("content-type", media_type).body(bytes.to_vec());
-        let response = self.send(request, RegistryOperation::Push).await?;
+        let response = self.send(request, true).await?;
         self.check_status(response.status())
     }
 }

@@ -122,9 +122,16 @@ impl fmt::Debug for Logins {
 
 /// What a registry wants to see.
 #[derive(Debug, PartialEq, Eq)]
-enum Challenge {
+pub(crate) enum Challenge {
+    /// The account itself.
     Basic,
-    Bearer { realm: String, service: Option<String> },
+    /// A token that is had elsewhere.
+    Bearer {
+        /// Where, as the registry says.
+        realm: String,
+        /// For what.
+        service: Option<String>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -233,7 +240,7 @@ fn header(text: String) -> Result<HeaderValue, EgressError> {
 }
 
 /// The URL that gives a token.
-fn question(realm: &str, service: Option<&str>, scope: &str, registry: &Url) -> Result<Url, EgressError> {
+pub(crate) fn question(realm: &str, service: Option<&str>, scope: &str, registry: &Url) -> Result<Url, EgressError> {
     let mut url = Url::parse(realm)
         .map_err(|_| EgressError::Unavailable(format!("{} wants a token of a realm that is no URL", shown(registry))))?;
     let mut query = url.query_pairs_mut();
@@ -266,7 +273,7 @@ async fn token(egress: &Egress, url: Url, account: Option<HeaderValue>) -> Resul
 }
 
 /// The challenge of a refusal; a bearer's before a plain one.
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let texts = || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let bearer = texts().find_map(|text| {
         let parameters = after_scheme(text, "bearer")?;

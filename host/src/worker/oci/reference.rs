@@ -94,6 +94,8 @@ impl fmt::Display for OciUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -130,6 +132,25 @@ mod tests {
         ] {
             let error = text.parse::<OciUrl>().unwrap_err().to_string();
             assert!(error.contains("oci://REGISTRY/REPOSITORY"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        /// Whatever passes leads to that host alone, below its own repository.
+        #[test]
+        fn any_text_is_a_place_in_a_registry_or_an_error(text in prop_oneof![
+            "(oci://)?\\PC{0,40}",
+            "oci://[a-z0-9.:@-]{1,20}/[A-Za-z0-9._/:@?#%\\\\-]{0,40}",
+            "oci://[a-z0-9.-]{1,12}(:[0-9]{1,5})?/[a-z0-9._/-]{1,20}(:[A-Za-z0-9._-]{1,10})?",
+        ]) {
+            if let Ok(place) = text.parse::<OciUrl>() {
+                let base = place.base(true).unwrap();
+                prop_assert_eq!((base.scheme(), base.username(), base.password()), ("https", "", None));
+                let prefix = format!("/v2/{}/", place.repository());
+                prop_assert_eq!(base.path(), prefix);
+                prop_assert!(base.query().is_none() && base.fragment().is_none());
+                prop_assert_eq!(&place.to_string().parse::<OciUrl>().unwrap(), &place);
+            }
         }
     }
 }
