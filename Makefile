@@ -14,10 +14,11 @@ STEP    := @tests/step.sh
 # What every build needs, and what a node of our own and the tests beside it need too.
 DEBIAN_BUILD := musl-tools busybox-static curl python3 python3-venv python3-pip binutils
 DEBIAN_NODE  := containerd runc containernetworking-plugins iptables conntrack docker-registry aria2 iproute2 procps
+DEBIAN_TEST  := git openssh-client dropbear-bin uidmap
 DEBIAN_BENCH := rclone
-DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE)) $(if $(filter bench%,$(MAKECMDGOALS)),$(DEBIAN_BENCH))
+DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE) $(if $(filter demo%,$(MAKECMDGOALS)),,$(DEBIAN_TEST))) $(if $(filter bench%,$(MAKECMDGOALS)),$(DEBIAN_BENCH))
 # Tests of these modules start a cluster, or need root, so that they do not run on a cluster of somebody else.
-OWN_ONLY := badinput bucket cluster e2e engine kubectl_explain manners operator plugin_author plugin_offline plugin_signatures rollouts
+OWN_ONLY := badinput bucket builder cluster e2e engine kubectl_explain manners operator plugin_author plugin_offline plugin_signatures rollouts
 
 export SUBSTRATUS_TOOLS := $(TOOLS)
 
@@ -50,6 +51,8 @@ tools: demo-tools ## Build what tests and benches need beside that, once
 	$(STEP) "importer in Python" examples/importer-python/build.sh
 	$(STEP) "trainer" tests/trainer/build.sh
 	$(if $(filter own,$(MODE)),$(STEP) "Azurite" tests/azurite/build.sh)
+	$(if $(filter own,$(MODE)),$(STEP) "BuildKit" tests/buildkit/build.sh $(TOOLS))
+	$(if $(filter own,$(MODE)),$(STEP) "image that builds" tests/buildkit/root.sh)
 
 build: deps ## Build the operator and the harness
 	$(STEP) "operator and harness" $(or $(BUILD),cargo build) --locked $(PROFILE) --workspace --bins
@@ -90,7 +93,7 @@ endif
 
 soak: preflight tools build signatures ## Run the tests that kill things with many seeds: 200 where bytes move, 50 with a cluster, or SEEDS=
 	SUBSTRATUS_SEEDS=$(or $(SEEDS),200) cargo test --locked --workspace --test it -- load::chaos stage::chaos --nocapture
-	SUBSTRATUS_SEEDS=$(or $(SEEDS),50) cargo test --locked --workspace --test it -- operator::chaos e2e::chaos --nocapture
+	SUBSTRATUS_SEEDS=$(or $(SEEDS),50) cargo test --locked --workspace --test it -- operator::chaos e2e::chaos e2e::build::chaos --nocapture
 
 signatures: build ## Have the real cosign sign plugins anew, and hold the host and cosign at what is expected of both
 	$(STEP) "cosign" tests/cosign/build.sh $(TOOLS)
@@ -106,7 +109,7 @@ demo-down: ## Remove what the demo started
 bench: PROFILE := --release
 bench: BUILD := $(AUDITABLE) auditable build
 bench: TARGET := target/x86_64-unknown-linux-musl/release
-bench: $(AUDITABLE) tools image ## Measure, in a release build; SECTION=load|buckets|small|killed|datasets|plugins|operator|notebook|sizes
+bench: $(AUDITABLE) tools image ## Measure, in a release build; SECTION=load|buckets|small|killed|datasets|plugins|operator|notebook|builds|sizes
 	$(TARGET)/substratus-bench $(or $(SECTION),all) $(ARGS)
 
 bench-load: SECTION := load

@@ -5,6 +5,7 @@
 //! | `Complete` | Model, Dataset | the artifact is whole and in the bucket |
 //! | `Published` | Model | what is complete lies in the registry that `spec.publish` names |
 //! | `Serving` | Server, Notebook | at least one pod answers |
+//! | `Built` | Model, Dataset, Server, Notebook | the image of `spec.build` is in the registry |
 //! | `Resolved` … `Active`, `UpdateAvailable` | Plugin | see [`plugin`] |
 //! | `PlanOutdated` | Server | a newer revision of its plugin is active, or none; it keeps the plan it has |
 
@@ -14,10 +15,14 @@ pub const COMPLETE: &str = "Complete";
 pub const PUBLISHED: &str = "Published";
 /// A Server or Notebook answers.
 pub const SERVING: &str = "Serving";
+/// The image that `spec.build` asks for is in the registry.
+pub const BUILT: &str = "Built";
+/// The sources of the image have come; objects of the first operator may have it.
+pub const UPLOADED: &str = "Uploaded";
 /// A newer revision of the plugin is active than the one the object was planned with.
 pub const PLAN_OUTDATED: &str = "PlanOutdated";
 
-/// Reasons of `Complete`, `Published` and `Serving`. The first group is the contract of the first operator, spelled as it spelled them.
+/// Reasons of `Complete`, `Published`, `Serving` and `Built`. The first group is the contract of the first operator, spelled as it spelled them.
 pub mod reason {
     /// The Job succeeded.
     pub const JOB_COMPLETE: &str = "JobComplete";
@@ -82,8 +87,26 @@ pub mod reason {
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
     /// Not enough room for the files.
     pub const TOO_LARGE: &str = "TooLarge";
-    /// Building this image from source is not part of this version.
+    /// This cluster, or this version, does not build such an image; the message says which.
     pub const BUILD_UNSUPPORTED: &str = "BuildUnsupported";
+    /// There is no image to run yet; `Built` says why.
+    pub const IMAGE_NOT_BUILT: &str = "ImageNotBuilt";
+    /// The repository cannot be fetched.
+    pub const CLONE_FAILED: &str = "CloneFailed";
+    /// The repository wants another account or key.
+    pub const CLONE_DENIED: &str = "CloneDenied";
+    /// The repository has no such branch, tag or commit.
+    pub const REF_NOT_FOUND: &str = "RefNotFound";
+    /// There is no Dockerfile where it was looked for.
+    pub const NO_DOCKERFILE: &str = "NoDockerfile";
+    /// A line of the Dockerfile failed; the message has it, and the last lines of the log.
+    pub const BUILD_FAILED: &str = "BuildFailed";
+    /// The registry did not take the image.
+    pub const PUSH_FAILED: &str = "PushFailed";
+    /// The registry wants another account.
+    pub const PUSH_DENIED: &str = "PushDenied";
+    /// The builder did not start; the message says what its pod lacks.
+    pub const BUILDER_FAILED: &str = "BuilderFailed";
     /// The plan in use is the newest.
     pub const UP_TO_DATE: &str = "UpToDate";
     /// A newer plugin revision is active.

@@ -13,9 +13,13 @@ const REPLACES: &str = "An edit replaces the pod; the workspace stays.";
 const AT_ONCE: &str = "An edit takes effect at once.";
 const NEXT_POD: &str = "An edit that raises or removes it takes effect at once; one that sets or lowers it, with the next pod.";
 
+const BUILDS: &str =
+    "An edit builds anew; what runs or is ready stays until the new image is there, and then it is as after an edit of `image`.";
+
 /// What an edit of `spec.{field}` does; nothing is said of kinds that administrators write.
 pub(crate) fn effect(kind: &str, field: &str) -> Option<&'static str> {
     Some(match (kind, field) {
+        (_, "build") if matches!(kind, "Model" | "Dataset" | "Server" | "Notebook") => BUILDS,
         ("Model", "publish") => PUSHES,
         ("Model", "publishSecret") => PUSHES_ANEW,
         ("Model" | "Dataset", "env" | "resources" | "parallelism") => RESTARTS,

@@ -31,8 +31,8 @@ pub use shared::{
     SeccompProfile, SecretSource, SecurityContext, UploadSource,
 };
 pub use status::{
-    ArtifactStatus, Artifacts, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, PublishStatus, SourceStatus,
-    TransferStatus,
+    ArtifactStatus, Artifacts, BuildStatus, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed, PublishStatus,
+    SourceStatus, TransferStatus,
 };
 
 /// Status of a Model.

@@ -43,7 +43,7 @@ pub struct ModelSpec {
     /// Image of the loader or trainer. An image that a plugin stands in for needs no such image anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Build the image from source.
+    /// Build the image from source. `image` names it when it is built: the operator writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
     /// Replaces the image's entry point.

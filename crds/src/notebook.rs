@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Build, ObjectRef, Param, PodOptions, Resources};
-use crate::status::{Artifacts, BuildUpload, PlacementStatus, PlanRecord};
+use crate::status::{Artifacts, BuildStatus, BuildUpload, PlacementStatus, PlanRecord};
 
 /// `JupyterLab` in a pod, with a Model at `/content/model` and a Dataset at `/content/data`. What is saved in its workspace
 /// outlives the pod.
@@ -36,7 +36,7 @@ pub struct NotebookSpec {
     /// Image with `jupyter` on its path; absent, the operator's own choice runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Build the image from source.
+    /// Build the image from source. `image` names it when it is built: the operator writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
     /// Replaces the command, which starts `JupyterLab` on port 8888 with the token of `NOTEBOOK_TOKEN`.
@@ -87,6 +87,9 @@ pub struct NotebookStatus {
     /// `Serving`, and what concerns it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What was built from `spec.build`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildStatus>,
     /// Where the workspace and the artifacts lie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,

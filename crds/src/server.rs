@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Build, ObjectRef, Param, PodOptions, Resources};
-use crate::status::{BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed};
+use crate::status::{BuildStatus, BuildUpload, Candidate, PlacementStatus, PlanRecord, PluginUsed};
 
 /// Serves a Model at `http://NAME-server:8080`. With only `model`, the best fitting engine is chosen.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,7 @@ pub struct ServerSpec {
     /// Image of the engine. An image that an adapter stands in for picks that adapter; any other runs as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Build the image from source.
+    /// Build the image from source. `image` names it when it is built: the operator writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
     /// Replaces the image's entry point.
@@ -97,6 +97,9 @@ pub struct ServerStatus {
     /// `Serving`, and what concerns it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What was built from `spec.build`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildStatus>,
     /// State of an upload handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_upload: Option<BuildUpload>,

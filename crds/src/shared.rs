@@ -113,7 +113,7 @@ impl JsonSchema for Param {
     }
 }
 
-/// Build the image from source. At most one of `git` and `upload`.
+/// Build the image from source. Exactly one of `git` and `upload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Build {
@@ -129,17 +129,32 @@ pub struct Build {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct GitSource {
-    /// URL to clone.
+    /// URL to clone: `https://…`, `ssh://…` or `user@host:path`. Without an account or a password in it; name a `secret`.
     pub url: String,
-    /// Folder used as build context.
+    /// Folder used as build context; its `Dockerfile` is built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Tag to check out; wins over `branch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Branch to check out.
+    /// Branch to check out. It is read once; the annotation `substratus.ai/rebuild` with a new value reads it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// Commit to check out, in full; wins over `tag` and `branch`, which name the image all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    pub commit: Option<String>,
+    /// Name of a Secret of this namespace that opens a private repository: keys `username` and `password`, or `token`, for https;
+    /// `ssh-privatekey` and `known_hosts` for ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Check out submodules, too, and theirs. Those of the same host may be private, with the same Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submodules: Option<bool>,
+    /// How many commits of the history are fetched: 1 where nothing is said, all of them for 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub depth: Option<i32>,
 }
 
 /// An upload handshake.

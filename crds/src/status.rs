@@ -18,6 +18,9 @@ pub struct ArtifactStatus {
     /// `Complete`, and what concerns it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What was built from `spec.build`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildStatus>,
     /// Where the artifact lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
@@ -61,6 +64,27 @@ pub struct PublishStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferStatus>,
     /// How often the operator has started the push that runs anew: pauses grow with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: i32,
+}
+
+/// What was built from `spec.build`, and how often what is being built was tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildStatus {
+    /// Name of the newest image that was built, as `spec.image` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Digest of its manifest, by which pods run it: `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Commit that it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Hash of what it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// How often the operator has started the build that runs anew: pauses grow with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: i32,
 }

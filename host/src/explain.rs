@@ -18,13 +18,15 @@ use self::report::Report;
 use crate::catalog::Catalog;
 use crate::kinds::artifact::plan::Run;
 use crate::kinds::artifact::{self, Artifact};
+use crate::kinds::image::conclude::Runs;
 use crate::kinds::plugin::bundle;
 use crate::kinds::plugin::install::activate;
 use crate::kinds::shared::child::Owner;
-use crate::kinds::shared::environment::Environment;
-use crate::kinds::{notebook, server};
+use crate::kinds::shared::environment::{Building, Environment};
+use crate::kinds::{image, notebook, server};
 use crate::plugin::{Isolation, PluginOptions, Plugins};
-use crate::settings::{NOTEBOOK_IMAGE, PUBLISH_SECONDS};
+use crate::reconcile::Kind;
+use crate::settings::{BUILDER_IMAGE, NOTEBOOK_IMAGE, PUBLISH_SECONDS};
 use crate::worker::listing::Listing;
 use crate::worker::load::Effort;
 use crate::worker::request::LoadRequest;
@@ -47,6 +49,9 @@ pub struct ExplainArgs {
     /// The artifact bucket
     #[arg(long, env = "ARTIFACT_BUCKET_URL", default_value = "tar:////bucket")]
     artifact_bucket_url: String,
+    /// Registry and path of images that are built from source; without one, nothing is built
+    #[arg(long, env = "REGISTRY_URL")]
+    registry_url: Option<String>,
     /// Folder of the bundled plugins
     #[arg(long, env = "PLUGINS_DIR", default_value = "/plugins")]
     plugins_dir: PathBuf,
@@ -111,6 +116,12 @@ impl ExplainArgs {
                 bucket_endpoints: Vec::new(),
                 notebook_image: NOTEBOOK_IMAGE.to_owned(),
                 principal: None,
+                building: Building {
+                    registry: self.registry_url.map(|url| url.trim_end_matches('/').to_owned()),
+                    image: BUILDER_IMAGE.to_owned(),
+                    git_image: BUILDER_IMAGE.to_owned(),
+                    ..Building::default()
+                },
             },
             offline: self.offline,
         };
@@ -170,6 +181,8 @@ impl Explainer {
 
     /// The report, and the status as it would be once the artifact is whole.
     async fn artifact<A: Artifact>(&self, object: Arc<A>, known: &Known) -> (Report, Option<ArtifactStatus>) {
+        let mut report = Report::of(object.as_ref());
+        let Some(object) = self.built(object, &mut report) else { return (report, None) };
         let wanted = object.wanted();
         let observed = artifact::observe::Observed {
             owner: Owner::of(object.as_ref()),
@@ -187,7 +200,6 @@ impl Explainer {
             now: jiff::Timestamp::UNIX_EPOCH,
             object: Arc::clone(&object),
         };
-        let mut report = Report::new(&A::kind(&()), &observed.owner.namespace, observed.name());
         report.route = artifact::validate::validate(&observed).ok().map(|valid| valid.route.describe(A::FACTS.verb));
         let plan = match artifact::plan::plan(&observed, &self.environment, &self.plugins).await {
             Ok(plan) => plan,
@@ -204,7 +216,7 @@ impl Explainer {
         }
         report.placement = plan.placement.as_ref().map(|placement| placement.reason.clone());
         match artifact::build::build(&observed, &self.environment, &plan) {
-            Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
+            Ok((children, _)) => report.children.extend(children.into_iter().map(|child| child.object)),
             Err(verdict) => report.stop(&verdict),
         }
         let (mut source, mut plugin) = (None, None);
@@ -232,6 +244,37 @@ impl Explainer {
         (report, Some(status))
     }
 
+    /// The object as it is once its image is built, and the children that build it; nothing where it cannot be.
+    fn built<K: Kind>(&self, object: Arc<K>, report: &mut Report) -> Option<Arc<K>> {
+        let Some(build) = object.wants_build(&self.catalog) else { return Some(object) };
+        let owner = Owner::of(object.as_ref());
+        let observed = image::observe::Observed {
+            owner: &owner,
+            build,
+            image: object.image().filter(|image| !image.is_empty()),
+            record: None,
+            rebuild: None,
+            job: None,
+            pods: Vec::new(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        match image::plan::plan(&observed, &self.environment) {
+            Err(verdict) if observed.image.is_none() && object.runs() => {
+                report.stop(&verdict);
+                None
+            }
+            // With an image at hand, that one runs.
+            Err(_) => Some(object),
+            Ok(plan) => {
+                let children = image::job::children(&observed, &self.environment, &plan, object.pull_secrets());
+                report.children = children.into_iter().map(|child| child.object).collect();
+                let mut built = K::clone(&object);
+                Runs::Image(plan.image, true).put(built.fields(), None);
+                Some(Arc::new(built))
+            }
+        }
+    }
+
     /// Asks the loader or importer, as the worker would.
     async fn look(&self, role: PluginRole, request: Option<LoadRequest>, report: &mut Report) -> Option<SourceStatus> {
         let (request, env, effort) = (request?, std::env::vars_os(), Effort::default());
@@ -256,6 +299,8 @@ impl Explainer {
     }
 
     async fn server(&self, server: Arc<Server>, known: &Known) -> Report {
+        let mut report = Report::of(server.as_ref());
+        let Some(server) = self.built(server, &mut report) else { return report };
         let observed = server::observe::Observed {
             owner: Owner::of(server.as_ref()),
             model: find(&known.models, server.spec.model.as_ref(), server.as_ref()),
@@ -266,7 +311,6 @@ impl Explainer {
             now: jiff::Timestamp::UNIX_EPOCH,
             server: Arc::clone(&server),
         };
-        let mut report = Report::new("Server", &observed.owner.namespace, observed.name());
         report.route = server::validate::validate(&observed).ok().map(|valid| valid.route.describe());
         match server::plan::plan(&observed, &self.environment, &self.plugins).await {
             // An adapter cannot say more of a Model whose files nobody listed; that is no mistake of the manifest.
@@ -281,7 +325,7 @@ impl Explainer {
                 report.candidates.clone_from(&plan.answers.candidates);
                 report.artifacts = Some(plan.answers.artifacts.clone());
                 match server::build::build(&observed, &self.environment, &plan) {
-                    Ok(children) => report.children = children.into_iter().map(|child| child.object).collect(),
+                    Ok(children) => report.children.extend(children.into_iter().map(|child| child.object)),
                     Err(verdict) => report.stop(&verdict),
                 }
             }
@@ -290,6 +334,8 @@ impl Explainer {
     }
 
     async fn notebook(&self, notebook: Arc<Notebook>, known: &Known) -> Report {
+        let mut report = Report::of(notebook.as_ref());
+        let Some(notebook) = self.built(notebook, &mut report) else { return report };
         let observed = notebook::observe::Observed {
             owner: Owner::of(notebook.as_ref()),
             model: find(&known.models, notebook.spec.model.as_ref(), notebook.as_ref()),
@@ -300,7 +346,6 @@ impl Explainer {
             now: jiff::Timestamp::UNIX_EPOCH,
             notebook: Arc::clone(&notebook),
         };
-        let mut report = Report::new("Notebook", &observed.owner.namespace, observed.name());
         match notebook::plan::plan(&observed, &self.environment, &self.plugins).await {
             Err(verdict) => report.stop(&verdict),
             Ok(plan) => {
@@ -313,7 +358,7 @@ impl Explainer {
                 report.placement = plan.answers.placement.as_ref().map(|placement| placement.reason.clone());
                 report.artifacts = Some(plan.place.clone());
                 match notebook::build::build(&observed, &self.environment, &plan) {
-                    Ok((children, _)) => report.children = children.into_iter().map(|child| child.object).collect(),
+                    Ok((children, _)) => report.children.extend(children.into_iter().map(|child| child.object)),
                     Err(verdict) => report.stop(&verdict),
                 }
             }

@@ -4,6 +4,7 @@
 
 pub mod artifact;
 pub mod dataset;
+pub mod image;
 pub mod model;
 pub mod notebook;
 pub mod plugin;

@@ -22,8 +22,8 @@
 //!
 //! # Invariants
 //!
-//! * Only `reconcile::observe`, `reconcile::apply`, `reconcile::status` and `reconcile::suspend` talk to the API server; `run`
-//!   makes the client. Specs belong to users: only `suspend` writes one, where the user asked for it.
+//! * Only `reconcile::observe`, `reconcile::apply`, `reconcile::status`, `reconcile::image` and `reconcile::suspend` talk to the API
+//!   server; `run` makes the client. Specs belong to users: only `suspend` and `image` write one, where the user asked for it.
 //! * Only [`plugin`] names `wasmtime`. Only [`bucket`] knows what a bucket URL means, and names `object_store`.
 //! * `kinds::*::build` is pure: the same object and answers make the same children, byte for byte; no clock, sorted maps.
 //! * A plugin never writes a Kubernetes object. It fills a record that cannot express `privileged`, `hostPath`, a service
@@ -52,6 +52,8 @@
 //! | Who compiles a plugin, and why is its code trusted? | `plugin/remote/compiler.rs`, signed by `plugin/cache.rs` |
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | What may a worker's pod connect to? | `kinds/shared/network_policy.rs`, below the names that `worker/allow.rs` checks |
+//! | How does source code become an image, and what may the pod that builds it? | `kinds/image.rs`, `kinds/image/job.rs`; in that pod: `builder.rs` |
+//! | Why did a build fail, in whose words? | `builder/failure.rs` |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
 //! | Where is timeout X set? | `limits.rs` |
@@ -75,6 +77,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod bucket;
+pub mod builder;
 pub mod catalog;
 mod causes;
 pub mod context;

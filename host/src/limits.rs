@@ -182,6 +182,9 @@ pub const SIGNATURE_KEY_BYTES: usize = 4 * KIB;
 /// Bytes of all plugins of one OCI layout together.
 pub const LAYOUT_BYTES: u64 = 4_096 * MIB as u64;
 
+/// Bytes of the folder that an image is built from: what is larger is data.
+pub const BUILD_CONTEXT_BYTES: u64 = 5 << 30;
+
 /// Time to connect to a registry.
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(5);
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
+use substratus::builder::BuilderCommand;
 use substratus::plugin::cli::PluginCommand;
 use substratus::plugin::remote::cli::{CompileArgs, SandboxArgs};
 use substratus::settings::OperatorSettings;
@@ -55,6 +56,9 @@ enum Command {
     Plugin(Box<PluginCommand>),
     /// Print the `CustomResourceDefinitions` as YAML
     Crds,
+    /// Steps of an image's build; run in the pods of builds
+    #[command(subcommand, hide = true)]
+    Builder(Box<BuilderCommand>),
     /// Run plugins for another process, with nothing at hand; started by the operator and its workers
     #[command(hide = true)]
     Sandbox(SandboxArgs),
@@ -102,6 +106,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => args.run().await,
         Command::Open(command) => command.run().await,
         Command::Plugin(command) => command.run().await,
+        Command::Builder(command) => command.run().await,
         Command::Sandbox(args) => args.run(),
         Command::Compile(args) => args.run(),
         Command::Crds => {

@@ -1,5 +1,6 @@
 //! What happens when an object changes: one pipeline for every kind.
 //!
+//! 0. `image` looks after an object that names source code: a build has steps of its own, and its end writes `spec.image`.
 //! 1. `observe` takes a snapshot from the watch caches.
 //! 2. `plan` validates, and asks plugins where the inputs changed; recorded answers otherwise.
 //! 3. A new plan goes into the status before anything runs by it.
@@ -16,6 +17,7 @@ pub mod caches;
 pub mod fields;
 pub mod follow;
 pub mod guard;
+mod image;
 pub mod nodes;
 pub mod pods;
 pub mod references;
@@ -32,12 +34,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::controller::Action;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use substratus_crds::{Build, BuildStatus, ObjectRef};
 
+use crate::catalog::Catalog;
 use crate::context::Context;
+use crate::kinds::image::conclude::Fields;
 use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::verdict::{Retry, Verdict};
 
@@ -87,7 +93,33 @@ pub trait Kind:
         Vec::new()
     }
     /// The conditions of a status.
-    fn conditions(status: &Self::Status) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
+    fn conditions(status: &Self::Status) -> &[Condition];
+
+    /// `spec.build`, where the object cannot do without: no plugin stands in for what it builds.
+    fn wants_build(&self, catalog: &Catalog) -> Option<&Build>;
+    /// `spec.image`.
+    fn image(&self) -> Option<&str>;
+    /// Secrets of the spec that images are pulled with.
+    fn pull_secrets(&self) -> &[ObjectRef];
+    /// What of the spec says where the image comes from.
+    fn fields(&mut self) -> Fields<'_>;
+    /// Whether anything runs that needs an image.
+    fn runs(&self) -> bool {
+        true
+    }
+    /// What a status keeps of a build.
+    fn build_status(status: &Self::Status) -> Option<&BuildStatus>;
+    /// The same, to be written.
+    fn kept(status: &mut Self::Status) -> Kept<'_>;
+}
+
+/// What a status says of the image of its object.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// All conditions.
+    pub conditions: &'a mut Vec<Condition>,
+    /// What was built.
+    pub build: &'a mut Option<BuildStatus>,
 }
 
 /// Something that is told once, when a status becomes another.
@@ -156,8 +188,14 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, context: Arc<Context>) -> Result
 }
 
 async fn pass<K: Kind>(object: &Arc<K>, context: &Context) -> Result<(&'static str, Retry), Error> {
+    let image = image::look(object, context).await?; // caches; API where something is to be built
+    let object = &image.seen(object, context);
     let observed = Arc::clone(object).observe(context); // caches only
-    let (status, retry, category) = match advance::<K>(object, &observed, context).await? {
+    let advanced = match image.stops().filter(|_| object.runs()) {
+        Some(verdict) => Err(verdict),
+        None => advance::<K>(object, &observed, context).await?,
+    };
+    let (mut status, retry, category) = match advanced {
         Ok((plan, built)) => {
             let (status, retry) = K::conclude(&observed, &plan, &built); // pure
             (status, retry, "ok")
@@ -167,6 +205,8 @@ async fn pass<K: Kind>(object: &Arc<K>, context: &Context) -> Result<(&'static s
             (status, retry, verdict.reason)
         }
     };
+    let retry = retry.sooner(image.retry());
+    image.note(K::kept(&mut status), object.meta().generation, (context.now)());
     status::write(object.as_ref(), &status, context).await?; // API
     Ok((category, retry))
 }

@@ -254,6 +254,7 @@ fn context(
             bucket_endpoints: settings.bucket_endpoints.clone(),
             notebook_image: settings.notebook_image.clone(),
             principal: settings.principal.clone(),
+            building: settings.building.clone(),
         },
         catalog: watch::Sender::new(Arc::new(Catalog::new(bundle::bundled(&plugins), std::collections::BTreeMap::new()))),
         plugins,

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::kinds::shared::environment::Building;
 use crate::plugin::Isolation;
 use crate::telemetry::Format;
 use crate::worker::allow::HostPattern;
 
+mod building;
 mod cloud;
 
+pub use building::{BUILDER_IMAGE, BuildSettings};
 pub use cloud::Bucket;
 
 /// Image of Notebooks where nothing is said: the Jupyter project's own, by date, so that it stays what it is.
@@ -63,9 +66,12 @@ pub struct OperatorSettings {
     /// but link-local ones
     #[arg(long, env = "BUCKET_ENDPOINTS", value_delimiter = ',')]
     pub bucket_endpoint: Vec<String>,
-    /// Registry of built images
+    /// Registry and path of built images, such as `registry.example/team`
     #[arg(long, env = "REGISTRY_URL")]
     pub registry_url: Option<String>,
+    /// How images are built.
+    #[command(flatten)]
+    pub build: BuildSettings,
     /// Cloud identity of the service accounts that read and write artifacts: on gcp the address of a service account, on eks the ARN of
     /// a role, on aks the client id of a managed identity
     #[arg(long, env = "PRINCIPAL")]
@@ -183,8 +189,8 @@ pub struct Settings {
     pub worker_network_policy: bool,
     /// Where the bucket is reached, as host patterns.
     pub bucket_endpoints: Vec<String>,
-    /// Registry of built images, without a slash at the end.
-    pub registry_url: Option<String>,
+    /// How images are built, and where they go.
+    pub building: Building,
     /// Cloud identity of the service accounts that read and write artifacts.
     pub principal: Option<String>,
     /// The operator's own namespace.
@@ -284,7 +290,7 @@ impl OperatorSettings {
             proxies: proxies(self.https_proxy, self.http_proxy, self.no_proxy),
             worker_network_policy: self.worker_network_policy,
             bucket_endpoints: endpoints(self.bucket_endpoint)?,
-            registry_url: cloud.registry,
+            building: self.build.check(cloud.registry),
             principal: cloud.principal,
             store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
             identity: given(self.pod_name.clone()).unwrap_or_else(process_identity),

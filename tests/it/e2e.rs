@@ -1,6 +1,7 @@
 //! The whole way on a real node: manifests in, real pods, a completion out. Each part is about one promise to users; none of
 //! them looks into the operator.
 
+mod build;
 mod causes;
 mod chaos;
 mod contract;

@@ -219,6 +219,21 @@ fn every_family_is_explained_offline() {
 }
 
 #[test]
+fn what_builds_an_image_and_what_runs_it_are_both_explained() {
+    let bench = Bench::start();
+    let files = [root().join("from-source/dataset.yaml")];
+    let reports = bench.explain(&files, &["-o", "json", "--registry-url", "registry.example/team"]).unwrap();
+    let reports: Vec<Value> = serde_json::from_str(&reports).unwrap();
+    let children = reports[0]["children"].as_array().unwrap();
+    let job = |name: &str| children.iter().find(|child| child["kind"] == "Job" && child["metadata"]["name"] == name).unwrap();
+    let image = "registry.example/team/substratus-dataset-default-rows:main";
+    assert_eq!(job("rows-dataset-bld")["metadata"]["annotations"]["image"], image);
+    assert_eq!(job("rows-data-loader")["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    let said = bench.explain(&files, &[]).unwrap_err();
+    assert!(said.contains("BuildUnsupported") && said.contains("REGISTRY_URL"), "{said}");
+}
+
+#[test]
 fn a_family_that_the_hub_does_not_have_cannot_be_planned() {
     let bench = Bench::start();
     let text = std::fs::read_to_string(root().join("falcon-40b/model.yaml")).unwrap();

@@ -5,6 +5,7 @@
 mod anywhere;
 mod badinput;
 mod bucket;
+mod builder;
 mod cluster;
 mod e2e;
 mod engine;

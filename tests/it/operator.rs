@@ -1,6 +1,7 @@
 //! The operator against a real API server, controller manager and scheduler. There is no node: the tests play the kubelet.
 
 mod artifact;
+mod build;
 mod chaos;
 mod edits;
 mod fixture;
@@ -199,7 +200,7 @@ fn bad_specs_become_conditions() -> Result<()> {
             ("Model", "named", json!({"source": "hf://x/y", "plugin": "nobody"}), "PluginNotFound", "nobody"),
             ("Model", "empty", json!({}), "Invalid", "source"),
             ("Model", "typo", json!({"source": "hf://x/y", "env": {"A": "${{ secret.a.b }}"}}), "Invalid", "spec.env.A"),
-            ("Model", "build", json!({"build": {}}), "BuildUnsupported", "spec.image"),
+            ("Model", "build", json!({"build": {}}), "Invalid", "spec.image"),
             ("Model", "base", json!({"image": "trainer", "model": {"name": "none"}}), "BaseModelNotFound", "none"),
             ("Server", "engine", json!({"engine": "warp", "model": {"name": "base"}}), "PluginNotFound", "warp"),
         ];

@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
             "reconcile/apply.rs",
             "reconcile/caches.rs",
             "reconcile/follow.rs",
+            "reconcile/image.rs",
             "reconcile/status.rs",
             "reconcile/suspend.rs",
             "run.rs",

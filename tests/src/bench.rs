@@ -12,9 +12,11 @@
 //! | What does the process that runs plugins hold, and how soon is it back? | [`sandbox`] |
 //! | How soon is the operator ready, what does it hold, what does it write at rest? | [`operator`] |
 //! | How soon does a Notebook answer, beyond what its image takes? | [`notebook`] |
+//! | How soon is an image built from source, next to the same builder by hand? | [`builds`] |
 //! | How large is what is shipped? | [`sizes`] |
 
 pub mod buckets;
+pub mod builds;
 pub mod child;
 pub mod datasets;
 pub mod killed;

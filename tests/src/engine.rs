@@ -27,6 +27,11 @@ pub fn jupyter(cache: &Path) -> Result<PathBuf> {
     made_by("jupyter/build.sh", cache)
 }
 
+/// The root file system that images are built in, but for `BuildKit` itself: git, ssh, runc and a shell.
+pub fn builder(cache: &Path) -> Result<PathBuf> {
+    made_by("buildkit/root.sh", cache)
+}
+
 /// The root file system that the small trainer of `examples/trainer` runs in.
 pub fn trainer(cache: &Path) -> Result<PathBuf> {
     made_by("trainer/build.sh", cache)

@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use crate::cluster::settings::Settings;
+
 pub use artifact::Artifact;
 pub use layer::Layer;
 
@@ -20,6 +22,10 @@ const OPERATOR: &str = "/substratus";
 
 /// Certificates that let the operator's image speak to public hubs; a machine without the file builds an image without.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Numbers of capabilities.
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 
 /// An image of this machine's architecture.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +108,29 @@ pub fn visitor() -> Result<Image> {
     let mut image = busybox()?;
     image.layers.push(Layer::default().file("bin/substratus-cluster", &crate::cluster::start::program()?, 0o755)?);
     Ok(image)
+}
+
+/// `BuildKit` that runs without root, as its own image has it: on the root file system that `tests/buildkit/root.sh` makes, with a user
+/// 1000 that may have ids of its own, and programs that may give them to it.
+pub fn builder(root: &Path) -> Result<Image> {
+    let settings = Settings::from_environment()?;
+    let mut own = Layer::default()
+        .bytes("etc/passwd", "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0o644)
+        .bytes("etc/group", "root:x:0:\nuser:x:1000:\n", 0o644)
+        .bytes("etc/subuid", "user:100000:65536\n", 0o644)
+        .bytes("etc/subgid", "user:100000:65536\n", 0o644)
+        .capable("usr/bin/newuidmap", &root.join("usr/bin/newuidmap"), CAP_SETUID)?
+        .capable("usr/bin/newgidmap", &root.join("usr/bin/newgidmap"), CAP_SETGID)?;
+    for program in ["buildkitd", "buildctl", "rootlesskit"] {
+        own = own.file(&format!("usr/bin/{program}"), &settings.require(program)?, 0o755)?;
+    }
+    Ok(Image {
+        layers: vec![Layer::default().tree("", root)?, own],
+        entrypoint: vec!["/usr/bin/rootlesskit".to_owned(), "buildkitd".to_owned()],
+        env: [("PATH".to_owned(), "/usr/bin".to_owned())].into(),
+        user: "1000:1000".to_owned(),
+        ..Image::default()
+    })
 }
 
 /// The operator's own image, as the Dockerfile makes it: the static program, and the components of the folder `plugins` as an OCI

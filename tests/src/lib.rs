@@ -8,6 +8,7 @@ pub mod demo;
 pub mod engine;
 pub mod files;
 pub mod gcs;
+pub mod git;
 pub mod guests;
 pub mod hub;
 pub mod image;

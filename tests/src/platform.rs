@@ -200,6 +200,11 @@ pub async fn publish_notebook(cluster: &Cluster) -> Result<()> {
     images::notebook(cluster.registry()?).await
 }
 
+/// Puts a real `BuildKit` where the node finds the image of builders.
+pub async fn publish_builder(cluster: &Cluster) -> Result<()> {
+    images::builder(cluster.registry()?).await
+}
+
 /// Stops the operator's pod and waits for the next one to be ready.
 pub async fn restart_operator(cluster: &Cluster) -> Result<()> {
     installed::restart(cluster).await

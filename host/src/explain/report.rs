@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 use substratus_crds::Candidate;
 
+use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::verdict::Verdict;
 use crate::worker::listing::Listing;
 
@@ -46,11 +48,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(kind: &str, namespace: &str, name: &str) -> Self {
+    pub(super) fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        let owner = Owner::of(object);
         Self {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            kind: owner.reference.kind,
+            namespace: owner.namespace,
+            name: owner.reference.name,
             stopped: None,
             unknown: None,
             route: None,

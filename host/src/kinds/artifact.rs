@@ -3,7 +3,7 @@
 
 pub mod build;
 pub mod conditions;
-mod jobs;
+pub mod jobs;
 pub mod observe;
 pub mod plan;
 pub mod push;
@@ -21,20 +21,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use substratus_crds::{ArtifactStatus, FileFilter, ObjectRef, PluginRole};
+use substratus_crds::{ArtifactStatus, Build, BuildStatus, FileFilter, ObjectRef, PluginRole};
 
 use self::observe::Observed;
 use self::plan::{Plan, Run};
 use self::retry::Built;
 use crate::bucket::BucketUrl;
+use crate::catalog::Catalog;
 use crate::context::Context;
+use crate::kinds::image::conclude::Fields;
 use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
 use crate::kinds::shared::workload::Workload;
 use crate::reconcile::caches;
 use crate::reconcile::trigger::Trigger;
-use crate::reconcile::{Kind, News};
+use crate::reconcile::{Kept, Kind, News};
 use crate::worker::reuse::MAX_PLACES;
 
 /// A kind that becomes an artifact.
@@ -48,6 +50,8 @@ pub trait Artifact:
     fn wanted(&self) -> Wanted<'_>;
     /// The status that is on record.
     fn known(&self) -> Option<&ArtifactStatus>;
+    /// What of the spec says where the image comes from.
+    fn image_fields(&mut self) -> Fields<'_>;
 }
 
 /// What is fixed for a kind: the contract of the first operator, and whom it asks.
@@ -212,6 +216,32 @@ impl<A: Artifact> Kind for A {
 
     fn conditions(status: &ArtifactStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn wants_build(&self, catalog: &Catalog) -> Option<&Build> {
+        let wanted = self.wanted();
+        let namespace = self.meta().namespace.as_deref().unwrap_or_default();
+        wanted.workload.build.filter(|_| validate::needs_build(catalog, A::FACTS.role, &wanted, namespace))
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.wanted().workload.image
+    }
+
+    fn pull_secrets(&self) -> &[ObjectRef] {
+        &self.wanted().workload.pod.image_pull_secrets
+    }
+
+    fn fields(&mut self) -> Fields<'_> {
+        self.image_fields()
+    }
+
+    fn build_status(status: &ArtifactStatus) -> Option<&BuildStatus> {
+        status.build.as_ref()
+    }
+
+    fn kept(status: &mut ArtifactStatus) -> Kept<'_> {
+        Kept { conditions: &mut status.conditions, build: &mut status.build }
     }
 }
 

@@ -3,6 +3,7 @@
 use substratus_crds::{ArtifactStatus, Dataset, PluginRole};
 
 use super::artifact::{Artifact, Facts, Wanted};
+use super::image::conclude::Fields;
 use super::shared::names;
 use super::shared::workload::Workload;
 use crate::reconcile::trigger::Trigger;
@@ -40,6 +41,11 @@ impl Artifact for Dataset {
             publish: None,
             publish_secret: None,
         }
+    }
+
+    fn image_fields(&mut self) -> Fields<'_> {
+        let spec = &mut self.spec;
+        Fields { image: &mut spec.image, build: &mut spec.build, pod: &mut spec.pod }
     }
 
     fn known(&self) -> Option<&ArtifactStatus> {

@@ -11,18 +11,20 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::{Notebook, NotebookStatus};
+use substratus_crds::{Build, BuildStatus, Notebook, NotebookStatus, ObjectRef};
 
 use self::observe::Observed;
 use self::plan::Plan;
+use crate::catalog::Catalog;
 use crate::context::Context;
 use crate::kinds::artifact::node_paths;
+use crate::kinds::image::conclude::Fields;
 use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
 use crate::kinds::shared::verdict::{Retry, Verdict};
-use crate::reconcile::Kind;
 use crate::reconcile::caches;
 use crate::reconcile::trigger::Trigger;
+use crate::reconcile::{Kept, Kind};
 
 impl Kind for Notebook {
     type Status = NotebookStatus;
@@ -87,5 +89,33 @@ impl Kind for Notebook {
 
     fn conditions(status: &NotebookStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn wants_build(&self, _: &Catalog) -> Option<&Build> {
+        self.spec.build.as_ref()
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.spec.image.as_deref()
+    }
+
+    fn pull_secrets(&self) -> &[ObjectRef] {
+        &self.spec.pod.image_pull_secrets
+    }
+
+    fn fields(&mut self) -> Fields<'_> {
+        Fields { image: &mut self.spec.image, build: &mut self.spec.build, pod: &mut self.spec.pod }
+    }
+
+    fn runs(&self) -> bool {
+        self.spec.suspend != Some(true)
+    }
+
+    fn build_status(status: &NotebookStatus) -> Option<&BuildStatus> {
+        status.build.as_ref()
+    }
+
+    fn kept(status: &mut NotebookStatus) -> Kept<'_> {
+        Kept { conditions: &mut status.conditions, build: &mut status.build }
     }
 }

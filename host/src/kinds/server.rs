@@ -10,18 +10,22 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::{Server, ServerStatus};
+use substratus_crds::{Build, BuildStatus, ObjectRef, PluginRole, Server, ServerStatus};
 
 use self::observe::Observed;
 use self::plan::Plan;
+use crate::catalog::Catalog;
 use crate::context::Context;
 use crate::kinds::artifact::node_paths;
+use crate::kinds::image::conclude::Fields;
 use crate::kinds::shared::child::{Child, ChildKind, Owner};
 use crate::kinds::shared::names;
+use crate::kinds::shared::route;
 use crate::kinds::shared::verdict::{Retry, Verdict};
-use crate::reconcile::Kind;
+use crate::kinds::shared::workload::Workload;
 use crate::reconcile::caches;
 use crate::reconcile::trigger::Trigger;
+use crate::reconcile::{Kept, Kind};
 
 impl Kind for Server {
     type Status = ServerStatus;
@@ -89,5 +93,37 @@ impl Kind for Server {
 
     fn conditions(status: &ServerStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn wants_build(&self, catalog: &Catalog) -> Option<&Build> {
+        let workload = Workload::from(&self.spec);
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        // An engine that is named brings its own image.
+        let engine = self.spec.engine.as_deref().filter(|engine| !engine.is_empty());
+        let needs = match engine {
+            Some(engine) => engine == "none",
+            None => route::needs_build(catalog, PluginRole::ServerAdapter, &workload, namespace),
+        };
+        self.spec.build.as_ref().filter(|_| needs)
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.spec.image.as_deref()
+    }
+
+    fn pull_secrets(&self) -> &[ObjectRef] {
+        &self.spec.pod.image_pull_secrets
+    }
+
+    fn fields(&mut self) -> Fields<'_> {
+        Fields { image: &mut self.spec.image, build: &mut self.spec.build, pod: &mut self.spec.pod }
+    }
+
+    fn build_status(status: &ServerStatus) -> Option<&BuildStatus> {
+        status.build.as_ref()
+    }
+
+    fn kept(status: &mut ServerStatus) -> Kept<'_> {
+        Kept { conditions: &mut status.conditions, build: &mut status.build }
     }
 }

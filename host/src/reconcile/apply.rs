@@ -188,7 +188,12 @@ fn is_labelled(metadata: &ObjectMeta) -> bool {
 
 /// Deletes children of this owner that are no longer wanted. Safe, because only names that this kind gives are looked at, only
 /// objects whose controller is this very owner (by UID) are deleted, and a precondition holds the API server to that UID.
-async fn prune(context: &Context, owner: &Owner, children: &[Child], candidates: &[(ChildKind, String)]) -> Result<(), Error> {
+pub(super) async fn prune(
+    context: &Context,
+    owner: &Owner,
+    children: &[Child],
+    candidates: &[(ChildKind, String)],
+) -> Result<(), Error> {
     for (kind, name) in candidates {
         if children.iter().any(|child| child.kind == *kind && &child.name == name) {
             continue;

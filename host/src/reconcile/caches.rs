@@ -213,7 +213,7 @@ impl Watches<'_> {
     fn pods(&mut self, pods: &Pods) -> Pods {
         let index = pods.clone();
         let apis = self.scope.apis(self.client);
-        self.follow(apis, watcher::Config::default().labels("role=run"), move |mut event: Event<PodView>, queue| {
+        self.follow(apis, watcher::Config::default().labels("role in (run,build)"), move |mut event: Event<PodView>, queue| {
             tidy_event(&mut event, &drop_managed_fields);
             index.take(&event);
             send(&event, &|pod| pod_owner(pod).into_iter().collect(), queue);

@@ -6,6 +6,7 @@ mod policy;
 use serde_json::Value;
 
 use crate::catalog::repository;
+use crate::kinds::image::job;
 use crate::kinds::shared::child::{Child, ChildKind, Owner, Policy};
 use crate::kinds::shared::{content, names};
 use crate::plugin::Grant;
@@ -142,11 +143,50 @@ fn one(child: &Child, owner: &Owner, buckets: &[String]) -> Result<(), String> {
         }
     }
     let account = pod.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default();
-    if ![names::DATA_LOADER, names::MODELLER, names::MODEL_SERVER, names::NOTEBOOK].contains(&account) {
+    let builds = builds(child);
+    let is_role = if builds { account == names::CONTAINER_BUILDER } else { ROLES.contains(&account) };
+    if !is_role {
         return Err(format!("runs as service account `{account}`"));
     }
-    list(pod, "volumes").try_for_each(|volume| volume_is_safe(volume, buckets))?;
-    list(pod, "containers").chain(list(pod, "initContainers")).try_for_each(container_is_safe)
+    list(pod, "volumes").try_for_each(|volume| volume_is_safe(volume, if builds { &[] } else { buckets }))?;
+    let mut containers = list(pod, "containers").chain(list(pod, "initContainers"));
+    if builds {
+        return builder_is_safe(pod);
+    }
+    containers.try_for_each(container_is_safe)
+}
+
+/// Service accounts of pods that run.
+const ROLES: [&str; 4] = [names::DATA_LOADER, names::MODELLER, names::MODEL_SERVER, names::NOTEBOOK];
+
+/// A Job whose pods build an image.
+fn builds(child: &Child) -> bool {
+    let role = child.object.pointer("/spec/template/metadata/labels/role").and_then(Value::as_str);
+    child.kind == ChildKind::Job && role == Some(names::BUILDS)
+}
+
+/// The one pod that may have more than others, and what that is: one container of it may be told the ids of its own user
+/// namespace.
+fn builder_is_safe(pod: &Value) -> Result<(), String> {
+    if pod.get("automountServiceAccountToken").and_then(Value::as_bool) != Some(false) {
+        return Err("builds with a token".to_owned());
+    }
+    list(pod, "initContainers").try_for_each(container_is_safe)?;
+    for container in list(pod, "containers") {
+        let security = container.get("securityContext").unwrap_or(&Value::Null);
+        let user = security.get("runAsUser").and_then(Value::as_i64);
+        let is_root = user.is_none_or(|user| user == 0) || security.get("runAsNonRoot").and_then(Value::as_bool) != Some(true);
+        if is_root || security.get("privileged").and_then(Value::as_bool) == Some(true) {
+            return Err("builds as root of the node".to_owned());
+        }
+        let added = list(security.get("capabilities").unwrap_or(&Value::Null), "add");
+        let drops = list(security.get("capabilities").unwrap_or(&Value::Null), "drop").any(|name| name == "ALL");
+        let known = |name: &Value| name.as_str().is_some_and(|name| job::CAPABILITIES.contains(&name));
+        if !drops || !added.clone().all(known) {
+            return Err("builds with more capabilities than it takes".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// A Secret holds what `apply` puts there at random, and is of a type that gives no rights.
@@ -157,7 +197,7 @@ fn secret_is_empty(child: &Child) -> Result<(), String> {
     if opaque && empty && named { Ok(()) } else { Err("is no token".to_owned()) }
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + Clone {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -282,6 +322,50 @@ mod tests {
             (of(&none), Policy::Own),
         ] {
             assert!(children(&[secret(object.clone(), policy)], &owner("team"), &[]).is_err(), "{object}");
+        }
+    }
+
+    #[test]
+    fn a_builder_has_what_it_takes_and_nobody_else_has() {
+        use serde_json::json;
+        let security = json!({"runAsUser": 1000, "runAsNonRoot": true, "allowPrivilegeEscalation": true,
+            "capabilities": {"drop": ["ALL"], "add": ["SETUID", "SETGID"]}});
+        let builder = |role: &str, pod: &Value, security: &Value| {
+            let mut child = job(pod, &json!({"securityContext": security}));
+            child.object["spec"]["template"]["metadata"]["labels"]["role"] = json!(role);
+            children(&[child], &owner("team"), &["/bucket/aa".to_owned()])
+        };
+        let pod = json!({"serviceAccountName": "container-builder", "automountServiceAccountToken": false});
+        assert_eq!(builder("build", &pod, &security), Ok(()));
+        assert!(builder("run", &pod, &security).is_err(), "a pod that runs");
+        let runs = json!({"serviceAccountName": "modeller", "automountServiceAccountToken": false});
+        assert!(
+            builder("run", &runs, &security).is_err() && builder("build", &runs, &security).is_err(),
+            "another role's account"
+        );
+        for (key, value) in [
+            ("automountServiceAccountToken", json!(true)),
+            ("automountServiceAccountToken", Value::Null),
+            ("hostNetwork", json!(true)),
+            ("volumes", json!([{"name": "v", "hostPath": {"path": "/bucket/aa"}}])),
+            ("initContainers", json!([{"name": "git-clone", "securityContext": security}])),
+        ] {
+            let mut more = pod.clone();
+            more[key] = value;
+            assert!(builder("build", &more, &security).is_err(), "{key}: {more}");
+        }
+        for (key, value) in [
+            ("runAsUser", json!(0)),
+            ("runAsUser", Value::Null),
+            ("runAsNonRoot", Value::Null),
+            ("privileged", json!(true)),
+            ("capabilities", json!({"drop": ["ALL"], "add": ["SYS_ADMIN"]})),
+            ("capabilities", json!({"add": ["SETUID"]})),
+            ("capabilities", Value::Null),
+        ] {
+            let mut more = security.clone();
+            more[key] = value;
+            assert!(builder("build", &pod, &more).is_err(), "{key}: {more}");
         }
     }
 

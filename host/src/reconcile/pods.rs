@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::trigger::{Trigger, pod_owner};
 use super::views::PodView;
+use crate::kinds::shared::names::BUILDS;
 
 type PodsByObject = HashMap<Trigger, HashMap<String, Arc<PodView>>>;
 
@@ -33,9 +34,19 @@ impl Lists {
 }
 
 impl Pods {
-    /// The pods of an object.
+    /// The pods of an object that run for it.
     pub fn of(&self, object: &Trigger) -> Vec<Arc<PodView>> {
-        self.lists().known.get(object).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+        self.with(object, |pod| !builds(pod))
+    }
+
+    /// The pods that build its image.
+    pub fn building(&self, object: &Trigger) -> Vec<Arc<PodView>> {
+        self.with(object, builds)
+    }
+
+    fn with(&self, object: &Trigger, wanted: impl Fn(&PodView) -> bool) -> Vec<Arc<PodView>> {
+        let lists = self.lists();
+        lists.known.get(object).into_iter().flat_map(HashMap::values).filter(|pod| wanted(pod)).cloned().collect()
     }
 
     /// One pod of an object.
@@ -84,6 +95,10 @@ impl Pods {
     }
 }
 
+fn builds(pod: &PodView) -> bool {
+    pod.labels().get("role").is_some_and(|role| role == BUILDS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +114,19 @@ mod tests {
             pods.of(&Trigger::Server("team".into(), "s".into())).iter().map(|pod| pod.name_any()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn pods_that_build_are_no_pods_that_run() {
+        let pods = Pods::default();
+        let mut builder = pod("builder");
+        builder.metadata.labels.as_mut().unwrap().insert("role".into(), BUILDS.into());
+        for pod in [builder, pod("runs")] {
+            pods.take(&Event::Apply(pod));
+        }
+        assert_eq!(names(&pods), ["runs"]);
+        let building = pods.building(&Trigger::Server("team".into(), "s".into()));
+        assert_eq!(building.iter().map(|pod| pod.name_any()).collect::<Vec<_>>(), ["builder"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod tests {
     fn annotations(cloud: &str, principal: Option<&str>) -> Vec<serde_json::Value> {
         let place = Environment { principal: principal.map(str::to_owned), ..environment::of(cloud) };
         let owner = Owner::of(&Model::new("m", ModelSpec::default()));
-        let accounts = [names::MODELLER, names::MODEL_SERVER, names::NOTEBOOK, names::DATA_LOADER];
+        let accounts = [names::MODELLER, names::MODEL_SERVER, names::NOTEBOOK, names::DATA_LOADER, names::CONTAINER_BUILDER];
         let made = accounts.map(|name| child(&owner, name, &place).object);
         made.into_iter().map(|object| object["metadata"]["annotations"].clone()).collect()
     }

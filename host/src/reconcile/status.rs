@@ -26,6 +26,7 @@ const EXPECTED: &[&str] = &[
     reason::BASE_MODEL_NOT_READY,
     reason::DATASET_NOT_READY,
     reason::UP_TO_DATE,
+    reason::IMAGE_NOT_BUILT,
 ];
 
 /// Longest note of an Event, in bytes.

@@ -47,6 +47,11 @@ pub fn pod_owner(pod: &PodView) -> Option<Trigger> {
     labels.find_map(|(label, name)| Some(maker(label)?(pod.namespace().unwrap_or_default(), name.clone())))
 }
 
+/// An object of a kind in lower case.
+pub fn of(kind: &str, namespace: &str, name: &str) -> Option<Trigger> {
+    Some(maker(kind)?(namespace.to_owned(), name.to_owned()))
+}
+
 /// What makes a trigger for a kind in lower case, which is also the label of its pods.
 fn maker(kind: &str) -> Option<fn(String, String) -> Trigger> {
     Some(match kind {

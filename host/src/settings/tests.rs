@@ -44,7 +44,7 @@ fn one_address_for_metrics_and_probes_is_one_listener() {
 fn gcp_names_follow_from_the_project() {
     let settings = check("--cloud=gcp --project-id=p --cluster-location=us-central1-a --worker-image=w").unwrap();
     assert_eq!(settings.artifact_bucket.as_str(), "gs://p-substratus-artifacts");
-    assert_eq!(settings.registry_url.as_deref(), Some("us-central1-docker.pkg.dev/p/substratus"));
+    assert_eq!(settings.building.registry.as_deref(), Some("us-central1-docker.pkg.dev/p/substratus"));
     assert_eq!(settings.principal.as_deref(), Some("substratus@p.iam.gserviceaccount.com"));
     assert!(matches!(check("--cloud=gcp --worker-image=w"), Err(SettingsError::Missing { env: "ARTIFACT_BUCKET_URL", .. })));
 }
@@ -80,7 +80,7 @@ fn what_cannot_work_is_refused_by_name() {
 fn empty_values_are_absent() {
     let settings = check("--artifact-bucket-url= --registry-url= --principal= --worker-image=w --watch-namespace=").unwrap();
     assert_eq!(settings.artifact_bucket.as_str(), "tar:////bucket");
-    assert!(settings.registry_url.is_none() && settings.principal.is_none() && settings.watch_namespaces.is_empty());
+    assert!(settings.building.registry.is_none() && settings.principal.is_none() && settings.watch_namespaces.is_empty());
 }
 
 #[test]
@@ -104,5 +104,28 @@ fn endpoints_of_a_bucket_are_host_patterns() {
     for typed in ["s3.example.com", "https://*", "s3://bucket", "https://host/path"] {
         let error = check(&format!("--worker-image=w --bucket-endpoint={typed}")).unwrap_err();
         assert!(matches!(&error, SettingsError::Invalid { flag: "bucket-endpoint", value, .. } if value == typed), "{error}");
+    }
+}
+
+#[test]
+fn builders_have_the_profiles_of_their_node_unless_something_else_is_said() {
+    let building = check("--worker-image=w").unwrap().building;
+    assert_eq!((building.image.as_str(), building.git_image.as_str()), (BUILDER_IMAGE, BUILDER_IMAGE));
+    assert!(building.registry.is_none() && building.seccomp.is_none() && building.apparmor.is_none());
+    let said = "--worker-image=w --registry-url=r.test/team/ --git-image=git --builder-seccomp=Unconfined \
+                --builder-apparmor=localhost/buildkit --buildkitd-args=--debug --registry-push-secret=push";
+    let building = check(said).unwrap().building;
+    assert_eq!(building.registry.as_deref(), Some("r.test/team"));
+    assert_eq!((building.git_image.as_str(), building.push_secret.as_deref()), ("git", Some("push")));
+    assert_eq!(building.seccomp.unwrap().spelled(), Some(("Unconfined", None)));
+    assert_eq!(building.apparmor.unwrap().spelled(), Some(("Localhost", Some("buildkit"))));
+    assert_eq!(building.daemon_args, ["--debug"]);
+}
+
+#[test]
+fn a_profile_that_is_none_is_refused() {
+    for text in ["privileged", "localhost/", "RuntimeDefault/x"] {
+        let line = ["operator", "--worker-image=w", "--builder-seccomp", text];
+        assert!(Line::try_parse_from(line).is_err(), "{text}");
     }
 }

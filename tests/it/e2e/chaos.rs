@@ -104,7 +104,7 @@ async fn kills(stage: &Stage<'_>, namespace: &str, mut chance: Chance, began: In
 }
 
 /// Kills what runs of our program in these pods; there may be nothing at this moment.
-fn kill(pods: &[String]) -> Result<usize> {
+pub(super) fn kill(pods: &[String]) -> Result<usize> {
     let in_pods = |pid: i32| {
         fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| pods.iter().any(|id| groups.contains(id)))
     };

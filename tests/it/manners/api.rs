@@ -11,7 +11,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use substratus::leader::{self, Timing};
 use substratus::store::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer as _, Role, WORKER_ACCOUNTS};
-use substratus_crds::{Model, Notebook, Server};
+use substratus_crds::{Model, Notebook, Plugin, Server};
 use substratus_tests::cluster::Cluster;
 use substratus_tests::install;
 use tokio::sync::OnceCell;
@@ -145,7 +145,11 @@ fn the_operators_account_can_do_its_work_and_nothing_else() -> Result<()> {
         let notebooks = Api::<Notebook>::namespaced(client.clone(), &namespace);
         let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
         ensure!(code(notebooks.patch("lab", &PatchParams::default(), &suspend).await)? == 404, "a Notebook may be suspended");
-        ensure!(code(models.patch("opt", &PatchParams::default(), &suspend).await)? == 403, "and nothing else be written");
+        let image = Patch::Merge(json!({"spec": {"image": "i"}}));
+        ensure!(code(models.patch("opt", &PatchParams::default(), &image).await)? == 404, "an image that was built may be named");
+        let plugins = Api::<Plugin>::all(client.clone());
+        ensure!(code(plugins.patch("any", &PatchParams::default(), &image).await)? == 403, "and nothing else be written");
+        ensure!(code(models.delete("opt", &DeleteParams::default()).await)? == 403, "nor deleted");
         // The calls that `apply` and `status` make: server-side apply of a new child, and of a status.
         let account = ServiceAccount {
             metadata: ObjectMeta { name: Some(WORKER_ACCOUNT.to_owned()), ..ObjectMeta::default() },

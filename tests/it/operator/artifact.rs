@@ -134,7 +134,7 @@ fn bad_datasets_become_conditions() -> Result<()> {
         let cases: [(&str, Value, &str, &str); 3] = [
             ("scheme", json!({"source": "nope://x/y"}), "PluginNotFound", "nope"),
             ("empty", json!({}), "Invalid", "hf://datasets/org/name"),
-            ("build", json!({"build": git}), "BuildUnsupported", "spec.image"),
+            ("build", json!({"build": git}), "ImageNotBuilt", "the image is not built"),
         ];
         for (name, spec, _, _) in &cases {
             fixture.create("Dataset", name, spec.clone()).await?;

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::LIMIT;
-use super::fixture::{Fixture, condition, loaded, on_cluster, spoken};
+use super::build::build_ends;
+use super::fixture::{BUILT, Fixture, loaded, on_cluster, spoken};
 
 /// A field, a spec, and what the field becomes.
 type Edit = (&'static str, Value, Value);
@@ -24,7 +25,7 @@ fn promises(kind: &str) -> Result<Vec<(String, String)>> {
     Ok(promises)
 }
 
-/// Pairs every field of the kind with its edit; `build` is for [`refused`].
+/// Pairs every field of the kind with its edit; `build` is for [`builds`].
 fn paired(kind: &str, edits: Vec<Edit>) -> Result<Vec<(Edit, String)>> {
     paired_but(kind, edits, &[])
 }
@@ -177,13 +178,24 @@ async fn publishes(fixture: &Fixture, pairs: &[(Edit, String)]) -> Result<()> {
     Ok(())
 }
 
-/// What is not possible yet, a build, is refused, and what is whole stays.
-async fn refused(fixture: &Fixture, kind: &str, name: &str, of: &str, reason: &str) -> Result<()> {
+/// A build that is added: what runs or is whole stays until the image is there, and then it is as with another image.
+async fn builds(fixture: &Fixture, kind: &str, name: &str, (child_kind, child): (&str, &str)) -> Result<()> {
+    let promise = promises(kind)?.into_iter().find(|(field, _)| field == "build").context("no build")?.1;
+    ensure!(promise.starts_with("An edit builds anew; what runs or is ready stays until the new image is there,"), "{promise}");
+    let (before, ready) = (fixture.get(child_kind, child).await?, fixture.get(kind, name).await?["status"]["ready"].clone());
     let git = json!({"git": {"url": "https://git.example.test/mine", "path": "mine"}});
-    fixture.merge(kind, name, json!({"spec": {"build": git, "image": null, "source": null}})).await?;
-    let object = spoken(fixture, kind, name, |_| true).await?;
-    ensure!(condition(&object, of)["reason"] == reason && object["status"]["ready"] == false, "{object}");
-    ensure!(object["status"]["artifacts"]["url"].is_string() || kind == "Server", "{object}");
+    fixture.merge(kind, name, json!({"spec": {"build": git}})).await?;
+    let job = format!("{name}-{}-bld", kind.to_lowercase());
+    let building = fixture.wait("Job", &job, LIMIT, async |_| Ok(Some(()))).await?;
+    let object = fixture.reason(kind, name, "Built", "JobNotComplete").await?;
+    let after = fixture.get(child_kind, child).await?;
+    let same = before["metadata"]["uid"] == after["metadata"]["uid"] && before["spec"]["template"] == after["spec"]["template"];
+    ensure!(same && object["status"]["ready"] == ready, "{kind} {name}: {promise}: {object}");
+    build_ends(fixture, &building, "sha256:1").await?;
+    fixture.drop_finished_pods(child).await?;
+    let image = format!("{BUILT}/substratus-{}-{}-{name}:latest@sha256:1", kind.to_lowercase(), fixture.namespace());
+    let with_image = async |child: &Value| Ok(child["spec"].to_string().contains(&image).then_some(()));
+    fixture.wait(child_kind, child, LIMIT, with_image).await.with_context(|| format!("{kind} {name}: {promise}"))?;
     Ok(())
 }
 
@@ -213,7 +225,8 @@ fn edits_of_models_do_what_their_descriptions_say() -> Result<()> {
         let promises: Vec<_> = paired("Model", all)?.split_off(edits.len());
         publishes(fixture, &promises).await?;
         runs(fixture, "Model", "-modeller", edits).await?;
-        refused(fixture, "Model", "one", "Complete", "BuildUnsupported").await
+        let name = name("command", "done");
+        builds(fixture, "Model", &name, ("Job", &format!("{name}-modeller"))).await
     })
 }
 
@@ -224,7 +237,7 @@ fn edits_of_datasets_do_what_their_descriptions_say() -> Result<()> {
         let mut edits = run_edits("hf://datasets/org/one", "hf://datasets/org/two");
         edits.push(("parallelism", json!({"source": "hf://datasets/org/one"}), json!(2)));
         runs(fixture, "Dataset", "-data-loader", edits).await?;
-        refused(fixture, "Dataset", "one", "Complete", "BuildUnsupported").await
+        builds(fixture, "Dataset", "one", ("Job", "one-data-loader")).await
     })
 }
 
@@ -257,7 +270,8 @@ fn edits_of_servers_do_what_their_descriptions_say() -> Result<()> {
                 ensure!(same_pods && after["spec"]["replicas"] == 2, "{}", told());
             }
         }
-        refused(fixture, "Server", &name("args", "s"), "Serving", "BuildUnsupported").await
+        let name = name("args", "s");
+        builds(fixture, "Server", &name, ("Deployment", &format!("{name}-server"))).await
     })
 }
 
@@ -293,6 +307,7 @@ fn edits_of_notebooks_do_what_their_descriptions_say() -> Result<()> {
                 ensure!(uid(fixture, "Pod", &pod).await? == before, "{}", told());
             }
         }
-        refused(fixture, "Notebook", &name("args", "n"), "Serving", "BuildUnsupported").await
+        let name = name("args", "n");
+        builds(fixture, "Notebook", &name, ("Pod", &format!("{name}-notebook"))).await
     })
 }

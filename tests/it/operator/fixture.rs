@@ -17,8 +17,11 @@ use tokio::sync::{Mutex, OnceCell, RwLock};
 use super::LIMIT;
 use crate::badinput::registry::HOST;
 
-/// Plugins of these tests come from a registry beside the operator.
-const ARGUMENTS: &[&str] = &["--insecure-registry", HOST];
+/// Plugins of these tests come from a registry beside the operator; built images would go where nobody is.
+const ARGUMENTS: &[&str] = &["--insecure-registry", HOST, "--registry-url", BUILT];
+
+/// Where built images go.
+pub(super) const BUILT: &str = "registry.example.test/built";
 
 /// A namespace on the shared cluster, beside the shared operator.
 pub(super) struct Fixture {

@@ -42,6 +42,7 @@ fn pods_pass_baseline_but_for_the_nodes_folder() -> Result<()> {
         fixture.create("Model", "loaded", json!({"source": "hf://org/name"})).await?;
         fixture.create("Dataset", "d", json!({"image": "example.test/loader"})).await?;
         fixture.create("Notebook", "n", json!({})).await?;
+        fixture.create("Dataset", "b", json!({"build": {"git": {"url": "https://git.example.test/x", "secret": "git"}}})).await?;
         fixture.pod_ends("m-modeller", 0, &json!({})).await?;
         fixture.create("Server", "s", json!({"image": "example.test/server", "model": {"name": "m"}})).await?;
         let mut pods = Vec::new();
@@ -56,6 +57,7 @@ fn pods_pass_baseline_but_for_the_nodes_folder() -> Result<()> {
             child["kind"] = kind.into();
             pods.push((name, pod(&child)));
         }
+        let builder = fixture.wait("Job", "b-dataset-bld", LIMIT, async |_| Ok(Some(()))).await?;
         let namespace = fixture.namespace();
         fixture.kubectl(&["label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline"]).await?;
         for (name, pod) in pods {
@@ -66,6 +68,8 @@ fn pods_pass_baseline_but_for_the_nodes_folder() -> Result<()> {
             ensure!(security["runAsNonRoot"] != true, "{name}: {security}");
             fixture.try_pod(&elsewhere(pod)).await.with_context(|| format!("{name} asks for more than baseline"))?;
         }
+        // A builder sees no folder of the node.
+        fixture.try_pod(&pod(&builder)).await.context("a builder asks for more than baseline")?;
         Ok(())
     })
 }

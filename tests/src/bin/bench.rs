@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
 use substratus_tests::bench::{
-    Own, buckets, datasets, killed, load, neighbours, notebook, operator, plugins, pulled, sandbox, sizes,
+    Own, buckets, builds, datasets, killed, load, neighbours, notebook, operator, plugins, pulled, sandbox, sizes,
 };
 
 /// Measures Substratus next to its peers, in one run on one machine
@@ -34,7 +34,7 @@ struct Arguments {
     /// load, buckets, small: how many files of 100 kB, of 1 KiB
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     files: u32,
-    /// load, buckets, small, killed, datasets, notebook: times that every program runs, in turn with the others [default: load 15, others 5]
+    /// load, buckets, small, killed, datasets, notebook, builds: times that every program runs, in turn with the others [default: load 15, others 5]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// load, small, killed: connections of `substratus load`
@@ -80,6 +80,8 @@ operator  The operator as its own account against a real API server (`substratus
 notebook  A Notebook with a real JupyterLab on a node of its own, from `kubectl apply` and from its resumption to a 200 on /api with
           its token, and the same image in a Pod without any operator. `image` is what of it the image itself takes, from the
           start of its process in the container; `ours` is all the rest: kubectl, the operator, Kubernetes. The image is on the node.
+builds    An image from git, from `kubectl apply` to its place in a registry, for the first time and again, and the same builder in a Pod
+          of its own, as somebody would run it who has no operator.
 sizes     The program, the plugins and the image, as they are and compressed as a registry keeps them.
 
 Nothing here passes or fails. Measure a release build on an idle machine: `make bench`, or after it
@@ -95,6 +97,7 @@ enum Section {
     Plugins,
     Operator,
     Notebook,
+    Builds,
     Sizes,
     All,
 }
@@ -187,6 +190,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wants(Section::Notebook) {
         let rows = notebook::measure(substratus, runs).context("measuring Notebooks")?;
         say("notebook", notebook::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
+    }
+    if wants(Section::Builds) {
+        let rows = builds::measure(substratus, runs).context("measuring builds")?;
+        say("builds", builds::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
     }
     if wants(Section::Sizes) {
         let rows =

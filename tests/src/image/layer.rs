@@ -18,6 +18,8 @@ pub struct Layer {
 enum Content {
     Folder,
     Source(PathBuf),
+    /// With a capability that whoever runs it gets.
+    Capable(PathBuf, u32),
     Bytes(Vec<u8>),
     Link(String),
 }
@@ -27,6 +29,12 @@ impl Layer {
     pub fn file(self, path: &str, source: &Path, mode: u32) -> Result<Self> {
         let source = source.canonicalize().with_context(|| format!("finding {}", source.display()))?;
         Ok(self.add(path, Content::Source(source), mode))
+    }
+
+    /// Adds a program of this machine that has a capability, by its number, whoever runs it.
+    pub fn capable(self, path: &str, source: &Path, capability: u32) -> Result<Self> {
+        let source = source.canonicalize().with_context(|| format!("finding {}", source.display()))?;
+        Ok(self.add(path, Content::Capable(source, capability), 0o755))
     }
 
     /// Adds a file with the given content.
@@ -121,12 +129,26 @@ fn pack_entry(archive: &mut Builder<Vec<u8>>, path: &str, content: &Content, mod
             archive.append_link(&mut header, path, target)?;
         }
         Content::Bytes(bytes) => append_file(archive, header, path, bytes)?,
+        Content::Capable(source, capability) => {
+            archive.append_pax_extensions([(CAPABILITY, file_capability(*capability).as_slice())])?;
+            let bytes = fs::read(source).with_context(|| format!("reading {}", source.display()))?;
+            append_file(archive, header, path, &bytes)?;
+        }
         Content::Source(source) => {
             let bytes = fs::read(source).with_context(|| format!("reading {}", source.display()))?;
             append_file(archive, header, path, &bytes)?;
         }
     }
     Ok(())
+}
+
+/// The attribute of a file that Linux reads capabilities from, as archives of images carry it.
+const CAPABILITY: &str = "SCHILY.xattr.security.capability";
+
+/// One capability that is in effect at once, as Linux has it on disk: revision 2, 32 bits twice of what is permitted and inheritable.
+fn file_capability(number: u32) -> Vec<u8> {
+    const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
+    [REVISION_2_EFFECTIVE, 1 << number, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
 fn append_file(archive: &mut Builder<Vec<u8>>, mut header: Header, path: &str, bytes: &[u8]) -> Result<()> {

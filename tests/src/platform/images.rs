@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use substratus::settings::NOTEBOOK_IMAGE;
+use substratus::settings::{BUILDER_IMAGE, NOTEBOOK_IMAGE};
 
 use super::shelf::Shelf;
 use crate::image::{self, Image, Layer};
@@ -75,6 +75,15 @@ pub(super) async fn notebook(registry: &str) -> Result<()> {
         ..Image::default()
     };
     image.build()?.push(registry, name, tag).await?;
+    Ok(())
+}
+
+/// Packs and pushes a real `BuildKit` under the name that builds run where nothing is said.
+pub(super) async fn builder(registry: &str) -> Result<()> {
+    let (_, name) = BUILDER_IMAGE.split_once('/').context("a registry in the image's name")?;
+    let (name, tag) = name.split_once(':').context("a tag in the image's name")?;
+    let root = engine::builder(&engine::cache()?)?;
+    image::builder(&root)?.build()?.push(registry, name, tag).await?;
     Ok(())
 }
 

@@ -38,8 +38,9 @@ pub(super) fn objects(image: &str, bucket: &Path, watch: &[&str], registry: Opti
             "CLOUD": "local",
             "CLUSTER_NAME": "substratus",
             "LOG_FORMAT": "human",
-            // Where plugins are pulled from, too.
+            // Where plugins are pulled from, too, and where built images go.
             "INSECURE_REGISTRIES": registry.unwrap_or_default(),
+            "REGISTRY_URL": registry.map(|registry| format!("{registry}/built")).unwrap_or_default(),
             "WATCH_NAMESPACES": watch.join(","),
             // Below the cluster's folder, so that it goes with it.
             "ARTIFACT_BUCKET_URL": format!("tar://{}", bucket.display()),

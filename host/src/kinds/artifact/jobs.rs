@@ -189,6 +189,11 @@ pub(super) fn child<A: Artifact>(observed: &Observed<A>, basis: &str, attempt: &
 
 /// A typed user error of a worker ends the Job at once; a disruption (drain, preemption) does not count as a failure.
 pub(super) fn failure_policy(container: &str) -> PodFailurePolicy {
+    failure_policy_of(&[container])
+}
+
+/// The same of several containers of a pod.
+pub fn failure_policy_of(containers: &[&str]) -> PodFailurePolicy {
     let on_disruption = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
         on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
@@ -197,7 +202,8 @@ pub(super) fn failure_policy(container: &str) -> PodFailurePolicy {
         }]),
         ..PodFailurePolicyRule::default()
     };
-    PodFailurePolicy { rules: vec![final_error(container), on_disruption] }
+    let rules = containers.iter().map(|container| final_error(container)).chain([on_disruption]);
+    PodFailurePolicy { rules: rules.collect() }
 }
 
 /// The same of containers that copy into a user's pod. What else befalls them is no failure of the user's, and tried again.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use substratus_crds::PluginRole;
 use substratus_crds::conditions::reason;
 
 use super::observe::Observed;
 use super::{Artifact, Wanted};
+use crate::catalog::Catalog;
 use crate::kinds::shared::env;
 use crate::kinds::shared::route::{self, Chosen, Found, Image};
 use crate::kinds::shared::verdict::Verdict;
@@ -50,6 +52,7 @@ fn route<A: Artifact>(observed: &Observed<A>, wanted: &Wanted<'_>) -> Result<Rou
     match (wanted.plugin.as_deref().filter(|name| !name.is_empty()), wanted.source.as_deref()) {
         (Some("none"), _) => match image {
             Some(image) => Ok(Route::Container(Image::plain(image))),
+            None if wanted.workload.build.is_some() => Err(route::unbuilt("")),
             None => Err(Verdict::invalid("spec.plugin", "`none` runs spec.image as a container, and there is no image")),
         },
         (Some(name), _) => named(observed, name),
@@ -57,7 +60,7 @@ fn route<A: Artifact>(observed: &Observed<A>, wanted: &Wanted<'_>) -> Result<Rou
         // A training names a base model or a dataset: no plugin stands in for that.
         (None, None) if is_training(wanted) => match (image, wanted.workload.build) {
             (Some(image), _) => Ok(Route::Container(Image::plain(image))),
-            (None, Some(_)) => Err(route::unsupported_build("")),
+            (None, Some(_)) => Err(route::unbuilt("")),
             (None, None) => Err(Verdict::invalid("spec.image", "name the image that trains")),
         },
         (None, None) => match route::find(&observed.catalog, A::FACTS.role, &wanted.workload, &observed.owner.namespace)? {
@@ -71,6 +74,15 @@ fn route<A: Artifact>(observed: &Observed<A>, wanted: &Wanted<'_>) -> Result<Rou
                 ))
             }
         },
+    }
+}
+
+/// Whether the object cannot do without what `spec.build` makes: no plugin brings the artifact.
+pub fn needs_build(catalog: &Catalog, role: PluginRole, wanted: &Wanted<'_>, namespace: &str) -> bool {
+    match (wanted.plugin.as_deref().filter(|name| !name.is_empty()), wanted.source.as_deref()) {
+        (Some("none"), _) => true,
+        (Some(_), _) | (None, Some(_)) => false,
+        (None, None) => is_training(wanted) || route::needs_build(catalog, role, &wanted.workload, namespace),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::observe::Observed;
 use crate::kinds::shared::environment::Environment;
-use crate::kinds::shared::route::{Image, unsupported_build};
+use crate::kinds::shared::route::{Image, unbuilt};
 use crate::kinds::shared::verdict::Verdict;
 use crate::kinds::shared::workload::Workload;
 use crate::kinds::shared::{duration, env};
@@ -56,7 +56,7 @@ pub fn validate(observed: &Observed, environment: &Environment) -> Result<Valid,
     }
     let route = match (workload.image, workload.build) {
         (Some(image), _) => Route::Own(Image::plain(image)),
-        (None, Some(_)) => return Err(unsupported_build("")),
+        (None, Some(_)) => return Err(unbuilt("")),
         (None, None) => Route::Default(environment.notebook_image.clone()),
     };
     Ok(Valid { route, env })

@@ -58,6 +58,7 @@ fn route(observed: &Observed, spec: &ServerSpec) -> Result<Route, Verdict> {
     let workload = Workload::from(spec);
     match (spec.engine.as_deref().filter(|engine| !engine.is_empty()), workload.image) {
         (Some("none"), Some(image)) => Ok(Route::Container(Image::plain(image))),
+        (Some("none"), None) if workload.build.is_some() => Err(route::unbuilt("")),
         (Some("none"), None) => Err(Verdict::invalid("spec.engine", "`none` runs spec.image as it is, and there is no image")),
         (Some(engine), _) => by_engine(observed, engine),
         (None, image) => {

@@ -1,5 +1,7 @@
 //! What pure code knows of the place it works for: names and addresses, no client.
 
+use std::str::FromStr;
+
 use crate::bucket::BucketUrl;
 
 /// Settings that decide what children look like.
@@ -39,6 +41,68 @@ pub struct Environment {
     pub notebook_image: String,
     /// Annotation value for workload identity, where the cloud has it.
     pub principal: Option<String>,
+    /// How images are built.
+    pub building: Building,
+}
+
+/// How images are built, and where they go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Building {
+    /// Registry and path of built images, without a slash at the end; nothing is built where there is none.
+    pub registry: Option<String>,
+    /// Image of the builder.
+    pub image: String,
+    /// Image that clones repositories.
+    pub git_image: String,
+    /// More arguments of the builder's daemon.
+    pub daemon_args: Vec<String>,
+    /// More arguments of a build.
+    pub args: Vec<String>,
+    /// Secret of the object's namespace that pushes.
+    pub push_secret: Option<String>,
+    /// Secret of the object's namespace that pulls what was pushed.
+    pub pull_secret: Option<String>,
+    /// Seccomp profile of the builder; the node's default where there is none.
+    pub seccomp: Option<Profile>,
+    /// `AppArmor` profile of the builder; the node's default where there is none.
+    pub apparmor: Option<Profile>,
+}
+
+/// A profile that confines a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// The node's default: nothing is said.
+    Node,
+    /// No confinement of this sort.
+    Unconfined,
+    /// A profile that the nodes have, by its name.
+    Localhost(String),
+}
+
+impl Profile {
+    /// As Kubernetes spells it: type and name.
+    pub fn spelled(&self) -> Option<(&'static str, Option<&str>)> {
+        match self {
+            Self::Node => None,
+            Self::Unconfined => Some(("Unconfined", None)),
+            Self::Localhost(name) => Some(("Localhost", Some(name))),
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            None if text.is_empty() => Ok(Self::Node),
+            None if text.eq_ignore_ascii_case("unconfined") => Ok(Self::Unconfined),
+            Some((kind, name)) if kind.eq_ignore_ascii_case("localhost") && !name.is_empty() => {
+                Ok(Self::Localhost(name.to_owned()))
+            }
+            _ => Err("write `Unconfined` or `Localhost/NAME`".to_owned()),
+        }
+    }
 }
 
 impl Environment {
@@ -84,5 +148,6 @@ pub(crate) fn of(cloud: &str) -> Environment {
         bucket_endpoints: Vec::new(),
         notebook_image: "lab".to_owned(),
         principal: None,
+        building: Building::default(),
     }
 }

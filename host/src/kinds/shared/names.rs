@@ -25,6 +25,15 @@ pub const WORKER: &str = "substratus.ai/worker";
 /// How the names of Jobs end that push to a registry.
 pub const PUBLISH: &str = "-publish";
 
+/// Annotation of any object with a `spec.build`: a new value builds its image anew, from what the branch has then.
+pub const REBUILD: &str = "substratus.ai/rebuild";
+/// Annotation of the Job that builds an image: its name, as the first operator wrote it.
+pub const IMAGE: &str = "image";
+/// Value of the label `role` of pods that build.
+pub const BUILDS: &str = "build";
+
+/// Service account of builders.
+pub const CONTAINER_BUILDER: &str = "container-builder";
 /// Service account of loaders and trainers.
 pub const MODELLER: &str = "modeller";
 /// Service account of what loads datasets.
@@ -69,6 +78,11 @@ pub fn server(name: &str) -> String {
     format!("{name}-server")
 }
 
+/// The Job that builds the image of an object; `kind` in lower case.
+pub fn build_job(name: &str, kind: &str) -> String {
+    format!("{name}-{kind}-bld")
+}
+
 /// The ConfigMap with `params.json`; `kind` in lower case.
 pub fn params(name: &str, kind: &str) -> String {
     format!("{name}-{kind}-params")
@@ -77,4 +91,9 @@ pub fn params(name: &str, kind: &str) -> String {
 /// Labels of a pod that runs for an object; `kind` in lower case.
 pub fn pod_labels(kind: &str, name: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(kind.to_owned(), name.to_owned()), ("role".to_owned(), "run".to_owned())])
+}
+
+/// Labels of a pod that builds the image of an object; `kind` in lower case.
+pub fn build_labels(kind: &str, name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(kind.to_owned(), name.to_owned()), ("role".to_owned(), BUILDS.to_owned())])
 }

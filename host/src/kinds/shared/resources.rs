@@ -29,6 +29,11 @@ impl Default {
         if environment.is_local() { Self::of("0", "0", "0") } else { Self::of("250m", "256Mi", "1Gi") }
     }
 
+    /// A builder: what the first operator asked for.
+    pub fn builder(environment: &Environment) -> Self {
+        if environment.is_local() { Self::of("0", "0", "0") } else { Self::of("2", "12Gi", "100Gi") }
+    }
+
     /// What an engine says it needs, in cores and bytes.
     pub fn engine(environment: &Environment, cpu: Option<u32>, memory: Option<u64>) -> Self {
         let mut defaults = Self::contract(environment);

@@ -93,15 +93,17 @@ fn by_build(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>, namesp
         }
         Some((_, ImageMatch::Nobody)) | None => String::new(),
     };
-    Err(unsupported_build(&why))
+    Err(unbuilt(&why))
 }
 
-/// What a build that nobody stands in for ends in.
-pub fn unsupported_build(why: &str) -> Verdict {
-    Verdict::new(
-        reason::BUILD_UNSUPPORTED,
-        format!(
-            "spec.build: {why}this version does not build images from source; build the image yourself and name it in spec.image"
-        ),
-    )
+/// An image that nobody stands in for, and that is not built.
+pub fn unbuilt(why: &str) -> Verdict {
+    Verdict::new(reason::IMAGE_NOT_BUILT, format!("spec.build: {why}the image is not built yet"))
+}
+
+/// Whether no plugin stands in for what `spec.build` makes.
+pub fn needs_build(catalog: &Catalog, role: PluginRole, workload: &Workload<'_>, namespace: &str) -> bool {
+    let git = workload.build.and_then(|build| build.git.as_ref());
+    let found = git.map(|git| catalog.by_build(role, git, workload.command, namespace));
+    workload.image.is_some() || !matches!(found, Some(ImageMatch::Plugin(_)))
 }
