@@ -268,9 +268,9 @@ impl Explainer {
             Ok(plan) => {
                 let children = image::job::children(&observed, &self.environment, &plan, object.pull_secrets());
                 report.children = children.into_iter().map(|child| child.object).collect();
-                let mut built = K::clone(&object);
-                Runs::Image(plan.image, true).put(built.fields(), None);
-                Some(Arc::new(built))
+                let mut running = K::clone(&object);
+                Runs::Image(plan.image, true).put(running.fields(), None);
+                Some(Arc::new(running))
             }
         }
     }

@@ -100,7 +100,8 @@ impl Bench {
         command.env_clear().env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.path("bin").display()));
         let output = command.output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = fs::read(&outcome).unwrap_or_else(|error| panic!("{error}: {log}"));
+        assert!(outcome.is_file(), "{log}");
+        let said = fs::read(&outcome).unwrap();
         (output.status.code().unwrap(), serde_json::from_slice(&said).unwrap(), log)
     }
 }

@@ -130,13 +130,13 @@ impl Looked {
     }
 
     /// Puts what is said of the image into a status.
-    pub(super) fn note(self, kept: Kept<'_>, generation: Option<i64>, now: jiff::Timestamp) {
+    pub(super) fn note(self, Kept { conditions, build }: Kept<'_>, generation: Option<i64>, now: jiff::Timestamp) {
         let Some(concluded) = self.concluded else {
-            kept.conditions.retain(|condition| ![BUILT, UPLOADED].contains(&condition.type_.as_str()));
-            *kept.build = None;
+            conditions.retain(|condition| ![BUILT, UPLOADED].contains(&condition.type_.as_str()));
+            *build = None;
             return;
         };
-        set(kept.conditions, concluded.said, generation, now);
-        *kept.build = concluded.record;
+        set(conditions, concluded.said, generation, now);
+        *build = concluded.record;
     }
 }

@@ -1,6 +1,5 @@
 //! Images from source on a real node: a real git server, a real `BuildKit` without root, a real registry, and pods that run what came
 //! of it.
-#![expect(clippy::indexing_slicing, reason = "what JSON does not have is null")]
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -111,9 +110,9 @@ fn a_dataset_from_a_private_repository_is_built_imported_and_cached() -> Result<
         let second = code.commit("main", &[("README", "not part of the context")])?;
         let again = Instant::now();
         rebuild(stage, &namespace, "rows", "1")?;
-        let built =
+        let is_of =
             |status: &ArtifactStatus, commit: &str| status.build.as_ref().is_some_and(|b| b.commit.as_deref() == Some(commit));
-        let cached = stage.dataset(&namespace, "rows", "to be built again", |status| built(status, &second)).await?;
+        let cached = stage.dataset(&namespace, "rows", "to be built again", |status| is_of(status, &second)).await?;
         tell("build", again, "cached image built");
         ensure!(digest(&cached) == digest(&status), "what did not change is another image: {cached:?}");
         ensure!(cached.ready && cached.artifacts == status.artifacts, "it was imported again: {cached:?}");
@@ -121,7 +120,7 @@ fn a_dataset_from_a_private_repository_is_built_imported_and_cached() -> Result<
         // Other rows are another image, and another import.
         let third = code.commit("main", &[("importer/rows.jsonl", "{\"n\": 2}\n")])?;
         rebuild(stage, &namespace, "rows", "2")?;
-        let changed = |status: &ArtifactStatus| built(status, &third) && status.ready && status.artifacts != cached.artifacts;
+        let changed = |status: &ArtifactStatus| is_of(status, &third) && status.ready && status.artifacts != cached.artifacts;
         let changed = stage.dataset(&namespace, "rows", "to be imported again", changed).await?;
         tell("build", began, "changed image run");
         ensure!(rows(&changed)? == "{\"n\": 2}\n" && digest(&changed) != digest(&cached), "{changed:?}");
@@ -222,8 +221,8 @@ fn code_trains_serves_and_is_a_notebook() -> Result<()> {
         let large = (".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
         code.commit("main", &[("Dockerfile", trainer.as_str()), large, ("weights.bin", POINTER)])?;
         code.tag("v1")?;
-        let server = format!("FROM {base}\nENTRYPOINT [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/content/model\"]\n");
-        let commit = code.commit("main", &[("Dockerfile", server.as_str())])?;
+        let httpd = format!("FROM {base}\nENTRYPOINT [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/content/model\"]\n");
+        let commit = code.commit("main", &[("Dockerfile", httpd.as_str())])?;
         let notebook = format!("FROM {base}\nCOPY part/api /www/api\n");
         code.commit("lab", &[("Dockerfile", notebook.as_str())])?;
         code.submodule("lab", &part.url, "part", &words)?;

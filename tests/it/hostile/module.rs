@@ -133,17 +133,22 @@ impl Guest {
             code.function(&function);
         }
         module.section(&code);
-        let mut data = DataSection::new();
-        let (text, length) = (TEXT.to_le_bytes(), 2_i32.to_le_bytes());
-        data.active(0, &ConstExpr::i32_const(FIT), [[50, 0, 0, 0], text, length].concat());
-        data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [[1, 0, 0, 0], [0; 4], [8, 0, 0, 0], text, length].concat());
-        data.active(0, &ConstExpr::i32_const(TEXT), *b"ok");
-        for (at, bytes) in self.data {
-            data.active(0, &ConstExpr::i32_const(at), bytes);
-        }
-        module.section(&data);
+        module.section(&data(self.data));
         module.finish()
     }
+}
+
+/// The answers that a good guest gives, and what a bad one has beside them.
+fn data(more: Vec<(i32, Vec<u8>)>) -> DataSection {
+    let mut data = DataSection::new();
+    let (text, length) = (TEXT.to_le_bytes(), 2_i32.to_le_bytes());
+    data.active(0, &ConstExpr::i32_const(FIT), [[50, 0, 0, 0], text, length].concat());
+    data.active(0, &ConstExpr::i32_const(UNSUPPORTED), [[1, 0, 0, 0], [0; 4], [8, 0, 0, 0], text, length].concat());
+    data.active(0, &ConstExpr::i32_const(TEXT), *b"ok");
+    for (at, bytes) in more {
+        data.active(0, &ConstExpr::i32_const(at), bytes);
+    }
+    data
 }
 
 /// An allocator that only ever goes forward.

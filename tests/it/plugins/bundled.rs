@@ -36,11 +36,11 @@ fn a_version_from_a_registry_takes_the_place_of_a_bundled_plugin_and_gives_it_ba
         turn.create("Plugin", "loader-oci", json!({"image": format!("{HOST}/plugins/oci:9"), "grants": grants})).await?;
         let plugin = answers(turn, "loader-oci", "9.0.0").await?;
         let installed = digest(&guests::later(BUNDLED, "9.0.0")?);
-        ensure!(plugin["status"]["active"] == Value::from(installed.clone()), "{plugin}");
+        ensure!(plugin["status"]["active"] == installed, "{plugin}");
         ensure!(planned(turn, "installed").await? == ("9.0.0".to_owned(), installed), "the bundled one answers still");
         // What was planned by it goes on by it.
         let before = turn.wait("Model", "bundled", async |_| Ok(true)).await?;
-        ensure!(before["status"]["plugin"]["digest"] == Value::from(bundled.clone()), "{before}");
+        ensure!(before["status"]["plugin"]["digest"] == bundled, "{before}");
 
         turn.delete("Plugin", "loader-oci").await?;
         let back = async |_: &Value| Ok(turn.list("Plugin").await?.is_empty());

@@ -167,15 +167,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if wants(Section::Plugins) {
-        let runtime = tokio::runtime::Runtime::new()?;
-        let rows = runtime.block_on(plugins::measure(substratus, folder, arguments.calls)).context("measuring plugins")?;
-        say("plugins", plugins::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
-        let rows = runtime.block_on(sandbox::measure(substratus, folder, runs)).context("measuring the sandbox")?;
-        say("plugins", sandbox::table(&rows).to_string(), serde_json::to_value(&rows)?);
-        let rows = runtime.block_on(pulled::measure(substratus, folder, runs)).context("measuring pulls")?;
-        say("plugins", pulled::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
-        let rows = runtime.block_on(neighbours::measure(substratus, folder, arguments.calls)).context("measuring neighbours")?;
-        say("plugins", neighbours::table(&rows, arguments.calls).to_string(), serde_json::to_value(&rows)?);
+        of_plugins(arguments, runs, |table, rows| say("plugins", table, rows))?;
     }
     if wants(Section::Operator) {
         let options = operator::Options {
@@ -203,6 +195,20 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
+    Ok(())
+}
+
+fn of_plugins(arguments: &Arguments, runs: u32, mut say: impl FnMut(String, Value)) -> Result<()> {
+    let (program, folder, calls): (&Path, &Path, _) = (&arguments.substratus, &arguments.plugins, arguments.calls);
+    let runtime = tokio::runtime::Runtime::new()?;
+    let rows = runtime.block_on(plugins::measure(program, folder, calls)).context("measuring plugins")?;
+    say(plugins::table(&rows, calls).to_string(), serde_json::to_value(&rows)?);
+    let rows = runtime.block_on(sandbox::measure(program, folder, runs)).context("measuring the sandbox")?;
+    say(sandbox::table(&rows).to_string(), serde_json::to_value(&rows)?);
+    let rows = runtime.block_on(pulled::measure(program, folder, runs)).context("measuring pulls")?;
+    say(pulled::table(&rows, runs).to_string(), serde_json::to_value(&rows)?);
+    let rows = runtime.block_on(neighbours::measure(program, folder, calls)).context("measuring neighbours")?;
+    say(neighbours::table(&rows, calls).to_string(), serde_json::to_value(&rows)?);
     Ok(())
 }
 

@@ -51,13 +51,13 @@ pub struct Fields<'a> {
 
 impl Runs {
     /// Puts it into a spec; `secret` pulls built images.
-    pub fn put(&self, fields: Fields<'_>, secret: Option<&str>) {
+    pub fn put(&self, Fields { image: runs, build, pod }: Fields<'_>, secret: Option<&str>) {
         let Self::Image(image, is_built) = self else { return };
-        *fields.image = Some(image.clone());
-        *fields.build = None;
+        *runs = Some(image.clone());
+        *build = None;
         let secret = secret.filter(|_| *is_built).map(|name| ObjectRef { name: name.to_owned() });
-        if let Some(secret) = secret.filter(|secret| !fields.pod.image_pull_secrets.contains(secret)) {
-            fields.pod.image_pull_secrets.push(secret);
+        if let Some(secret) = secret.filter(|secret| !pod.image_pull_secrets.contains(secret)) {
+            pod.image_pull_secrets.push(secret);
         }
     }
 }

@@ -54,7 +54,7 @@ impl Scene {
     }
 }
 
-fn job(inputs: &str, attempt: u32, condition: Option<&str>) -> Option<Arc<JobView>> {
+fn job(inputs: &str, attempt: u32, condition: Option<&str>) -> Arc<JobView> {
     let conditions: Vec<Value> = condition
         .into_iter()
         .map(|name| json!({"type": name, "status": "True", "lastTransitionTime": "1970-01-01T00:16:40Z"}))
@@ -63,7 +63,7 @@ fn job(inputs: &str, attempt: u32, condition: Option<&str>) -> Option<Arc<JobVie
         json!({names::IDENTITY: format!("{inputs}-{attempt}"), names::ATTEMPT: attempt.to_string(), names::IMAGE: IMAGE});
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "m-model-bld", "annotations": annotations},
         "status": {"conditions": conditions}});
-    Some(Arc::new(serde_json::from_value(job).unwrap()))
+    Arc::new(serde_json::from_value(job).unwrap())
 }
 
 fn pod(phase: &str, container: &str, said: &Value) -> Arc<crate::reconcile::views::PodView> {
@@ -87,7 +87,7 @@ fn an_image_is_there_when_its_builder_says_so_and_stays_without_its_job() {
     let scene = Scene::new();
     let inputs = scene.inputs();
     let observed = Observed {
-        job: job(&inputs, 0, Some("Complete")),
+        job: Some(job(&inputs, 0, Some("Complete"))),
         pods: vec![pod("Succeeded", "builder", &built(&inputs))],
         ..scene.observed()
     };
@@ -115,7 +115,7 @@ fn a_job_that_ended_before_its_pod_was_seen_to_is_waited_for_and_a_lost_message_
     let scene = Scene::new();
     let inputs = scene.inputs();
     let attempt = |pods| {
-        let observed = Observed { job: job(&inputs, 0, Some("Complete")), pods, ..scene.observed() };
+        let observed = Observed { job: Some(job(&inputs, 0, Some("Complete"))), pods, ..scene.observed() };
         let State::Due { attempt, is_there, .. } = scene.plan(&observed).state else { panic!("done") };
         (attempt.number, is_there)
     };
@@ -131,7 +131,7 @@ fn what_somebody_has_to_change_is_not_tried_again_and_what_may_pass_is() {
     let inputs = scene.inputs();
     let concluded = |passing: bool, now: i64| {
         let observed = Observed {
-            job: job(&inputs, 0, Some("Failed")),
+            job: Some(job(&inputs, 0, Some("Failed"))),
             pods: vec![pod("Failed", "git-clone", &failed(&inputs, passing))],
             now: Timestamp::from_second(now).unwrap(),
             ..scene.observed()
@@ -157,7 +157,7 @@ fn a_pod_that_left_no_message_says_what_kubernetes_knows() {
     status.container_statuses = serde_json::from_value(json!([{"name": "builder", "state": {"terminated":
         {"exitCode": 137, "reason": "OOMKilled"}}}]))
     .unwrap();
-    let observed = Observed { job: job(&inputs, 0, Some("Failed")), pods: vec![Arc::new(killed)], ..scene.observed() };
+    let observed = Observed { job: Some(job(&inputs, 0, Some("Failed"))), pods: vec![Arc::new(killed)], ..scene.observed() };
     let concluded = conclude(&observed, &scene.plan(&observed));
     assert_eq!(concluded.said.reason, reason::JOB_FAILED);
     assert!(concluded.said.message.contains("OOMKilled"), "{}", concluded.said.message);
@@ -166,7 +166,7 @@ fn a_pod_that_left_no_message_says_what_kubernetes_knows() {
 #[test]
 fn a_job_for_something_else_is_a_stray() {
     let scene = Scene::new();
-    let observed = Observed { job: job("other", 3, None), ..scene.observed() };
+    let observed = Observed { job: Some(job("other", 3, None)), ..scene.observed() };
     let plan = scene.plan(&observed);
     assert!(is_stray(&observed, &plan));
     assert!(matches!(plan.state, State::Due { attempt: Attempt { number: 0, .. }, is_there: false, failure: None }));
