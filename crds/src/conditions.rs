@@ -107,6 +107,16 @@ pub mod reason {
     pub const PUSH_DENIED: &str = "PushDenied";
     /// The builder did not start; the message says what its pod lacks.
     pub const BUILDER_FAILED: &str = "BuilderFailed";
+    /// The sources are here.
+    pub const UPLOAD_FOUND: &str = "UploadFound";
+    /// `status.buildUpload` says where the sources are to be sent.
+    pub const AWAITING_UPLOAD: &str = "AwaitingUpload";
+    /// Nobody sent the sources while the URL was good.
+    pub const UPLOAD_EXPIRED: &str = "UploadExpired";
+    /// What was sent is not what was announced.
+    pub const UPLOAD_REFUSED: &str = "UploadRefused";
+    /// The sources were here and are not any more.
+    pub const UPLOAD_LOST: &str = "UploadLost";
     /// The plan in use is the newest.
     pub const UP_TO_DATE: &str = "UpToDate";
     /// A newer plugin revision is active.

@@ -169,6 +169,14 @@ pub struct UploadSource {
     /// Change it to ask for a fresh signed URL.
     #[serde(rename = "requestID")]
     pub request_id: String,
+    /// SHA-256 of the same bytes, hexadecimal: checked besides, for MD5 keeps nobody from making other bytes with the same sum.
+    #[serde(default, rename = "sha256Checksum", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[a-fA-F0-9]{64}$"))]
+    pub sha256_checksum: Option<String>,
+    /// Their number; what is longer or shorter is refused.
+    #[serde(default, rename = "sizeBytes", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub size_bytes: Option<i64>,
 }
 
 /// What a pod may have beyond what its kind gives it.

@@ -5,12 +5,17 @@
 //! install ─► clone ──────────────────────────────► build ───────────────────────────► registry
 //! (worker's  (image with git, no privilege,        (builder's image, its own user
 //!  image)     the repository's Secret)              namespace, the registry's Secret)
+//!            fetch
+//!            (worker's image, no privilege,
+//!             a token for the operator's store)
 //! ```
 
 mod accounts;
 pub mod build;
 pub mod clone;
+mod context;
 mod failure;
+pub mod fetch;
 pub mod report;
 mod tail;
 
@@ -31,6 +36,8 @@ pub enum BuilderCommand {
     },
     /// Fetch a git repository
     Clone(clone::CloneArgs),
+    /// Fetch what a user sent
+    Fetch(fetch::FetchArgs),
     /// Build an image with `BuildKit`, and push it
     Build(build::BuildArgs),
 }
@@ -41,6 +48,7 @@ impl BuilderCommand {
         match self {
             Self::Install { to } => install(&to),
             Self::Clone(args) => args.run().await,
+            Self::Fetch(args) => args.run().await,
             Self::Build(args) => args.run().await,
         }
     }

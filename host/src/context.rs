@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::plugin::Plugins;
 use crate::reconcile::caches::Caches;
 use crate::store::ProgressBoard;
+use crate::uploads::Uploads;
 
 /// Shared by every reconcile of a process.
 pub struct Context {
@@ -29,6 +30,8 @@ pub struct Context {
     pub catalog: watch::Sender<Arc<Catalog>>,
     /// What the Plugin objects came to.
     pub installed: InstalledPlugins,
+    /// What users sent.
+    pub uploads: Arc<Uploads>,
     /// What workers report.
     pub board: ProgressBoard,
     /// Counters.

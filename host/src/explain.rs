@@ -253,6 +253,9 @@ impl Explainer {
             build,
             image: object.image().filter(|image| !image.is_empty()),
             record: None,
+            handshake: None,
+            // It is shown what follows when the sources have come.
+            sent: image::handshake::Sent { is_here: true, ..image::handshake::Sent::default() },
             rebuild: None,
             job: None,
             pods: Vec::new(),

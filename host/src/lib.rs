@@ -53,6 +53,7 @@
 //! | What stops a plugin that asks for too much? | `reconcile/guard.rs`; proof in its tests and in `tests/it/badinput/guests.rs` |
 //! | What may a worker's pod connect to? | `kinds/shared/network_policy.rs`, below the names that `worker/allow.rs` checks |
 //! | How does source code become an image, and what may the pod that builds it? | `kinds/image.rs`, `kinds/image/job.rs`; in that pod: `builder.rs` |
+//! | How do sources come from a laptop, and who may send what? | `kinds/image/handshake.rs`, `uploads.rs`, `store/upload.rs` |
 //! | Why did a build fail, in whose words? | `builder/failure.rs` |
 //! | Which objects do we delete, and why is that safe? | `reconcile/apply.rs`, doc of `prune` |
 //! | What does each condition mean? | `crds/src/conditions.rs` |
@@ -95,4 +96,5 @@ pub mod settings;
 pub mod store;
 pub mod sub;
 pub mod telemetry;
+pub mod uploads;
 pub mod worker;

@@ -184,6 +184,8 @@ pub const LAYOUT_BYTES: u64 = 4_096 * MIB as u64;
 
 /// Bytes of the folder that an image is built from: what is larger is data.
 pub const BUILD_CONTEXT_BYTES: u64 = 5 << 30;
+/// Files of such a folder, where it is uploaded.
+pub const BUILD_CONTEXT_FILES: usize = 200_000;
 
 /// Time to connect to a registry.
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(5);

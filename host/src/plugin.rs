@@ -64,6 +64,7 @@ use crate::limits;
 pub use alarm::{Stored, Tampered};
 pub use answers::check_file_path;
 pub use cache::Swept;
+pub(crate) use cache::{random, unique};
 pub use call::{CallEvent, Observer};
 pub use calls::{HostCalls, NoCalls, Offline};
 pub use docker::DockerConfigError;

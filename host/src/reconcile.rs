@@ -39,7 +39,7 @@ use kube::Resource;
 use kube::runtime::controller::Action;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use substratus_crds::{Build, BuildStatus, ObjectRef};
+use substratus_crds::{Build, BuildStatus, BuildUpload, ObjectRef};
 
 use crate::catalog::Catalog;
 use crate::context::Context;
@@ -109,6 +109,8 @@ pub trait Kind:
     }
     /// What a status keeps of a build.
     fn build_status(status: &Self::Status) -> Option<&BuildStatus>;
+    /// What it keeps of an upload.
+    fn handshake(status: &Self::Status) -> Option<&BuildUpload>;
     /// The same, to be written.
     fn kept(status: &mut Self::Status) -> Kept<'_>;
 }
@@ -120,6 +122,8 @@ pub struct Kept<'a> {
     pub conditions: &'a mut Vec<Condition>,
     /// What was built.
     pub build: &'a mut Option<BuildStatus>,
+    /// How an upload stands.
+    pub upload: &'a mut Option<BuildUpload>,
 }
 
 /// Something that is told once, when a status becomes another.

@@ -34,6 +34,7 @@ use crate::reconcile::trigger::Trigger;
 use crate::settings::{ArtifactMount, Settings};
 use crate::store::{self, ProgressBoard};
 use crate::telemetry::Reload;
+use crate::uploads::Uploads;
 
 /// Checks of `/readyz`.
 const CHECKS: &[&str] = &["plugins", "watches"];
@@ -63,11 +64,12 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
     let reviewer = store::KubeReviewer::new(client.clone());
     let suspender = Suspender::new(client.clone(), clock);
     let acting = Arc::new(AtomicBool::new(false));
-    let shelf = Shelf(plugins.clone());
-    let endpoint = store::Store::new(shelf, suspender, reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
+    let (queue, mut triggers) = mpsc::unbounded_channel();
+    let uploads = uploads(&settings, queue.clone())?;
+    let had = store::Had { components: Shelf(plugins.clone()), notebooks: suspender, uploads: Arc::clone(&uploads) };
+    let endpoint = store::Store::new(had, reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
     serve(&mut tasks, listener, endpoint.router(), &shutdown);
 
-    let (queue, mut triggers) = mpsc::unbounded_channel();
     let scope = Scope::new(settings.watch_namespaces.clone());
     let caches = caches::start(&client, &scope, &queue, &mut tasks);
     tokio::select! {
@@ -78,7 +80,7 @@ pub async fn operator(settings: Settings, log: Reload, shutdown: CancellationTok
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    let context = Arc::new(context(&settings, client, plugins, board, metrics, caches)?);
+    let context = Arc::new(context(&settings, client, Held { plugins, uploads, board, metrics }, caches)?);
     acting.store(true, Ordering::Relaxed);
     install_plugins(&context).await;
     let keeper = Keeper { room: settings.plugin_cache_bytes, alarms, own: own(&settings), queue };
@@ -222,14 +224,22 @@ impl Observer for CallMetrics {
     }
 }
 
-fn context(
-    settings: &Settings,
-    client: Client,
+fn uploads(settings: &Settings, arrived: mpsc::UnboundedSender<Trigger>) -> anyhow::Result<Arc<Uploads>> {
+    let folder = &settings.uploads_dir;
+    let uploads = Uploads::open(folder, settings.upload_url.clone(), settings.uploads_bytes, arrived, clock);
+    uploads.map(Arc::new).with_context(|| format!("use {} for uploads (setting UPLOADS_DIR)", folder.display()))
+}
+
+/// What endpoints and reconciles share.
+struct Held {
     plugins: Plugins,
+    uploads: Arc<Uploads>,
     board: ProgressBoard,
     metrics: Metrics,
-    caches: caches::Caches,
-) -> anyhow::Result<Context> {
+}
+
+fn context(settings: &Settings, client: Client, held: Held, caches: caches::Caches) -> anyhow::Result<Context> {
+    let Held { plugins, uploads, board, metrics } = held;
     let bucket: BucketUrl = settings.artifact_bucket.as_str().parse().context("read the setting ARTIFACT_BUCKET_URL")?;
     let reporter = Reporter { controller: "substratus".to_owned(), instance: Some(settings.identity.clone()) };
     Ok(Context {
@@ -259,6 +269,7 @@ fn context(
         catalog: watch::Sender::new(Arc::new(Catalog::new(bundle::bundled(&plugins), std::collections::BTreeMap::new()))),
         plugins,
         installed: InstalledPlugins::default(),
+        uploads,
         board,
         metrics,
         plain_http: PlainHttp(settings.insecure_registries.clone()),

@@ -134,6 +134,16 @@ pub struct OperatorSettings {
     /// The store as workers reach it; the Service `substratus-store` where nothing is said
     #[arg(long, env = "STORE_URL")]
     pub store_url: Option<String>,
+    /// The store as clients of users reach it that upload sources, by an Ingress or a node's port: `https://substratus.example.com`;
+    /// as workers reach it where nothing is said. Only `/uploads/` has to be let through
+    #[arg(long, env = "UPLOAD_URL")]
+    pub upload_url: Option<String>,
+    /// Folder for uploaded sources until they are built [default: `uploads` in the folder of the plugins]
+    #[arg(long, env = "UPLOADS_DIR")]
+    pub uploads_dir: Option<PathBuf>,
+    /// Room of that folder in MiB, and the most that one upload may take; the oldest goes where a new one needs its room
+    #[arg(long, env = "UPLOADS_MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub uploads_mib: u32,
     /// Where metrics are served
     #[arg(long, env = "METRICS_BIND_ADDRESS", default_value = ":8080", value_parser = bind_address)]
     pub metrics_bind_address: SocketAddr,
@@ -223,6 +233,12 @@ pub struct Settings {
     pub store_bind_address: SocketAddr,
     /// The store as workers reach it, without a slash at the end.
     pub store_url: String,
+    /// The store as clients of users reach it.
+    pub upload_url: url::Url,
+    /// Folder for uploaded sources.
+    pub uploads_dir: PathBuf,
+    /// Bytes that it may hold.
+    pub uploads_bytes: u64,
     /// Where metrics and probes are served: one address, or two.
     pub admin_bind_addresses: Vec<SocketAddr>,
     /// Name of the Lease, where only one operator may act at a time.
@@ -263,6 +279,7 @@ impl OperatorSettings {
     pub fn check(self) -> Result<Settings, SettingsError> {
         let cloud = cloud::defaults(&self)?;
         let namespace = label("namespace", self.namespace)?;
+        let store_url = store_url(given(self.store_url), &namespace, self.store_bind_address)?;
         let worker_image = given(self.worker_image).or_else(|| given(self.operator_image)).ok_or(SettingsError::Missing {
             flag: "worker-image",
             env: "WORKER_IMAGE",
@@ -292,7 +309,10 @@ impl OperatorSettings {
             bucket_endpoints: endpoints(self.bucket_endpoint)?,
             building: self.build.check(cloud.registry),
             principal: cloud.principal,
-            store_url: store_url(given(self.store_url), &namespace, self.store_bind_address)?,
+            upload_url: upload_url(given(self.upload_url), &store_url)?,
+            uploads_dir: self.uploads_dir.unwrap_or_else(|| self.plugin_cache_dir.join("uploads")),
+            uploads_bytes: u64::from(self.uploads_mib) << 20,
+            store_url,
             identity: given(self.pod_name.clone()).unwrap_or_else(process_identity),
             pod: given(self.pod_name),
             namespace,
@@ -373,6 +393,14 @@ fn store_url(given: Option<String>, namespace: &str, bind: SocketAddr) -> Result
             Ok(text.trim_end_matches('/').to_owned())
         }
         _ => Err(invalid("store-url", text, "write http://host[:port]")),
+    }
+}
+
+fn upload_url(given: Option<String>, store: &str) -> Result<url::Url, SettingsError> {
+    let text = given.unwrap_or_else(|| store.to_owned());
+    match url::Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() => Ok(url),
+        _ => Err(invalid("upload-url", text, "write https://host[:port][/path]")),
     }
 }
 

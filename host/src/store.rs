@@ -1,5 +1,5 @@
-//! The one port that workers and Notebooks talk to: plugin components by digest, and reports the other way. Every caller shows
-//! the token of its pod. Knows nothing of how a component is pulled or what becomes of a report.
+//! The one port that pods of ours talk to: plugin components by digest, sources of images, and reports the other way. Every caller
+//! shows the token of its pod; a user's client that sends sources shows a ticket instead. Knows nothing of how a component is pulled or what becomes of a report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +11,20 @@ use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use futures::future::BoxFuture;
 
 use substratus_crds::TransferStatus;
 
 use crate::kinds::shared::names;
 use crate::metrics::Metrics;
+use crate::uploads::Uploads;
 use crate::worker::report::Progress;
 
 mod auth;
 pub mod idle;
 mod progress;
+mod upload;
 
 pub use auth::{AUDIENCE, Caller, Denied, KubeReviewer, Reviewer, Role, WORKER_ACCOUNTS};
 pub use idle::{Idle, IdleReport, NotSuspended, Notebooks};
@@ -51,11 +53,23 @@ pub struct ComponentError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// What callers come for.
+#[derive(Debug)]
+pub struct Had<C, N> {
+    /// Plugins.
+    pub components: C,
+    /// Who suspends Notebooks.
+    pub notebooks: N,
+    /// Sources of images.
+    pub uploads: Arc<Uploads>,
+}
+
 /// What the endpoint is made of.
 #[derive(Clone)]
 pub struct Store {
     components: Arc<dyn Components>,
     notebooks: Arc<dyn Notebooks>,
+    uploads: Arc<Uploads>,
     callers: Arc<auth::Callers>,
     board: ProgressBoard,
     metrics: Metrics,
@@ -63,32 +77,34 @@ pub struct Store {
 }
 
 impl Store {
-    /// Serves `components` to callers that `reviewer` knows, puts their reports on `board`, and has `notebooks` suspended that
-    /// nobody uses. While this operator is not `acting`, another one has the reports and may have more components: callers are
-    /// sent on. Whoever is asked may suspend.
+    /// Serves what is `had` to callers that `reviewer` knows, puts their reports on `board`, and has Notebooks suspended that nobody
+    /// uses. While this operator is not `acting`, another one has the reports and may have more components: callers are sent on.
+    /// Whoever is asked may suspend.
     pub fn new(
-        components: impl Components,
-        notebooks: impl Notebooks,
+        had: Had<impl Components, impl Notebooks>,
         reviewer: impl Reviewer,
         board: ProgressBoard,
         metrics: Metrics,
         acting: Arc<AtomicBool>,
     ) -> Self {
         let callers = Arc::new(auth::Callers::new(reviewer));
-        Self { components: Arc::new(components), notebooks: Arc::new(notebooks), callers, board, metrics, acting }
+        let (components, notebooks) = (Arc::new(had.components), Arc::new(had.notebooks));
+        Self { components, notebooks, uploads: had.uploads, callers, board, metrics, acting }
     }
 
     fn stands_by(&self) -> bool {
         !self.acting.load(Ordering::Relaxed)
     }
 
-    /// `GET /plugins/<digest>`, `POST /progress/<namespace>/<job>` and `POST /idle/<namespace>/<notebook>`; serve it with
-    /// [`crate::admin::run`].
+    /// `GET /plugins/<digest>`, `POST /progress/<namespace>/<job>`, `POST /idle/<namespace>/<notebook>`, and `PUT` and `GET` below
+    /// `/uploads/<kind>/<namespace>/<name>`; serve it with [`crate::admin::run`].
     pub fn router(self) -> Router {
         Router::new()
             .route("/plugins/{digest}", get(component))
             .route("/progress/{namespace}/{job}", post(report))
             .route("/idle/{namespace}/{notebook}", post(idle::report))
+            .route("/uploads/{kind}/{namespace}/{name}", put(upload::put))
+            .route("/uploads/{kind}/{namespace}/{name}/{md5}", get(upload::get))
             .with_state(self)
     }
 }
@@ -98,6 +114,9 @@ struct Worker(Caller);
 
 /// A caller that is the pod of a Notebook.
 struct Lab(Caller);
+
+/// A caller that is the pod of a build.
+struct Builder(Caller);
 
 impl FromRequestParts<Store> for Worker {
     type Rejection = Response;
@@ -112,6 +131,14 @@ impl FromRequestParts<Store> for Lab {
 
     async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Response> {
         store.caller(parts, Role::Notebook).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Store> for Builder {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, store: &Store) -> Result<Self, Response> {
+        store.caller(parts, Role::Builder).await.map(Self)
     }
 }
 

@@ -18,6 +18,7 @@ mod security;
 mod siblings;
 mod takeover;
 mod transfer;
+mod upload;
 
 use std::time::Duration;
 

@@ -177,6 +177,11 @@ impl Cluster {
         self.runtime.block_on(future)
     }
 
+    /// Where a program of the cluster lies, for what runs it by itself.
+    pub fn tool(&self, name: &str) -> Result<PathBuf> {
+        self.settings.require(name)
+    }
+
     /// A command that will run in the cluster's network as its administrator, whichever thread starts it.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref();

@@ -18,7 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::accounts;
-use super::clone::{COMMIT, SOURCE, context};
+use super::clone::COMMIT;
+use super::context::{self, SOURCE};
 use super::failure::{self, Failure};
 use super::report::Report;
 use super::tail::{self, Tail};
@@ -91,7 +92,7 @@ impl BuildArgs {
     /// The digest of the image, and the commit it was made from.
     async fn build(&self) -> Result<(String, Option<String>), Failure> {
         let broken = |error: anyhow::Error| Failure::passing(reason::BUILDER_FAILED, format!("{error:#}"));
-        let context = context(&self.from.join(SOURCE), &self.path)?;
+        let context = context::find(&self.from.join(SOURCE), &self.path)?;
         self.prepare().map_err(broken)?;
         accounts::merge(&self.accounts, &self.state.join("docker/config.json"))
             .map_err(|error| Failure::new(reason::PUSH_DENIED, format!("an account of a registry cannot be read: {error:#}")))?;
@@ -125,7 +126,8 @@ impl BuildArgs {
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         command.env("HOME", self.state.join("home")).env("XDG_RUNTIME_DIR", self.state.join("run"));
-        command.env("TMPDIR", self.state.join("tmp"));
+        // A pod has no USER; to a daemon without one it is root's, with folders of root's.
+        command.env("TMPDIR", self.state.join("tmp")).env("USER", "user");
         if let Some(folder) = self.ca_dir.as_ref().filter(|folder| folder.is_dir()) {
             command.env("SSL_CERT_DIR", format!("/etc/ssl/certs:{}", folder.display()));
         }

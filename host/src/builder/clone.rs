@@ -1,26 +1,22 @@
 //! `substratus builder clone`: a git repository as a build context. It must not know who builds it, and has no account of a registry.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use substratus_crds::conditions::reason;
 use tokio::process::Command;
 
 use super::accounts::{self, Opener};
+use super::context::{self, SOURCE};
 use super::failure::{self, Failure};
 use super::report::Report;
 use super::tail::Tail;
-use crate::limits::BUILD_CONTEXT_BYTES;
 
-/// Folder of the sources below the one that is written to.
-pub(super) const SOURCE: &str = "source";
-/// File beside it that names the commit.
+/// File beside the sources that names the commit.
 pub(super) const COMMIT: &str = "commit";
-/// What is built, in the folder of the context.
-pub(super) const DOCKERFILE: &str = "Dockerfile";
 
 /// Arguments of the step.
 #[derive(Args, Debug)]
@@ -102,7 +98,8 @@ impl CloneArgs {
             git.must(&format!("fetch the submodules of {}", self.url), &arguments).await?;
         }
         forget_history(&source).map_err(broken)?;
-        self.check(&source)?;
+        let place = format!("{} of {}", self.wanted(), self.url);
+        context::check(&source, &self.path, &place, "spec.build.git.path names the folder that has it")?;
         fs::write(self.to.join(COMMIT), commit).map_err(|error| broken(error.into()))
     }
 
@@ -165,47 +162,6 @@ impl CloneArgs {
         let file = self.private.join("certificates.pem");
         fs::write(&file, all).with_context(|| format!("write {}", file.display()))?;
         Ok(Some(file))
-    }
-
-    /// There is a Dockerfile where it is looked for, inside of the repository, and the context is no larger than one may be.
-    fn check(&self, source: &Path) -> Result<(), Failure> {
-        let context = context(source, &self.path)?;
-        let named = if self.path.is_empty() { "the repository".to_owned() } else { format!("`{}`", self.path) };
-        let dockerfile = context.join(DOCKERFILE);
-        let root = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-        let inside = dockerfile.canonicalize().ok().filter(|file| file.starts_with(root) && file.is_file());
-        if inside.is_none() {
-            let message = format!(
-                "there is no file {DOCKERFILE} in {named} at {} of {}; spec.build.git.path names the folder that has it",
-                self.wanted(),
-                self.url
-            );
-            return Err(Failure::new(reason::NO_DOCKERFILE, message));
-        }
-        let bytes = bytes(&context).map_err(|error| Failure::passing(reason::CLONE_FAILED, format!("{error:#}")))?;
-        if bytes > BUILD_CONTEXT_BYTES {
-            let message = format!(
-                "{named} has {bytes} bytes, and a build may have {BUILD_CONTEXT_BYTES}; data belongs into a Dataset, or name a smaller \
-                 folder as spec.build.git.path"
-            );
-            return Err(Failure::new(reason::TOO_LARGE, message));
-        }
-        Ok(())
-    }
-}
-
-/// The folder that is the context: a folder of the repository, wherever its symbolic links lead.
-pub(super) fn context(source: &Path, path: &str) -> Result<PathBuf, Failure> {
-    let wrong = |why: &str| Failure::new(reason::INVALID, format!("spec.build.git.path: `{path}` {why}"));
-    if Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(wrong("leads out of the repository"));
-    }
-    let found = source.join(path).canonicalize().map_err(|_| wrong("is no folder of the repository"))?;
-    let root = source.canonicalize().map_err(|_| wrong("is no folder of the repository"))?;
-    match (found.starts_with(&root), found.is_dir()) {
-        (false, _) => Err(wrong("leads out of the repository")),
-        (true, false) => Err(wrong("is no folder of the repository")),
-        (true, true) => Ok(found),
     }
 }
 
@@ -286,17 +242,6 @@ fn forget_history(folder: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn bytes(folder: &Path) -> anyhow::Result<u64> {
-    let mut all = 0_u64;
-    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-        let facts = entry.metadata().context("look at a file")?;
-        all = all.saturating_add(if facts.is_dir() { bytes(&entry.path())? } else { facts.len() });
-        ensure!(all < u64::MAX, "too many bytes to count");
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

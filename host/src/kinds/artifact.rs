@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use substratus_crds::{ArtifactStatus, Build, BuildStatus, FileFilter, ObjectRef, PluginRole};
+use substratus_crds::{ArtifactStatus, Build, BuildStatus, BuildUpload, FileFilter, ObjectRef, PluginRole};
 
 use self::observe::Observed;
 use self::plan::{Plan, Run};
@@ -240,8 +240,12 @@ impl<A: Artifact> Kind for A {
         status.build.as_ref()
     }
 
+    fn handshake(status: &ArtifactStatus) -> Option<&BuildUpload> {
+        status.build_upload.as_ref()
+    }
+
     fn kept(status: &mut ArtifactStatus) -> Kept<'_> {
-        Kept { conditions: &mut status.conditions, build: &mut status.build }
+        Kept { conditions: &mut status.conditions, build: &mut status.build, upload: &mut status.build_upload }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::{Build, BuildStatus, Notebook, NotebookStatus, ObjectRef};
+use substratus_crds::{Build, BuildStatus, BuildUpload, Notebook, NotebookStatus, ObjectRef};
 
 use self::observe::Observed;
 use self::plan::Plan;
@@ -115,7 +115,11 @@ impl Kind for Notebook {
         status.build.as_ref()
     }
 
+    fn handshake(status: &NotebookStatus) -> Option<&BuildUpload> {
+        status.build_upload.as_ref()
+    }
+
     fn kept(status: &mut NotebookStatus) -> Kept<'_> {
-        Kept { conditions: &mut status.conditions, build: &mut status.build }
+        Kept { conditions: &mut status.conditions, build: &mut status.build, upload: &mut status.build_upload }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use substratus_crds::{Build, BuildStatus, ObjectRef, PluginRole, Server, ServerStatus};
+use substratus_crds::{Build, BuildStatus, BuildUpload, ObjectRef, PluginRole, Server, ServerStatus};
 
 use self::observe::Observed;
 use self::plan::Plan;
@@ -123,7 +123,11 @@ impl Kind for Server {
         status.build.as_ref()
     }
 
+    fn handshake(status: &ServerStatus) -> Option<&BuildUpload> {
+        status.build_upload.as_ref()
+    }
+
     fn kept(status: &mut ServerStatus) -> Kept<'_> {
-        Kept { conditions: &mut status.conditions, build: &mut status.build }
+        Kept { conditions: &mut status.conditions, build: &mut status.build, upload: &mut status.build_upload }
     }
 }

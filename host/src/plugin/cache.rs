@@ -30,6 +30,7 @@ use crate::limits;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use file::{random, unique};
 pub use sweep::Swept;
 
 /// Gives the bytes of a digest, from wherever they came to us.

@@ -7,17 +7,20 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use substratus_crds::conditions::{BUILT, UPLOADED, reason};
+use substratus_crds::{BuildUpload, UploadSource};
 
 use super::trigger::{self, Trigger};
 use super::{Error, Kept, Kind, apply, caches, guard};
 use crate::context::Context;
 use crate::kinds::image::conclude::{Concluded, Runs, conclude, stopped};
+use crate::kinds::image::handshake::{self, Sent};
 use crate::kinds::image::observe::Observed;
-use crate::kinds::image::{job, plan};
+use crate::kinds::image::{job, plan, source};
 use crate::kinds::shared::child::{ChildKind, Owner};
 use crate::kinds::shared::conditions::set;
 use crate::kinds::shared::names::{self, REBUILD};
 use crate::kinds::shared::verdict::{Retry, Verdict};
+use crate::uploads::ticket::Subject;
 
 /// Field manager of `spec.image`: not the one of the operator's own objects, for the rest of the spec stays the user's.
 const MANAGER: &str = "substratus-build";
@@ -40,11 +43,14 @@ pub(super) async fn look<K: Kind>(object: &Arc<K>, context: &Context) -> Result<
         return Ok(Looked { concluded: None });
     };
     let trigger: Option<Trigger> = trigger::of(&kind, &owner.namespace, &owner.reference.name);
+    let handshake = object.status().and_then(K::handshake);
     let observed = Observed {
         owner: &owner,
         build,
         image: object.image().filter(|image| !image.is_empty()),
         record: object.status().and_then(K::build_status),
+        handshake,
+        sent: build.upload.as_ref().map(|upload| sent(&owner, upload, handshake, context)).unwrap_or_default(),
         rebuild: object.meta().annotations.as_ref().and_then(|all| all.get(REBUILD)).map(String::as_str),
         job: caches::get(&context.caches.jobs, &owner.namespace, &job_name),
         pods: trigger.map(|trigger| context.caches.pods.building(&trigger)).unwrap_or_default(),
@@ -58,6 +64,20 @@ pub(super) async fn look<K: Kind>(object: &Arc<K>, context: &Context) -> Result<
         write(object.as_ref(), image, context).await?;
     }
     Ok(Looked { concluded: Some(concluded) })
+}
+
+/// What came of an upload, and the URLs that it may come to.
+fn sent(owner: &Owner, upload: &UploadSource, known: Option<&BuildUpload>, context: &Context) -> Sent {
+    let (kind, namespace, name) = (owner.reference.kind.to_lowercase(), owner.namespace.clone(), owner.reference.name.clone());
+    let (subject, uploads) = (Subject { kind, namespace, name }, &context.uploads);
+    let given = known.and_then(|known| known.expiration.as_ref());
+    Sent {
+        // A sum that is none is refused when the plan is made.
+        is_here: source::is_sum(&upload.md5_checksum, 32) && uploads.has(&subject, &upload.md5_checksum),
+        refusal: uploads.refusal(&subject, &upload.request_id),
+        fresh: uploads.url(&subject, upload, handshake::end((context.now)())),
+        given: given.map(|end| uploads.url(&subject, upload, end.0)),
+    }
 }
 
 async fn advance<K: Kind>(
@@ -130,12 +150,19 @@ impl Looked {
     }
 
     /// Puts what is said of the image into a status.
-    pub(super) fn note(self, Kept { conditions, build }: Kept<'_>, generation: Option<i64>, now: jiff::Timestamp) {
+    pub(super) fn note(self, Kept { conditions, build, upload }: Kept<'_>, generation: Option<i64>, now: jiff::Timestamp) {
         let Some(concluded) = self.concluded else {
             conditions.retain(|condition| ![BUILT, UPLOADED].contains(&condition.type_.as_str()));
-            *build = None;
+            (*build, *upload) = (None, None);
             return;
         };
+        if let Some(shaken) = concluded.upload {
+            set(conditions, shaken.said, generation, now);
+            *upload = Some(shaken.status);
+        } else {
+            conditions.retain(|condition| condition.type_ != UPLOADED);
+            *upload = None;
+        }
         set(conditions, concluded.said, generation, now);
         *build = concluded.record;
     }

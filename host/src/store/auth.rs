@@ -1,5 +1,5 @@
 //! Who calls: a pod's projected token, reviewed by the API server and remembered for a minute. Only the service accounts of
-//! workers and of Notebooks may call. Knows nothing of what the caller wants.
+//! workers, of builds and of Notebooks may call. Knows nothing of what the caller wants.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -53,6 +53,8 @@ pub enum Role {
     Worker,
     /// The pod of a Notebook.
     Notebook,
+    /// The pod of a build.
+    Builder,
 }
 
 /// The caller gets nothing.
@@ -62,7 +64,9 @@ pub enum Denied {
     #[error("show a token of audience 'substratus-store' as bearer")]
     NotAuthenticated,
     /// A good token of somebody else.
-    #[error("only pods of the service accounts 'modeller' and 'data-loader' may call, and of 'notebook' to report for itself")]
+    #[error(
+        "only pods of the service accounts 'modeller', 'data-loader', 'container-builder' and 'notebook' may call, each for what it is"
+    )]
     NotACaller,
     /// The API server does not answer, or too many ask.
     #[error("the token cannot be checked now, try again")]
@@ -115,6 +119,7 @@ fn caller(user: &UserInfo) -> Option<Caller> {
     let (namespace, name) = account.split_once(':')?;
     let role = match name {
         names::NOTEBOOK => Role::Notebook,
+        names::CONTAINER_BUILDER => Role::Builder,
         name if WORKER_ACCOUNTS.contains(&name) => Role::Worker,
         _ => return None,
     };
@@ -197,7 +202,12 @@ mod tests {
 
     #[test]
     fn a_caller_is_its_role_namespace_and_pod() {
-        for (account, role) in [("modeller", Role::Worker), ("data-loader", Role::Worker), ("notebook", Role::Notebook)] {
+        for (account, role) in [
+            ("modeller", Role::Worker),
+            ("data-loader", Role::Worker),
+            ("notebook", Role::Notebook),
+            ("container-builder", Role::Builder),
+        ] {
             let good = review(&format!("system:serviceaccount:team-a:{account}"), &[AUDIENCE], Some("opt-x1"));
             let (namespace, pod, uid) = ("team-a".to_owned(), "opt-x1".to_owned(), "opt-x1-uid".to_owned());
             assert_eq!(verdict(&good), Ok(Caller { role, namespace, pod, uid }));

@@ -1,4 +1,4 @@
-//! The endpoint over real connections, with a reviewer that knows five tokens.
+//! The endpoint over real connections, with a reviewer that knows six tokens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,6 +50,7 @@ impl Reviewer for Fake {
         };
         let verdict = match token {
             "team-a" | "team-b" => Ok(caller(Role::Worker, token, "p")),
+            "builder" => Ok(caller(Role::Builder, "team-a", "m-model-bld-1")),
             "lab" => Ok(caller(Role::Notebook, "team-a", "lab-notebook")),
             "server" => Err(Denied::NotACaller),
             "down" => Err(Denied::Unavailable),
@@ -68,6 +69,9 @@ struct Running {
     url: String,
     board: ProgressBoard,
     labs: Labs,
+    uploads: Arc<Uploads>,
+    folder: tempfile::TempDir,
+    triggers: tokio::sync::mpsc::UnboundedReceiver<crate::reconcile::trigger::Trigger>,
     metrics: Metrics,
     reviews: Arc<AtomicUsize>,
     client: reqwest::Client,
@@ -79,11 +83,22 @@ async fn start() -> Running {
     let reviews = reviewer.0.clone();
     let labs = Labs::default();
     let acting = Arc::new(AtomicBool::new(true));
-    let store = Store::new(One, labs.clone(), reviewer, board.clone(), metrics.clone(), Arc::clone(&acting));
+    let folder = tempfile::tempdir().unwrap();
+    let (arrived, triggers) = tokio::sync::mpsc::unbounded_channel();
+    let uploads =
+        Uploads::open(folder.path(), "http://store.test".parse().unwrap(), 1000, arrived, jiff::Timestamp::now).unwrap();
+    let uploads = Arc::new(uploads);
+    let store = Store::new(
+        Had { components: One, notebooks: labs.clone(), uploads: Arc::clone(&uploads) },
+        reviewer,
+        board.clone(),
+        metrics.clone(),
+        Arc::clone(&acting),
+    );
     let listener = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(admin::run(listener, store.router(), std::future::pending()));
-    Running { url, board, labs, metrics, reviews, client: client(), acting }
+    Running { url, board, labs, uploads, folder, triggers, metrics, reviews, client: client(), acting }
 }
 
 impl Running {
@@ -307,4 +322,90 @@ fn silent_loads_make_room_and_a_flood_does_not_grow() {
     assert_eq!(board.put_at(key("late"), progress("i", 1), now), Err(Refusal::Full));
     board.put_at(key("late"), progress("i", 1), now + Duration::from_secs(301)).unwrap();
     assert!(board.get("ns", "m0").is_none() && board.get("ns", "late").is_some());
+}
+
+mod uploads {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use jiff::{SignedDuration, Timestamp};
+    use md5::{Digest as _, Md5};
+    use substratus_crds::UploadSource;
+
+    use super::*;
+    use crate::reconcile::trigger::Trigger;
+    use crate::uploads::ticket::Subject;
+
+    const BODY: &[u8] = b"a tarball";
+
+    fn upload() -> UploadSource {
+        UploadSource { md5_checksum: hex::encode(Md5::digest(BODY)), request_id: "r".to_owned(), ..UploadSource::default() }
+    }
+
+    impl Running {
+        /// The path and query of a ticket that ends so many seconds from now.
+        fn signed(&self, name: &str, seconds: i64) -> String {
+            let subject = Subject { kind: "model".to_owned(), namespace: "team-a".to_owned(), name: name.to_owned() };
+            let end = Timestamp::now() + SignedDuration::from_secs(seconds);
+            self.uploads.url(&subject, &upload(), end).replace("http://store.test", "")
+        }
+
+        fn put(&self, path: &str, body: &'static [u8]) -> reqwest::RequestBuilder {
+            let md5 = BASE64_STANDARD.encode(Md5::digest(BODY));
+            let request = self.client.put(format!("{}{path}", self.url)).header("Content-MD5", md5);
+            request.header("Content-Type", "application/octet-stream").body(body)
+        }
+    }
+
+    async fn status(request: reqwest::RequestBuilder) -> u16 {
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn who_has_a_url_sends_and_the_builder_of_the_namespace_takes() {
+        let mut store = start().await;
+        let url = store.signed("m", 60);
+        assert_eq!(status(store.put(&url, BODY)).await, 200);
+        assert_eq!(status(store.put(&url, BODY)).await, 200, "a client that heard no answer sends once more");
+        assert_eq!(store.triggers.recv().await, Some(Trigger::Model("team-a".to_owned(), "m".to_owned())));
+        let kept = format!("{}/uploads/model/team-a/m/{}", store.url, upload().md5_checksum);
+        let taken = store.client.get(&kept).bearer_auth("builder").send().await.unwrap();
+        assert_eq!((taken.status().as_u16(), taken.bytes().await.unwrap().as_ref()), (200, BODY));
+        for (token, url, expected) in [
+            ("team-a", kept.clone(), 403),
+            ("lab", kept.clone(), 403),
+            ("", kept.clone(), 401),
+            ("builder", kept.replace("team-a", "team-b"), 403),
+            ("builder", kept.replace("/m/", "/n/"), 404),
+            ("builder", kept.replace("/m/", "/%2e%2e/"), 404),
+            ("builder", kept.replace("/m/", "/.../"), 400),
+            ("builder", format!("{kept}x"), 400),
+        ] {
+            assert_eq!(status(store.client.get(&url).bearer_auth(token)).await, expected, "{token} {url}");
+        }
+        assert!(store.folder.path().join("model/team-a/m").is_dir());
+    }
+
+    #[tokio::test]
+    async fn whoever_has_none_or_sends_something_else_is_refused() {
+        let store = start().await;
+        let (url, over) = (store.signed("m", 60), store.signed("m", -1));
+        let (path, _) = url.split_once('?').unwrap();
+        assert_eq!(status(store.put(path, BODY)).await, 403);
+        assert_eq!(status(store.put(&over, BODY)).await, 403);
+        assert_eq!(status(store.put(&url.replace("/m?", "/n?"), BODY)).await, 403, "another object");
+        assert_eq!(status(store.put(&url, b"something").header("Content-Length", "9")).await, 400, "other bytes");
+        assert_eq!(status(store.put(&url, BODY).header("Content-Type", "text/plain")).await, 400);
+        let bare = |name: &str, value: &str| {
+            let request = store.client.put(format!("{}{url}", store.url)).header(name, value).body(BODY);
+            status(request)
+        };
+        assert_eq!(bare("Content-Type", "application/octet-stream").await, 400, "no sum");
+        let chunks = reqwest::Body::wrap_stream(futures::stream::iter([Ok::<_, std::io::Error>(BODY)]));
+        assert_eq!(status(store.put(&url, b"").body(chunks)).await, 411, "nobody knows how much comes");
+        let huge = status(store.put(&store.signed("m", 60), &[0; 1001])).await;
+        assert_eq!(huge, 413);
+        store.acting.store(false, Ordering::Relaxed);
+        assert_eq!(status(store.put(&url, BODY)).await, 503, "another operator acts");
+        assert!(!store.folder.path().join("model").exists(), "nothing was kept");
+    }
 }

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use substratus_crds::{ArtifactStatus, Dataset, Notebook};
@@ -273,6 +275,59 @@ fn code_trains_serves_and_is_a_notebook() -> Result<()> {
         platform::kubectl(cluster, &["delete", "server,notebook", "--all", "--namespace", &namespace])?;
         Ok(())
     })
+}
+
+#[test]
+fn what_a_laptop_sends_is_built_and_runs() -> Result<()> {
+    let stage = stage()?;
+    let cluster = stage.cluster;
+    cluster.block_on(async {
+        let began = Instant::now();
+        let base = base(stage).await?;
+        let namespace = cluster.namespace("upload").await?;
+        let sources = tempfile::tempdir()?;
+        fs::write(sources.path().join("Dockerfile"), importer(&base))?;
+        fs::write(sources.path().join("rows.jsonl"), "{\"n\": 1}\n")?;
+        apply(stage, &namespace, "Dataset", "rows", &json!({}))?;
+        send(stage, &namespace, "rows", sources.path()).await?;
+        let status = stage.dataset(&namespace, "rows", "to be ready", |status| status.ready).await?;
+        tell("build", began, "upload built, pushed and run");
+        ensure!(rows(&status)? == "{\"n\": 1}\n", "{}", rows(&status)?);
+
+        // Another file is another image, from the steps of the first; a folder without a Dockerfile is none.
+        fs::write(sources.path().join("rows.jsonl"), "{\"n\": 2}\n")?;
+        send(stage, &namespace, "rows", sources.path()).await?;
+        let changed = |now: &ArtifactStatus| now.ready && now.artifacts != status.artifacts;
+        let changed = stage.dataset(&namespace, "rows", "to be imported again", changed).await?;
+        ensure!(rows(&changed)? == "{\"n\": 2}\n" && digest(&changed) != digest(&status), "{changed:?}");
+        tell("build", began, "changed upload run");
+        fs::remove_file(sources.path().join("Dockerfile"))?;
+        send(stage, &namespace, "rows", sources.path()).await?;
+        let told = |status: &ArtifactStatus| condition(&status.conditions, "Built").0 == "NoDockerfile";
+        let refused = stage.dataset(&namespace, "rows", "to say what is missing", told).await?;
+        ensure!(refused.artifacts == changed.artifacts, "what is there is gone: {refused:?}");
+        Ok(())
+    })
+}
+
+/// Sends a folder as the example's script does, which needs nothing but a shell, curl and openssl.
+async fn send(stage: &Stage<'_>, namespace: &str, name: &str, folder: &Path) -> Result<()> {
+    let services = Api::<Service>::namespaced(stage.cluster.client(), platform::NAMESPACE);
+    let service = services.get("substratus-store").await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).context("the store has no address")?;
+    let script = substratus_tests::guests::root().join("examples/from-source/upload.sh");
+    let mut command = stage.cluster.command("sh");
+    command.arg(script).args(["dataset", name]).arg(folder).arg(namespace);
+    // A laptop reaches it by an Ingress and its name; here the name of the Service stands for that.
+    command.env("CURL_OPTIONS", format!("--noproxy * --connect-to ::{address}:")).env("KUBECTL", stage.cluster.tool("kubectl")?);
+    let output = command.output().context("run the client")?;
+    ensure!(
+        output.status.success(),
+        "the client: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// Seeds of a normal run; each takes most of a minute.

@@ -215,9 +215,14 @@ fn sources_that_cannot_be_built_are_conditions() -> Result<()> {
             json!({"git": git})
         };
         let cases = [
-            ("empty", json!({}), "Invalid", "name git"),
+            ("empty", json!({}), "Invalid", "name git or upload"),
             ("both", json!({"git": {"url": "https://git.example.test/x"}, "upload": upload}), "Invalid", "both"),
-            ("upload", json!({"upload": upload}), "BuildUnsupported", "spec.build.git"),
+            (
+                "request",
+                json!({"upload": {"md5Checksum": "0".repeat(32), "requestID": ""}}),
+                "Invalid",
+                "spec.build.upload.requestID",
+            ),
             ("password", git(json!({"url": "https://me:s3cret@git.example.test/x"})), "Invalid", "spec.build.git.secret"),
             ("file", git(json!({"url": "file:///etc"})), "Invalid", "spec.build.git.url"),
             ("option", git(json!({"branch": "--upload-pack=x"})), "Invalid", "spec.build.git.branch"),

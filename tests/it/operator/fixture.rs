@@ -18,7 +18,10 @@ use super::LIMIT;
 use crate::badinput::registry::HOST;
 
 /// Plugins of these tests come from a registry beside the operator; built images would go where nobody is.
-const ARGUMENTS: &[&str] = &["--insecure-registry", HOST, "--registry-url", BUILT];
+const ARGUMENTS: &[&str] = &["--insecure-registry", HOST, "--registry-url", BUILT, "--upload-url", UPLOADS];
+
+/// Where clients send what is built: the operator's own port.
+pub(super) const UPLOADS: &str = "http://127.0.0.1:8090";
 
 /// Where built images go.
 pub(super) const BUILT: &str = "registry.example.test/built";

@@ -129,7 +129,7 @@ fn pod_of_somebody_else_is_left_alone() -> Result<()> {
         fixture
             .create("Notebook", "built", json!({"build": {"upload": {"md5Checksum": "0".repeat(32), "requestID": "r"}}}))
             .await?;
-        fixture.reason("Notebook", "built", "Serving", "BuildUnsupported").await?;
+        fixture.reason("Notebook", "built", "Serving", "ImageNotBuilt").await?;
         Ok(())
     })
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use substratus_crds::conditions::{BUILT, reason};
 use substratus_crds::{Build, BuildStatus, ObjectRef, PodOptions};
 
+use super::handshake::{Shaken, shake};
 use super::observe::Observed;
 use super::plan::{Plan, State};
+use super::source::Source;
 use crate::kinds::shared::cause;
 use crate::kinds::shared::conditions::Say;
 use crate::kinds::shared::names::REBUILD;
@@ -19,6 +21,8 @@ pub struct Concluded {
     pub said: Say,
     /// What the status keeps.
     pub record: Option<BuildStatus>,
+    /// How an upload stands, where the image is built from one.
+    pub upload: Option<Shaken>,
     /// When to look again.
     pub retry: Retry,
     /// What `spec.image` has to become.
@@ -64,7 +68,22 @@ impl Runs {
 
 /// What is said where a plan could be made.
 pub fn conclude(observed: &Observed<'_>, plan: &Plan) -> Concluded {
+    let is_built = matches!(plan.state, State::Done(_));
+    let upload = match &plan.source {
+        Source::Git(_) => None,
+        Source::Upload(source) => Some(shake(source, observed.handshake, &observed.sent, is_built, observed.now)),
+    };
+    let concluded = of_image(observed, plan);
+    let retry = upload.as_ref().map_or(Retry::OnChange, |shaken| shaken.retry).sooner(concluded.retry);
+    Concluded { upload, retry, ..concluded }
+}
+
+fn of_image(observed: &Observed<'_>, plan: &Plan) -> Concluded {
     match &plan.state {
+        State::Awaits => {
+            let said = Say::no(BUILT, reason::AWAITING_UPLOAD, "the sources are not here; the condition Uploaded says more");
+            waiting(observed, said, Retry::OnChange, observed.record.cloned())
+        }
         State::Done(record) => done(observed, record),
         State::Due { attempt, is_there, failure } => {
             let (said, retry) = match failure {
@@ -77,10 +96,14 @@ pub fn conclude(observed: &Observed<'_>, plan: &Plan) -> Concluded {
                 Some(record) => Some(BuildStatus { attempt: number, ..record.clone() }),
                 None => (number > 0).then(|| BuildStatus { attempt: number, ..BuildStatus::default() }),
             };
-            let runs = meanwhile(observed, &said);
-            Concluded { said: with_what_runs(observed, said), record, retry, write: None, runs }
+            waiting(observed, said, retry, record)
         }
     }
+}
+
+fn waiting(observed: &Observed<'_>, said: Say, retry: Retry, record: Option<BuildStatus>) -> Concluded {
+    let runs = meanwhile(observed, &said);
+    Concluded { said: with_what_runs(observed, said), record, upload: None, retry, write: None, runs }
 }
 
 /// What is said where there is none, or its children cannot be.
@@ -90,7 +113,8 @@ pub fn stopped(observed: &Observed<'_>, verdict: &Verdict) -> Concluded {
         Runs::Nothing(_) => Runs::Nothing(verdict.clone()),
         runs => runs,
     };
-    Concluded { said: with_what_runs(observed, said), record: observed.record.cloned(), retry: verdict.retry, write: None, runs }
+    let said = with_what_runs(observed, said);
+    Concluded { said, record: observed.record.cloned(), upload: None, retry: verdict.retry, write: None, runs }
 }
 
 fn done(observed: &Observed<'_>, record: &BuildStatus) -> Concluded {
@@ -100,6 +124,7 @@ fn done(observed: &Observed<'_>, record: &BuildStatus) -> Concluded {
     Concluded {
         said: Say::yes(BUILT, reason::JOB_COMPLETE, format!("{image}{digest}{commit}")),
         record: Some(record.clone()),
+        upload: None,
         retry: Retry::OnChange,
         write: (observed.image != Some(image.as_str())).then(|| image.clone()),
         // What was built before we came has no digest on record, and stays what it was planned as.

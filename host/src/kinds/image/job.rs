@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | `tools` | the worker's | nothing: it copies our program to the others |
 //! | `git-clone` | with git | nothing; sees the repository's Secret |
+//! | `upload-fetch`, in its stead | the worker's | nothing; sees a token for the operator's store |
 //! | `builder` | `BuildKit`'s | be told a user namespace's ids by `newuidmap`: `allowPrivilegeEscalation`, `SETUID`, `SETGID`; sees the registry's Secret |
 //!
-//! The builder is user 1000, and root only inside of its own user namespace. It is no privileged container, and gets no token, no
+//! The builder is user 1000, and root only inside of its own user namespace. It is no privileged container, and gets no token for the API server, no
 //! folder of the node and none of the node's namespaces. No pod but this one has as much: `reconcile::guard` sees to it.
 
 use std::collections::BTreeMap;
@@ -17,11 +18,11 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use substratus_crds::ObjectRef;
+use substratus_crds::{GitSource, ObjectRef, UploadSource};
 
 use super::observe::Observed;
 use super::plan::{Plan, State, identity};
-use super::source;
+use super::source::{self, Source};
 use crate::kinds::artifact::jobs;
 use crate::kinds::artifact::retry::Attempt;
 use crate::kinds::shared::child::{Child, ChildKind, Policy};
@@ -36,6 +37,8 @@ use crate::reconcile::service_account;
 
 /// The container that fetches the sources.
 pub const CLONE: &str = "git-clone";
+/// The container that fetches what a user sent.
+pub const FETCH: &str = "upload-fetch";
 /// The container that builds.
 pub const BUILDER: &str = "builder";
 /// User of both: the one that images of `BuildKit` have, and `/etc/subuid` in them.
@@ -70,7 +73,7 @@ fn job(observed: &Observed<'_>, environment: &Environment, plan: &Plan, attempt:
     };
     let spec = JobSpec {
         backoff_limit: Some(RETRIES),
-        pod_failure_policy: Some(jobs::failure_policy_of(&[CLONE, BUILDER])),
+        pod_failure_policy: Some(jobs::failure_policy_of(&[fetcher(plan), BUILDER])),
         pod_replacement_policy: Some("Failed".to_owned()),
         template: template(observed, environment, plan, pull),
         ..JobSpec::default()
@@ -83,8 +86,10 @@ fn template(observed: &Observed<'_>, environment: &Environment, plan: &Plan, pul
     let (tools, workspace) = (mounts::scratch("tools", TOOLS, None, false), mounts::scratch("workspace", WORKSPACE, None, false));
     let state = mounts::scratch("state", STATE, None, false);
     let tmp = mounts::scratch("tmp", "/tmp", None, false);
-    let private = mounts::scratch("private", PRIVATE, Some(1 << 20), true);
-    let git_secret = plan.git.secret.as_deref().map(git_secret);
+    let (fetch, of_fetch) = match &plan.source {
+        Source::Git(git) => clone(environment, plan, git, [&tools, &workspace, &tmp]),
+        Source::Upload(upload) => fetch(observed, environment, plan, upload, &workspace),
+    };
     let accounts = accounts(environment, pull);
     let certificates = network::certificates(environment);
 
@@ -97,15 +102,6 @@ fn template(observed: &Observed<'_>, environment: &Environment, plan: &Plan, pul
         volume_mounts: Some(vec![tools.mount.clone()]),
         ..Container::default()
     };
-    let of_clone = [&tools, &workspace, &private].into_iter().chain(&git_secret).chain(&certificates);
-    let clone = Container {
-        name: CLONE.to_owned(),
-        image: Some(environment.building.git_image.clone()),
-        args: Some(clone_args(plan)),
-        resources: Some(resources::requirements(None, &Defaults::worker(environment), None)),
-        security_context: pod::security_context(Security::As(USER)),
-        ..ours(of_clone.chain([&tmp]), environment)
-    };
     let of_builder = [&tools, &workspace, &state, &tmp].into_iter().chain(&accounts).chain(&certificates);
     let builder = Container {
         name: BUILDER.to_owned(),
@@ -115,9 +111,8 @@ fn template(observed: &Observed<'_>, environment: &Environment, plan: &Plan, pul
         security_context: Some(builder_security(environment)),
         ..ours(of_builder, environment)
     };
-    let all = [&tools, &workspace, &state, &tmp, &private];
-    let mut volumes: Vec<Volume> =
-        all.into_iter().chain(&git_secret).chain(&accounts).chain(&certificates).map(|mount| mount.volume.clone()).collect();
+    let all = [&tools, &workspace, &state, &tmp].into_iter().chain(&of_fetch);
+    let mut volumes: Vec<Volume> = all.chain(&accounts).chain(&certificates).map(|mount| mount.volume.clone()).collect();
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     let annotations = [("kubectl.kubernetes.io/default-container".to_owned(), BUILDER.to_owned())];
     let mut template = PodTemplateSpec {
@@ -127,7 +122,7 @@ fn template(observed: &Observed<'_>, environment: &Environment, plan: &Plan, pul
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            init_containers: Some(vec![install, clone]),
+            init_containers: Some(vec![install, fetch]),
             containers: vec![builder],
             service_account_name: Some(names::CONTAINER_BUILDER.to_owned()),
             restart_policy: Some("Never".to_owned()),
@@ -156,8 +151,64 @@ fn ours<'a>(mounted: impl Iterator<Item = &'a Mount>, environment: &Environment)
     }
 }
 
-fn clone_args(plan: &Plan) -> Vec<String> {
-    let git = &plan.git;
+/// Name of the container that fetches the sources.
+fn fetcher(plan: &Plan) -> &'static str {
+    match plan.source {
+        Source::Git(_) => CLONE,
+        Source::Upload(_) => FETCH,
+    }
+}
+
+/// The container that clones, and what it has beside `shared`.
+fn clone(environment: &Environment, plan: &Plan, git: &GitSource, shared: [&Mount; 3]) -> (Container, Vec<Mount>) {
+    let private = mounts::scratch("private", PRIVATE, Some(1 << 20), true);
+    let own: Vec<Mount> = git.secret.as_deref().map(git_secret).into_iter().chain([private]).collect();
+    let certificates = network::certificates(environment);
+    let container = Container {
+        name: CLONE.to_owned(),
+        image: Some(environment.building.git_image.clone()),
+        args: Some(clone_args(plan, git)),
+        resources: Some(resources::requirements(None, &Defaults::worker(environment), None)),
+        security_context: pod::security_context(Security::As(USER)),
+        ..ours(shared.into_iter().chain(&own).chain(&certificates), environment)
+    };
+    (container, own)
+}
+
+/// The container that takes from the operator what a user sent, and what it has beside the workspace.
+fn fetch(
+    observed: &Observed<'_>,
+    environment: &Environment,
+    plan: &Plan,
+    upload: &UploadSource,
+    workspace: &Mount,
+) -> (Container, Vec<Mount>) {
+    let token = mounts::store_token();
+    let (kind, namespace, name) = (observed.kind(), &observed.owner.namespace, observed.name());
+    let md5 = upload.md5_checksum.to_ascii_lowercase();
+    let mut args = vec![
+        "builder".to_owned(),
+        "fetch".to_owned(),
+        format!("--inputs={}", plan.inputs),
+        format!("--url={}/uploads/{kind}/{namespace}/{name}/{md5}", environment.store_url),
+        format!("--token-file={}", mounts::TOKEN_FILE),
+        format!("--md5={md5}"),
+        format!("--to={WORKSPACE}"),
+    ];
+    args.extend(upload.sha256_checksum.as_ref().map(|sum| format!("--sha256={}", sum.to_ascii_lowercase())));
+    let container = Container {
+        name: FETCH.to_owned(),
+        image: Some(environment.worker_image.clone()),
+        command: None,
+        args: Some(args),
+        resources: Some(resources::requirements(None, &Defaults::worker(environment), None)),
+        security_context: pod::security_context(Security::As(USER)),
+        ..ours([workspace, &token].into_iter(), environment)
+    };
+    (container, vec![token])
+}
+
+fn clone_args(plan: &Plan, git: &GitSource) -> Vec<String> {
     let mut args = vec![
         "builder".to_owned(),
         "clone".to_owned(),
@@ -168,7 +219,7 @@ fn clone_args(plan: &Plan) -> Vec<String> {
     ];
     let named = [("branch", &git.branch), ("tag", &git.tag), ("commit", &git.commit)];
     args.extend(named.into_iter().filter_map(|(flag, value)| Some(format!("--{flag}={}", value.as_deref()?))));
-    args.push(format!("--path={}", source::path(git)));
+    args.push(format!("--path={}", plan.source.path()));
     args.extend(git.depth.map(|depth| format!("--depth={depth}")));
     args.extend((git.submodules == Some(true)).then(|| "--submodules".to_owned()));
     args.extend(git.secret.as_ref().map(|_| format!("--secret={GIT_SECRET}")));
@@ -181,7 +232,7 @@ fn build_args(observed: &Observed<'_>, environment: &Environment, plan: &Plan, a
         "build".to_owned(),
         format!("--inputs={}", plan.inputs),
         format!("--from={WORKSPACE}"),
-        format!("--path={}", source::path(&plan.git)),
+        format!("--path={}", plan.source.path()),
         format!("--image={}", plan.image),
         format!("--cache-tag={}", source::cache_tag(&observed.kind(), &observed.owner.namespace, observed.name())),
         format!("--state={STATE}"),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use substratus_crds::{Build, Model, ModelSpec};
 
 use super::*;
+use crate::kinds::image::handshake::Sent;
 use crate::kinds::image::plan::plan;
 use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::{self, Building};
@@ -21,13 +22,19 @@ fn place() -> Environment {
 }
 
 fn made(environment: &Environment, git: &Value) -> Value {
-    let build: Build = serde_json::from_value(json!({"git": git})).unwrap();
+    made_of(environment, &json!({"git": git}))
+}
+
+fn made_of(environment: &Environment, build: &Value) -> Value {
+    let build: Build = serde_json::from_value(build.clone()).unwrap();
     let owner = Owner::of(&Model::new("m", ModelSpec::default()));
     let observed = Observed {
         owner: &owner,
         build: &build,
         image: None,
         record: None,
+        handshake: None,
+        sent: Sent { is_here: true, ..Sent::default() },
         rebuild: None,
         job: None,
         pods: Vec::new(),
@@ -111,4 +118,23 @@ fn every_word_of_the_user_is_part_of_one_argument() {
     for arg in ["--tag=v1", "--path=a b", "--depth=0", "--submodules", &format!("--commit={}", "a".repeat(40))] {
         assert!(args.iter().any(|found| found == arg), "{arg}: {args:?}");
     }
+}
+
+#[test]
+fn what_a_user_sent_is_fetched_with_a_token_that_no_other_container_sees() {
+    let upload = json!({"md5Checksum": "AB".repeat(16), "requestID": "1", "sha256Checksum": "cd".repeat(32)});
+    let job = made_of(&place(), &json!({ "upload": upload }));
+    assert_eq!(job["metadata"]["annotations"]["image"], format!("r.test/team/c-model-default-m:{}", "AB".repeat(16)));
+    let pod = &job["spec"]["template"]["spec"];
+    let fetch = &pod["initContainers"][1];
+    assert_eq!(
+        (&fetch["name"], &fetch["image"], &fetch["command"]),
+        (&json!("upload-fetch"), &pod["initContainers"][0]["image"], &Value::Null)
+    );
+    let args = serde_json::to_string(&fetch["args"]).unwrap();
+    assert!(args.contains(&format!("/uploads/model/default/m/{}", "ab".repeat(16))) && args.contains(&"cd".repeat(32)), "{args}");
+    let rules = serde_json::to_string(&job["spec"]["podFailurePolicy"]).unwrap();
+    assert!(rules.contains("upload-fetch") && !rules.contains("git-clone"), "a rule names a container that is there: {rules}");
+    let sees = |container: &Value| serde_json::to_string(&container["volumeMounts"]).unwrap().contains("store-token");
+    assert!(sees(fetch) && !sees(&pod["containers"][0]) && !sees(&pod["initContainers"][0]));
 }

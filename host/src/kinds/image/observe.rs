@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use substratus_crds::{Build, BuildStatus};
+use substratus_crds::{Build, BuildStatus, BuildUpload};
 
-use super::job::{BUILDER, CLONE};
+use super::handshake::Sent;
+use super::job::{BUILDER, CLONE, FETCH};
 use crate::builder::report::Report;
 use crate::kinds::shared::child::Owner;
 use crate::reconcile::views::{JobView, PodView};
@@ -21,6 +22,10 @@ pub struct Observed<'a> {
     pub image: Option<&'a str>,
     /// What is on record.
     pub record: Option<&'a BuildStatus>,
+    /// What is on record of an upload.
+    pub handshake: Option<&'a BuildUpload>,
+    /// What is known of one.
+    pub sent: Sent,
     /// The annotation that asks for another build.
     pub rebuild: Option<&'a str>,
     /// The Job.
@@ -49,7 +54,7 @@ impl Observed<'_> {
             .iter()
             .filter_map(|pod| pod.status.as_ref())
             .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses))
-            .filter(|container| [CLONE, BUILDER].contains(&container.name.as_str()))
+            .filter(|container| [CLONE, FETCH, BUILDER].contains(&container.name.as_str()))
             .filter_map(|container| container.state.terminated.as_ref())
             .filter_map(|ended| Some((ended.finished_at.as_ref().map(|time| time.0), ended.message.as_deref()?)))
             .filter_map(|(when, message)| Some((when, serde_json::from_str::<Report>(message).ok()?)))

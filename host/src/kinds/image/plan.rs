@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use substratus_crds::{BuildStatus, GitSource};
+use substratus_crds::BuildStatus;
 
 use super::observe::Observed;
-use super::source;
+use super::source::{self, Source};
 use crate::builder::report::Report;
 use crate::kinds::artifact::retry::{self, Attempt};
 use crate::kinds::shared::environment::Environment;
@@ -21,7 +21,7 @@ pub struct Plan {
     /// Hash of what it is built from.
     pub inputs: String,
     /// What it is built from.
-    pub git: GitSource,
+    pub source: Source,
     /// What became of it.
     pub state: State,
 }
@@ -31,6 +31,8 @@ pub struct Plan {
 pub enum State {
     /// The image is there.
     Done(BuildStatus),
+    /// What it is built from is not here.
+    Awaits,
     /// A Job has to run for it, or has failed.
     Due {
         /// Which try it is.
@@ -44,16 +46,29 @@ pub enum State {
 
 /// What an image is built from: everything that a user may edit of it, and what asks for another build.
 pub fn inputs(observed: &Observed<'_>, image: &str) -> String {
-    hash::of(&(image, observed.build, observed.rebuild))
+    let mut build = observed.build.clone();
+    if let Some(upload) = &mut build.upload {
+        // Asking again for the same bytes makes no other image.
+        upload.request_id.clear();
+        upload.size_bytes = None;
+        upload.md5_checksum.make_ascii_lowercase();
+    }
+    hash::of(&(image, &build, observed.rebuild))
 }
 
 /// Checks the source and looks at what is there.
 pub fn plan(observed: &Observed<'_>, environment: &Environment) -> Result<Plan, Verdict> {
-    let git = source::git(observed.build)?;
-    let image = source::image(environment, &observed.kind(), &observed.owner.namespace, observed.name(), git)?;
+    let source = source::of(observed.build)?;
+    let image = source::image(environment, &observed.kind(), &observed.owner.namespace, observed.name(), &source)?;
     let inputs = inputs(observed, &image);
-    let state = done(observed, &image, &inputs).map_or_else(|| due(observed, &inputs), State::Done);
-    Ok(Plan { image, inputs, git: git.clone(), state })
+    let is_under_way = || current(observed).is_some_and(|job| is_of(job, &inputs));
+    let awaits = matches!(source, Source::Upload(_)) && !observed.sent.is_here;
+    let state = match done(observed, &image, &inputs) {
+        Some(record) => State::Done(record),
+        None if awaits && !is_under_way() => State::Awaits,
+        None => due(observed, &inputs),
+    };
+    Ok(Plan { image, inputs, source, state })
 }
 
 fn done(observed: &Observed<'_>, image: &str, inputs: &str) -> Option<BuildStatus> {
@@ -138,7 +153,7 @@ impl Plan {
     pub fn wait(&self) -> Option<Duration> {
         match &self.state {
             State::Due { attempt, .. } => attempt.wait,
-            State::Done(_) => None,
+            State::Done(_) | State::Awaits => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use substratus_crds::{Build, Model, ModelSpec};
 
 use super::*;
 use crate::kinds::image::conclude::{Runs, conclude};
+use crate::kinds::image::handshake::Sent;
 use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::{self, Building};
 use crate::kinds::shared::verdict::Retry;
@@ -38,6 +39,8 @@ impl Scene {
             build: &self.build,
             image: None,
             record: None,
+            handshake: None,
+            sent: Sent::default(),
             rebuild: None,
             job: None,
             pods: Vec::new(),
@@ -179,4 +182,28 @@ fn an_image_that_the_spec_names_already_was_built_before_we_came() {
     let concluded = conclude(&observed, &scene.plan(&observed));
     assert_eq!((concluded.write, concluded.runs), (None, Runs::Spec));
     assert!(concluded.said.status && concluded.record.is_some_and(|record| record.digest.is_none()));
+}
+
+#[test]
+fn what_a_user_has_to_send_is_waited_for_and_another_request_builds_nothing_anew() {
+    let mut scene = Scene::new();
+    let image = format!("r.test/team/c-model-default-m:{}", "AB".repeat(16));
+    let upload = |request: &str| json!({"upload": {"md5Checksum": "AB".repeat(16), "requestID": request}});
+    scene.build = serde_json::from_value(upload("1")).unwrap();
+    let planned = scene.plan(&scene.observed());
+    assert_eq!((&planned.image, &planned.state), (&image, &State::Awaits));
+    let concluded = conclude(&scene.observed(), &planned);
+    assert_eq!((concluded.said.reason.as_str(), concluded.retry), ("AwaitingUpload", Retry::After(Duration::from_secs(301))));
+    assert!(concluded.upload.is_some_and(|shaken| !shaken.said.status) && matches!(concluded.runs, Runs::Nothing(_)));
+    let here = Observed { sent: Sent { is_here: true, ..Sent::default() }, ..scene.observed() };
+    let planned = scene.plan(&here);
+    assert!(matches!(planned.state, State::Due { .. }), "{planned:?}");
+    assert!(conclude(&here, &planned).upload.is_some_and(|shaken| shaken.said.status));
+    // Built, asked for again, and not here any more: it is built.
+    let again: Build = serde_json::from_value(upload("2")).unwrap();
+    let record = BuildStatus { image: Some(image.clone()), inputs: Some(planned.inputs), ..BuildStatus::default() };
+    let later = Observed { build: &again, record: Some(&record), ..scene.observed() };
+    let planned = scene.plan(&later);
+    assert!(matches!(planned.state, State::Done(_)), "{planned:?}");
+    assert!(conclude(&later, &planned).upload.is_some_and(|shaken| shaken.said.status));
 }

@@ -1,7 +1,7 @@
 //! What a user says of the sources of an image, checked: everything of it becomes an argument of a program. Pure.
 
 use substratus_crds::conditions::reason;
-use substratus_crds::{Build, GitSource};
+use substratus_crds::{Build, GitSource, UploadSource};
 use url::Url;
 
 use crate::builder::build::CACHE_TAG;
@@ -14,18 +14,68 @@ const MAX_NAME: usize = 250;
 /// Longest tag of an image.
 const MAX_TAG: usize = 128;
 
-/// The repository that is to be built, where everything about it can be used.
-pub fn git(build: &Build) -> Result<&GitSource, Verdict> {
-    let git = match (&build.git, &build.upload) {
-        (Some(_), Some(_)) => return Err(Verdict::invalid("spec.build", "git and upload are both set; name one of them")),
-        (None, None) => return Err(Verdict::invalid("spec.build", "name git, or name a finished image as spec.image instead")),
-        (None, Some(_)) => {
-            let message = "spec.build.upload: this version builds from git alone; push the sources somewhere and name them as \
-                           spec.build.git, or name a finished image as spec.image";
-            return Err(Verdict::new(reason::BUILD_UNSUPPORTED, message));
+/// What an image is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A repository.
+    Git(GitSource),
+    /// What a user sends.
+    Upload(UploadSource),
+}
+
+impl Source {
+    /// The context's folder, without slashes at its ends; empty for the top.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Git(git) => git.path.as_deref().unwrap_or_default().trim_matches('/'),
+            Self::Upload(_) => "",
         }
-        (Some(git), None) => git,
-    };
+    }
+
+    /// The tag of the image, before it is made one that registries take.
+    fn tag(&self) -> &str {
+        match self {
+            Self::Git(git) => {
+                let names = [&git.tag, &git.branch, &git.commit];
+                names.into_iter().find_map(|name| name.as_deref().filter(|name| !name.is_empty())).unwrap_or("latest")
+            }
+            Self::Upload(upload) => &upload.md5_checksum,
+        }
+    }
+}
+
+/// What is to be built, where everything about it can be used.
+pub fn of(build: &Build) -> Result<Source, Verdict> {
+    match (&build.git, &build.upload) {
+        (Some(_), Some(_)) => Err(Verdict::invalid("spec.build", "git and upload are both set; name one of them")),
+        (None, None) => Err(Verdict::invalid("spec.build", "name git or upload, or name a finished image as spec.image instead")),
+        (None, Some(source)) => upload(source).map(|()| Source::Upload(source.clone())),
+        (Some(source), None) => git(source).map(|()| Source::Git(source.clone())),
+    }
+}
+
+/// Whether a text is that many hexadecimal digits.
+pub fn is_sum(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn upload(upload: &UploadSource) -> Result<(), Verdict> {
+    let field = |field: &str, why: &str| Err(Verdict::invalid(&format!("spec.build.upload.{field}"), why));
+    if !is_sum(&upload.md5_checksum, 32) {
+        return field("md5Checksum", "write the MD5 of the tarball as 32 hexadecimal digits");
+    }
+    if upload.sha256_checksum.as_deref().is_some_and(|sum| !is_sum(sum, 64)) {
+        return field("sha256Checksum", "write the SHA-256 of the tarball as 64 hexadecimal digits");
+    }
+    if upload.size_bytes.is_some_and(|size| size < 1) {
+        return field("sizeBytes", "write how many bytes the tarball has");
+    }
+    let odd =
+        upload.request_id.is_empty() || upload.request_id.len() > MAX_NAME || upload.request_id.chars().any(char::is_control);
+    if odd { field("requestID", "write some word that is another one for each request, such as a UUID") } else { Ok(()) }
+}
+
+fn git(git: &GitSource) -> Result<(), Verdict> {
     url(&git.url).map_err(|why| Verdict::invalid("spec.build.git.url", why))?;
     let names = [("branch", &git.branch), ("tag", &git.tag)];
     for (field, name) in names.into_iter().filter_map(|(field, name)| Some((field, name.as_deref()?))) {
@@ -44,12 +94,7 @@ pub fn git(build: &Build) -> Result<&GitSource, Verdict> {
     if git.depth.is_some_and(|depth| depth < 0) {
         return Err(Verdict::invalid("spec.build.git.depth", "write how many commits of the history are fetched, or 0 for all"));
     }
-    Ok(git)
-}
-
-/// The context's folder, without slashes at its ends; empty for the repository itself.
-pub fn path(git: &GitSource) -> &str {
-    git.path.as_deref().unwrap_or_default().trim_matches('/')
+    Ok(())
 }
 
 fn url(text: &str) -> Result<(), &'static str> {
@@ -101,7 +146,7 @@ fn folder(path: &str) -> Result<(), &'static str> {
 }
 
 /// The name of the image to be: `{registry}/{cluster}-{kind}-{namespace}-{name}:{tag}`, as the first operator called it.
-pub fn image(environment: &Environment, kind: &str, namespace: &str, name: &str, git: &GitSource) -> Result<String, Verdict> {
+pub fn image(environment: &Environment, kind: &str, namespace: &str, name: &str, source: &Source) -> Result<String, Verdict> {
     let Some(registry) = &environment.building.registry else {
         let message = "spec.build: this cluster has no registry for images that it builds; an administrator sets REGISTRY_URL, or \
                        name a finished image as spec.image";
@@ -117,9 +162,7 @@ pub fn image(environment: &Environment, kind: &str, namespace: &str, name: &str,
         );
         return Err(Verdict::new(reason::BUILD_UNSUPPORTED, message));
     }
-    let wanted =
-        [&git.tag, &git.branch, &git.commit].into_iter().find_map(|name| name.as_deref().filter(|name| !name.is_empty()));
-    Ok(format!("{repository}:{}", tag(wanted.unwrap_or("latest"))))
+    Ok(format!("{repository}:{}", tag(source.tag())))
 }
 
 /// Where steps of an object's builds are kept, beside its image. Objects of several namespaces may share the repository, which is
@@ -157,7 +200,7 @@ mod tests {
     }
 
     fn check(git: GitSource) -> Result<(), String> {
-        super::git(&Build { git: Some(git), upload: None }).map(drop).map_err(|verdict| verdict.message)
+        super::of(&Build { git: Some(git), upload: None }).map(drop).map_err(|verdict| verdict.message)
     }
 
     #[test]
@@ -207,16 +250,34 @@ mod tests {
         }
         // The first operator took slashes at the ends.
         let slashes = GitSource { path: Some("/dataset-loader/".to_owned()), ..git };
-        assert_eq!((check(slashes.clone()), path(&slashes)), (Ok(()), "dataset-loader"));
+        assert_eq!((check(slashes.clone()), Source::Git(slashes).path()), (Ok(()), "dataset-loader"));
     }
 
     #[test]
     fn exactly_one_source_is_named() {
-        let upload = substratus_crds::UploadSource::default();
-        let both = Build { git: Some(of("https://h.test/x")), upload: Some(upload.clone()) };
-        assert!(git(&both).unwrap_err().message.contains("both"));
-        assert_eq!(git(&Build::default()).unwrap_err().reason, reason::INVALID);
-        assert_eq!(git(&Build { git: None, upload: Some(upload) }).unwrap_err().reason, reason::BUILD_UNSUPPORTED);
+        let both = Build { git: Some(of("https://h.test/x")), upload: Some(sent()) };
+        assert!(super::of(&both).unwrap_err().message.contains("both"));
+        assert_eq!(super::of(&Build::default()).unwrap_err().reason, reason::INVALID);
+    }
+
+    fn sent() -> UploadSource {
+        UploadSource { md5_checksum: "Ab".repeat(16), request_id: "1".to_owned(), ..UploadSource::default() }
+    }
+
+    #[test]
+    fn uploads_that_cannot_be_are_refused_by_the_field() {
+        let checked =
+            |upload: UploadSource| super::of(&Build { git: None, upload: Some(upload) }).map_err(|verdict| verdict.message);
+        assert_eq!(checked(sent()), Ok(Source::Upload(sent())));
+        for (field, upload) in [
+            ("md5Checksum", UploadSource { md5_checksum: "../../x".to_owned(), ..sent() }),
+            ("sha256Checksum", UploadSource { sha256_checksum: Some("x".repeat(64)), ..sent() }),
+            ("sizeBytes", UploadSource { size_bytes: Some(-1), ..sent() }),
+            ("requestID", UploadSource { request_id: "x".repeat(MAX_NAME + 1), ..sent() }),
+            ("requestID", UploadSource { request_id: "a\nb".to_owned(), ..sent() }),
+        ] {
+            assert!(checked(upload).unwrap_err().contains(field), "{field}");
+        }
     }
 
     #[test]
@@ -227,20 +288,27 @@ mod tests {
             ..environment::of("gcp")
         };
         let gcr = registry("gcr.io/my-project", "my-cluster");
-        let name = |git: &GitSource| image(&gcr, "model", "my-ns", "my-model", git).unwrap();
+        let name = |git: &GitSource| image(&gcr, "model", "my-ns", "my-model", &Source::Git(git.clone())).unwrap();
         let tagged = GitSource { tag: Some("v1.2.3".to_owned()), branch: Some("main".to_owned()), ..of("x") };
         assert_eq!(name(&tagged), "gcr.io/my-project/my-cluster-model-my-ns-my-model:v1.2.3");
         assert!(name(&GitSource { branch: Some("main".to_owned()), ..of("x") }).ends_with(":main"));
         assert!(name(&of("x")).ends_with("-my-model:latest"));
         // What a tag cannot have the first operator failed at.
         assert!(name(&GitSource { branch: Some("feature/x".to_owned()), ..of("x") }).ends_with(":feature-x"));
+        let uploaded = image(&gcr, "model", "my-ns", "my-model", &Source::Upload(sent())).unwrap();
+        assert!(uploaded.ends_with(&format!("-my-model:{}", "Ab".repeat(16))), "{uploaded}");
         let cache = cache_tag("model", "my-ns", "my-model");
         assert!(name(&GitSource { branch: Some(cache.clone()), ..of("x") }).ends_with(&cache.replacen('_', "x", 1)));
         assert_ne!(cache_tag("model", "a", "b-c"), cache_tag("model", "a-b", "c"));
         for (place, cluster) in [("r.test/Team", "c"), ("r.test", "My Cluster"), ("https://r.test", "c"), ("r.test,x=y", "c")] {
-            let refused = image(&registry(place, cluster), "model", "ns", "m", &of("x")).unwrap_err();
+            let refused = image(&registry(place, cluster), "model", "ns", "m", &Source::Git(of("x"))).unwrap_err();
             assert_eq!(refused.reason, reason::BUILD_UNSUPPORTED, "{place} {cluster}");
         }
-        assert!(image(&environment::of("gcp"), "model", "ns", "m", &of("x")).unwrap_err().message.contains("REGISTRY_URL"));
+        assert!(
+            image(&environment::of("gcp"), "model", "ns", "m", &Source::Git(of("x")))
+                .unwrap_err()
+                .message
+                .contains("REGISTRY_URL")
+        );
     }
 }
