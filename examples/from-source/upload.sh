@@ -2,7 +2,7 @@
 # Has the image of an object built from a folder of this machine, by what every client does for spec.build.upload:
 #   upload.sh KIND NAME FOLDER [NAMESPACE]
 # The object is there already and names no git. Needs kubectl, tar, openssl and curl; $CURL_OPTIONS goes to curl.
-set -eu
+set -euf
 kind=$1 name=$2 folder=$3 namespace=${4:-default}
 kubectl=${KUBECTL:-kubectl}
 
@@ -25,7 +25,7 @@ waited=0
 until [ "$(says storedMD5Checksum)" = "$md5" ]; do
     if [ "$(says requestID)" = "$request" ] && url=$(says signedURL) && [ -n "$url" ]; then
         # shellcheck disable=SC2086
-        curl --fail-with-body --silent --show-error ${CURL_OPTIONS:-} --request PUT --upload-file "$archive" \
+        curl --connect-timeout 30 --fail-with-body --silent --show-error ${CURL_OPTIONS:-} --request PUT --upload-file "$archive" \
             --header "Content-Type: application/octet-stream" \
             --header "Content-MD5: $(openssl md5 -binary "$archive" | openssl base64)" "$url"
         # An operator that was not told looks again.

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use substratus_tests::cluster::eventually;
 
 use self::fixture::{Fixture, condition, loaded, on_cluster};
 
@@ -273,8 +274,11 @@ fn plugin_that_cannot_be_had_says_why_and_harms_nobody() -> Result<()> {
         let plugin = fixture.plugin("adapter-vllm", "ConfigValid", "ConfigInvalid").await?;
         let message = condition(&plugin, "ConfigValid")["message"].as_str().unwrap_or_default().to_owned();
         ensure!(message.contains("nonsense"), "{message}");
-        let metrics = fixture.metrics().await?;
-        ensure!(metrics.contains("substratus_reconciles_total{kind=\"Plugin\""), "{metrics}");
+        // What a pass came to is counted when it ends, which is after it has written.
+        eventually("reconciles of Plugins to be counted", LIMIT, async || {
+            Ok(fixture.metrics().await?.contains("substratus_reconciles_total{kind=\"Plugin\"").then_some(()))
+        })
+        .await?;
         for name in ["absent", "nothing", "adapter-vllm"] {
             fixture.delete_plugin(name).await?;
         }

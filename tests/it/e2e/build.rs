@@ -319,7 +319,7 @@ async fn send(stage: &Stage<'_>, namespace: &str, name: &str, folder: &Path) -> 
     let mut command = stage.cluster.command("sh");
     command.arg(script).args(["dataset", name]).arg(folder).arg(namespace);
     // A laptop reaches it by an Ingress and its name; here the name of the Service stands for that.
-    command.env("CURL_OPTIONS", format!("--noproxy * --connect-to ::{address}:")).env("KUBECTL", stage.cluster.tool("kubectl")?);
+    command.env("CURL_OPTIONS", format!("--connect-to ::{address}:")).env("KUBECTL", stage.cluster.tool("kubectl")?);
     let output = command.output().context("run the client")?;
     ensure!(
         output.status.success(),

@@ -85,8 +85,9 @@ impl Keeper {
     async fn tell(&self, tampered: &Tampered, context: &Context) {
         let all = context.caches.plugins.state();
         let concerned: Vec<&Arc<Plugin>> = all.iter().filter(|plugin| has(plugin, tampered.digest.as_deref())).collect();
-        let news =
-            || News { warning: true, reason: STORE_TAMPERED.to_owned(), action: "Replace".to_owned(), note: note(tampered) };
+        // Of the same action only the first is told: a component and its code are two.
+        let action = || format!("Replace-{}", tampered.what.as_str());
+        let news = || News { warning: true, reason: STORE_TAMPERED.to_owned(), action: action(), note: note(tampered) };
         if concerned.is_empty() {
             status::tell(&self.own, news(), context).await;
         }
