@@ -21,6 +21,8 @@ DEBIAN        = $(DEBIAN_BUILD) $(if $(filter own,$(MODE)),$(DEBIAN_NODE) $(if $
 OWN_ONLY := badinput bucket builder cluster e2e engine kubectl_explain manners operator plugin_author plugin_offline plugin_signatures rollouts
 
 export SUBSTRATUS_TOOLS := $(TOOLS)
+# Tests wait for clusters more than they compute: one more at a time than there are cores.
+export RUST_TEST_THREADS ?= $(shell expr $$(nproc) + 1)
 
 # One after the other: a step may use what the one before it has made.
 .NOTPARALLEL:

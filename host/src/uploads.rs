@@ -53,7 +53,7 @@ pub struct Uploads {
 pub enum Refusal {
     /// It is not what was announced, and what it should be.
     #[error("{0}")]
-    Other(String),
+    Differs(String),
     /// It is more than there may be.
     #[error(
         "the upload has {size} bytes, and there is room for {room}; the setting UPLOADS_MIB gives more, a .dockerignore less"
@@ -149,7 +149,7 @@ impl Uploads {
         refused.insert(ticket.subject.clone(), (ticket.asked.request.clone(), why.clone()));
         drop(refused);
         self.tell(&ticket.subject);
-        Refusal::Other(why)
+        Refusal::Differs(why)
     }
 
     fn tell(&self, subject: &Subject) {

@@ -156,12 +156,13 @@ impl Looked {
             (*build, *upload) = (None, None);
             return;
         };
-        if let Some(shaken) = concluded.upload {
-            set(conditions, shaken.said, generation, now);
-            *upload = Some(shaken.status);
-        } else {
+        let (known, said) = concluded.upload.unzip();
+        if known.is_none() {
             conditions.retain(|condition| condition.type_ != UPLOADED);
-            *upload = None;
+        }
+        *upload = known;
+        if let Some(said) = said.flatten() {
+            set(conditions, said, generation, now);
         }
         set(conditions, concluded.said, generation, now);
         *build = concluded.record;

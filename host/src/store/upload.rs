@@ -20,6 +20,8 @@ use crate::uploads::ticket::{Subject, Ticket};
 
 /// A client that sends nothing for so long is gone.
 const STALLED: Duration = Duration::from_secs(30);
+/// And so is one that sends for so long: others wait for the room.
+const LONGEST: Duration = Duration::from_hours(1);
 /// Bytes that are read from the disk at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -51,7 +53,8 @@ pub(super) async fn put(State(store): State<Store>, Ticketed(ticket): Ticketed, 
         Ok(size) => size,
         Err((status, why)) => return (status, format!("{why}\n")).into_response(),
     };
-    match receive(&store, ticket, size, request).await {
+    let received = tokio::time::timeout(LONGEST, receive(&store, ticket, size, request)).await;
+    match received.unwrap_or_else(|_| Err(Refusal::Differs(format!("it took more than {} minutes", LONGEST.as_secs() / 60)))) {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => refused(&refusal),
     }
@@ -63,11 +66,11 @@ async fn receive(store: &Store, ticket: Ticket, size: u64, request: Request) -> 
     let mut body = request.into_body().into_data_stream();
     loop {
         let Ok(part) = tokio::time::timeout(STALLED, body.next()).await else {
-            return Err(Refusal::Other(format!("nothing came for {} s", STALLED.as_secs())));
+            return Err(Refusal::Differs(format!("nothing came for {} s", STALLED.as_secs())));
         };
         match part {
             Some(Ok(bytes)) => incoming.write(&bytes)?,
-            Some(Err(error)) => return Err(Refusal::Other(format!("the body broke off: {error}"))),
+            Some(Err(error)) => return Err(Refusal::Differs(format!("the body broke off: {error}"))),
             None => break,
         }
     }
@@ -92,7 +95,7 @@ fn announced(headers: &HeaderMap, ticket: &Ticket) -> Result<u64, (StatusCode, S
 
 fn refused(refusal: &Refusal) -> Response {
     let status = match refusal {
-        Refusal::Other(_) => StatusCode::BAD_REQUEST,
+        Refusal::Differs(_) => StatusCode::BAD_REQUEST,
         Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Disk(error) => {

@@ -87,7 +87,7 @@ fn other_bytes_are_refused_and_leave_nothing() {
     for (size, parts) in [(4, b"right".as_slice()), (6, b"right")] {
         let mut incoming = place.uploads.begin(of(&upload), size).unwrap();
         let result = incoming.write(parts).and_then(|()| incoming.finish());
-        assert!(matches!(result, Err(Refusal::Other(_))), "{size}: {result:?}");
+        assert!(matches!(result, Err(Refusal::Differs(_))), "{size}: {result:?}");
     }
     drop(place.uploads.begin(of(&upload), 5).unwrap());
     assert_eq!(place.on_their_way(), 0, "what broke off is gone");

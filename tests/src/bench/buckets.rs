@@ -29,13 +29,21 @@ const FRESH: &str = "fresh";
 /// Files by the CRT client, sixteen at a time; the checksums are boto3's own, which it adds and checks by default.
 const BOTO3: &str = "\
 import os, sys, boto3
+from awscrt.exceptions import AwsCrtError
 from concurrent.futures import ThreadPoolExecutor
 from boto3.s3.transfer import TransferConfig
 what, bucket, prefix, folder = sys.argv[1:]
 s3 = boto3.client('s3')
 config = TransferConfig(preferred_transfer_client='crt')
-def up(name): s3.upload_file(os.path.join(folder, name), bucket, prefix + '/' + name, Config=config)
-def down(key): s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) + 1:]), Config=config)
+def up(name): again(lambda: s3.upload_file(os.path.join(folder, name), bucket, prefix + '/' + name, Config=config))
+def down(key): again(lambda: s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) + 1:]), Config=config))
+# The client gives up where the server closes a connection that it has kept for later.
+def again(move, left=3):
+    try:
+        move()
+    except AwsCrtError:
+        if not left: raise
+        again(move, left - 1)
 with ThreadPoolExecutor(16) as pool:
     if what == 'up':
         list(pool.map(up, os.listdir(folder)))

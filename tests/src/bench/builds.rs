@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_mins(5);
 const DOCKERFILE: &str = "FROM BASE\nRUN dd if=/dev/urandom of=/noise bs=1M count=64\nCOPY rows.jsonl /\n";
 /// What somebody types who has no operator; the builder's image, its user and its capabilities are the same.
 const BY_HAND: &str = r#"set -e
-export HOME=/builder XDG_RUNTIME_DIR=/builder
+export USER=user HOME=/builder XDG_RUNTIME_DIR=/builder
 git clone -q --depth 1 URL /builder/source && rm -rf /builder/source/.git
 printf '[registry."HOST"]\n  http = true\n' > /builder/buildkitd.toml
 at=unix:///builder/sock

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use substratus_crds::conditions::{BUILT, reason};
-use substratus_crds::{Build, BuildStatus, ObjectRef, PodOptions};
+use substratus_crds::{Build, BuildStatus, BuildUpload, ObjectRef, PodOptions};
 
-use super::handshake::{Shaken, shake};
+use super::handshake::shake;
 use super::observe::Observed;
 use super::plan::{Plan, State};
 use super::source::Source;
@@ -21,8 +21,8 @@ pub struct Concluded {
     pub said: Say,
     /// What the status keeps.
     pub record: Option<BuildStatus>,
-    /// How an upload stands, where the image is built from one.
-    pub upload: Option<Shaken>,
+    /// What the status keeps of an upload, where the image is built from one, and what is new of the condition `Uploaded`.
+    pub upload: Option<(BuildUpload, Option<Say>)>,
     /// When to look again.
     pub retry: Retry,
     /// What `spec.image` has to become.
@@ -69,13 +69,10 @@ impl Runs {
 /// What is said where a plan could be made.
 pub fn conclude(observed: &Observed<'_>, plan: &Plan) -> Concluded {
     let is_built = matches!(plan.state, State::Done(_));
-    let upload = match &plan.source {
-        Source::Git(_) => None,
-        Source::Upload(source) => Some(shake(source, observed.handshake, &observed.sent, is_built, observed.now)),
-    };
     let concluded = of_image(observed, plan);
-    let retry = upload.as_ref().map_or(Retry::OnChange, |shaken| shaken.retry).sooner(concluded.retry);
-    Concluded { upload, retry, ..concluded }
+    let Source::Upload(source) = &plan.source else { return concluded };
+    let shaken = shake(source, observed.handshake, &observed.sent, is_built, observed.now);
+    Concluded { upload: Some((shaken.status, Some(shaken.said))), retry: shaken.retry.sooner(concluded.retry), ..concluded }
 }
 
 fn of_image(observed: &Observed<'_>, plan: &Plan) -> Concluded {
@@ -114,7 +111,9 @@ pub fn stopped(observed: &Observed<'_>, verdict: &Verdict) -> Concluded {
         runs => runs,
     };
     let said = with_what_runs(observed, said);
-    Concluded { said, record: observed.record.cloned(), upload: None, retry: verdict.retry, write: None, runs }
+    // What is wrong elsewhere takes no URL from a client that sends.
+    let upload = observed.build.upload.as_ref().and_then(|_| Some((observed.handshake.cloned()?, None)));
+    Concluded { said, record: observed.record.cloned(), upload, retry: verdict.retry, write: None, runs }
 }
 
 fn done(observed: &Observed<'_>, record: &BuildStatus) -> Concluded {

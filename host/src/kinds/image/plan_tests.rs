@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use substratus_crds::conditions::reason;
-use substratus_crds::{Build, Model, ModelSpec};
+use substratus_crds::{Build, BuildUpload, Model, ModelSpec};
 
 use super::*;
-use crate::kinds::image::conclude::{Runs, conclude};
+use crate::kinds::image::conclude::{Concluded, Runs, conclude, stopped};
 use crate::kinds::image::handshake::Sent;
 use crate::kinds::shared::child::Owner;
 use crate::kinds::shared::environment::{self, Building};
@@ -184,6 +184,11 @@ fn an_image_that_the_spec_names_already_was_built_before_we_came() {
     assert!(concluded.said.status && concluded.record.is_some_and(|record| record.digest.is_none()));
 }
 
+/// Whether the condition `Uploaded` holds.
+fn says(concluded: &Concluded) -> Option<bool> {
+    concluded.upload.as_ref()?.1.as_ref().map(|said| said.status)
+}
+
 #[test]
 fn what_a_user_has_to_send_is_waited_for_and_another_request_builds_nothing_anew() {
     let mut scene = Scene::new();
@@ -194,16 +199,20 @@ fn what_a_user_has_to_send_is_waited_for_and_another_request_builds_nothing_anew
     assert_eq!((&planned.image, &planned.state), (&image, &State::Awaits));
     let concluded = conclude(&scene.observed(), &planned);
     assert_eq!((concluded.said.reason.as_str(), concluded.retry), ("AwaitingUpload", Retry::After(Duration::from_secs(301))));
-    assert!(concluded.upload.is_some_and(|shaken| !shaken.said.status) && matches!(concluded.runs, Runs::Nothing(_)));
+    assert!(says(&concluded) == Some(false) && matches!(concluded.runs, Runs::Nothing(_)));
     let here = Observed { sent: Sent { is_here: true, ..Sent::default() }, ..scene.observed() };
     let planned = scene.plan(&here);
     assert!(matches!(planned.state, State::Due { .. }), "{planned:?}");
-    assert!(conclude(&here, &planned).upload.is_some_and(|shaken| shaken.said.status));
+    assert_eq!(says(&conclude(&here, &planned)), Some(true));
     // Built, asked for again, and not here any more: it is built.
     let again: Build = serde_json::from_value(upload("2")).unwrap();
     let record = BuildStatus { image: Some(image.clone()), inputs: Some(planned.inputs), ..BuildStatus::default() };
     let later = Observed { build: &again, record: Some(&record), ..scene.observed() };
     let planned = scene.plan(&later);
     assert!(matches!(planned.state, State::Done(_)), "{planned:?}");
-    assert!(conclude(&later, &planned).upload.is_some_and(|shaken| shaken.said.status));
+    assert_eq!(says(&conclude(&later, &planned)), Some(true));
+    // What stops a build takes no URL from a client that sends.
+    let known = BuildUpload { signed_url: Some("http://r.test".to_owned()), ..BuildUpload::default() };
+    let stopped = stopped(&Observed { handshake: Some(&known), ..later }, &Verdict::invalid("spec", "it is odd"));
+    assert_eq!(stopped.upload, Some((known.clone(), None)));
 }
