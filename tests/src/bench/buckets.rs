@@ -29,21 +29,13 @@ const FRESH: &str = "fresh";
 /// Files by the CRT client, sixteen at a time; the checksums are boto3's own, which it adds and checks by default.
 const BOTO3: &str = "\
 import os, sys, boto3
-from awscrt.exceptions import AwsCrtError
 from concurrent.futures import ThreadPoolExecutor
 from boto3.s3.transfer import TransferConfig
 what, bucket, prefix, folder = sys.argv[1:]
 s3 = boto3.client('s3')
 config = TransferConfig(preferred_transfer_client='crt')
-def up(name): again(lambda: s3.upload_file(os.path.join(folder, name), bucket, prefix + '/' + name, Config=config))
-def down(key): again(lambda: s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) + 1:]), Config=config))
-# The client gives up where the server closes a connection that it has kept for later.
-def again(move, left=3):
-    try:
-        move()
-    except AwsCrtError:
-        if not left: raise
-        again(move, left - 1)
+def up(name): s3.upload_file(os.path.join(folder, name), bucket, prefix + '/' + name, Config=config)
+def down(key): s3.download_file(bucket, key, os.path.join(folder, key[len(prefix) + 1:]), Config=config)
 with ThreadPoolExecutor(16) as pool:
     if what == 'up':
         list(pool.map(up, os.listdir(folder)))
@@ -122,7 +114,7 @@ fn fill(folder: &Path, files: u64, size: u64) -> Result<()> {
 
 impl Bench<'_> {
     fn measure(&self, way: Way) -> Result<Measured> {
-        let (peers, missing) = Peer::present();
+        let (peers, mut missing) = Peer::present();
         let mut runs: Vec<(Peer, Vec<Run>)> = peers.into_iter().map(|peer| (peer, Vec::new())).collect();
         self.empty(ARTIFACT)?;
         if way == Way::Stage {
@@ -132,9 +124,20 @@ impl Bench<'_> {
             if turn > 0 {
                 runs.reverse();
             }
+            let mut failed = Vec::new();
             for (peer, runs) in &mut runs {
-                runs.push(self.once(peer, way)?);
+                match self.once(peer, way) {
+                    Ok(run) => runs.push(run),
+                    Err(error) if *peer == Peer::Substratus => return Err(error),
+                    // One that cannot do it is out, and said to be.
+                    Err(error) => {
+                        let words = format!("{error:#}");
+                        missing.push(format!("{} failed: {}", peer.name(), words.lines().last().unwrap_or_default()));
+                        failed.push(peer.clone());
+                    }
+                }
             }
+            runs.retain(|(peer, _)| !failed.contains(peer));
         }
         runs.sort_by_key(|(peer, _)| *peer != Peer::Substratus);
         let ours = runs.first().map_or(&[] as &[_], |(_, runs)| runs.as_slice());
